@@ -1,0 +1,224 @@
+package erofs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gomsb/gomsb/rootfs/tree"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// hostile returns a tree with every kind of file and attributes at their limits.
+func hostile(t testing.TB) *tree.Tree {
+	t.Helper()
+	tr := tree.New()
+	tr.Root.Describe(&tree.Inode{Mode: tree.TypeDir | 0o1751, UID: 7, GID: 8, MTime: tree.Time{Sec: 5, Nsec: 6}})
+	add := func(path string, n *tree.Inode) { require.NoError(t, tr.Add(path, n)) }
+	file := func(data string, mode uint32) *tree.Inode {
+		return &tree.Inode{Mode: tree.TypeRegular | mode, Size: int64(len(data)), Content: strings.NewReader(data)}
+	}
+	add("empty", file("", 0o644))
+	add("setuid", &tree.Inode{Mode: tree.TypeRegular | 0o6755, UID: 1 << 31, GID: 1<<32 - 2, Size: 3,
+		Content: strings.NewReader("xxabcxx"), Offset: 2, MTime: tree.Time{Sec: -62135596800, Nsec: 999999999}})
+	for _, n := range []int{1, 4095, 4096, 4097, 8192, 300_000} {
+		add(fmt.Sprintf("size/%d", n), file(strings.Repeat("q", n-1)+"\n", 0o600))
+	}
+	hard := file("linked", 0o640)
+	add("hard/a", hard)
+	add("hard/b", hard)
+	add("zz-other-dir/c", hard)
+	require.NoError(t, tr.AddSymlink("link/short", "../size/1"))
+	require.NoError(t, tr.AddSymlink("link/long", strings.Repeat("long/", 819)))
+	add("dev/char", &tree.Inode{Mode: tree.TypeChar | 0o666, Major: 1, Minor: 3})
+	add("dev/block", &tree.Inode{Mode: tree.TypeBlock | 0o660, Major: 4095, Minor: 1<<20 - 1, GID: 6})
+	add("dev/fifo", &tree.Inode{Mode: tree.TypeFIFO | 0o600})
+	add("dev/sock", &tree.Inode{Mode: tree.TypeSocket | 0o755})
+	for i := range 700 {
+		add(fmt.Sprintf("many/%s%03d", strings.Repeat("n", i%200), i), file(fmt.Sprint(i), 0o444))
+	}
+	for _, name := range []string{"!", "-", "...", "\x01", "\xff\xfe", strings.Repeat("m", 255), "sp ace\n", "é", "A", "a"} {
+		add("names/"+name, file(name, 0o400))
+	}
+	add("late", &tree.Inode{Mode: tree.TypeRegular | 0o644, MTime: tree.Time{Sec: 1 << 33}})
+	add(strings.Repeat("d/", 120)+"bottom", file("deep", 0o644))
+	withXattrs(t, tr)
+	return tr
+}
+
+func withXattrs(t testing.TB, tr *tree.Tree) {
+	capability := []byte{1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	ping := &tree.Inode{Mode: tree.TypeRegular | 0o755, Size: 4, Content: strings.NewReader("ping")}
+	ping.SetXattr("security.capability", capability)
+	ping.SetXattr("user.empty", nil)
+	ping.SetXattr("user.note", []byte("x\x00y"))
+	ping.SetXattr("trusted.t", []byte("t"))
+	require.NoError(t, tr.Add("x/ping", ping))
+	dir := tree.NewDir(0o700)
+	// version 2; user::rwx, group::r-x, other::---
+	acl := []byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
+	dir.SetXattr("system.posix_acl_default", acl)
+	dir.SetXattr("user.dir", []byte("d"))
+	require.NoError(t, tr.Add("x/dir", dir))
+	big := &tree.Inode{Mode: tree.TypeRegular | 0o644, Size: 1, Content: strings.NewReader("b")}
+	for i := range 20 {
+		big.SetXattr(fmt.Sprintf("user.%s%d", strings.Repeat("k", i*12), i), bytes.Repeat([]byte{byte(i)}, i*150))
+	}
+	require.NoError(t, tr.Add("x/big", big))
+	sym := &tree.Inode{Mode: tree.TypeSymlink | 0o777, Target: strings.Repeat("y", 3000)}
+	sym.SetXattr("trusted.sym", bytes.Repeat([]byte("s"), 2000))
+	require.NoError(t, tr.Add("x/sym", sym))
+	dropped := &tree.Inode{Mode: tree.TypeRegular | 0o644}
+	dropped.SetXattr("btrfs.compression", []byte("zstd"))
+	require.NoError(t, tr.Add("x/dropped", dropped))
+}
+
+func build(t testing.TB, tr *tree.Tree) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	info, err := Build(&b, tr)
+	require.NoError(t, err)
+	require.EqualValues(t, info.Size(), b.Len())
+	return b.Bytes()
+}
+
+// run executes a tool of erofs-utils or util-linux, which the tests need installed.
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	require.NoError(t, err, "%s %v: %s", name, args, out)
+	return string(out)
+}
+
+func TestFsckAcceptsAndExtracts(t *testing.T) {
+	t.Parallel()
+	want := hostile(t)
+	image := filepath.Join(t.TempDir(), "image")
+	require.NoError(t, os.WriteFile(image, build(t, want), 0o600))
+	run(t, "fsck.erofs", image)
+
+	// An ordinary user cannot create devices or owners: only root extracts all.
+	if os.Geteuid() == 0 {
+		root := filepath.Join(t.TempDir(), "root")
+		run(t, "fsck.erofs", "--extract="+root, image)
+		compareHost(t, want, root, false)
+	}
+}
+
+// TestKernelMounts lets Linux itself read the image where the test may mount; the
+// reader of this package and fsck.erofs have checked the same image everywhere.
+func TestKernelMounts(t *testing.T) {
+	t.Parallel()
+	want := hostile(t)
+	raw := build(t, want)
+	image, root := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	require.NoError(t, os.WriteFile(image, raw, 0o600))
+	out, err := exec.CommandContext(t.Context(), "mount", "-t", "erofs", "-o", "loop,ro", image, root).CombinedOutput()
+	if err != nil {
+		t.Logf("this machine does not mount EROFS (%s): the package's own reader stands in", out)
+		got := reread(t, raw)
+		compareTrees(t, want, got)
+		return
+	}
+	defer run(t, "umount", root)
+	compareHost(t, want, root, true)
+}
+
+// compareHost compares the tree with files on this machine. fsck.erofs 1.5 extracts
+// neither xattrs nor hard links nor sub-second directory times; the kernel shows all.
+func compareHost(t *testing.T, want *tree.Tree, root string, all bool) {
+	t.Helper()
+	names, inodes := 0, map[*tree.Inode]uint64{}
+	links := map[*tree.Inode]uint64{}
+	require.NoError(t, want.Walk(func(path string, n *tree.Inode) error {
+		links[n]++
+		return nil
+	}))
+	require.NoError(t, want.Walk(func(path string, n *tree.Inode) error {
+		names++
+		at := filepath.Join(root, path)
+		var st unix.Stat_t
+		require.NoError(t, unix.Lstat(at, &st), path)
+		mask := ^uint32(0)
+		if !all && !n.IsDir() {
+			mask = ^uint32(0o6000) // fsck.erofs sets the owner last, which clears them
+		}
+		assert.Equal(t, n.Mode&mask, st.Mode&mask, "mode of %q", path)
+		assert.Equal(t, []uint32{n.UID, n.GID}, []uint32{st.Uid, st.Gid}, "owner of %q", path)
+		if n.Type() == tree.TypeChar || n.Type() == tree.TypeBlock {
+			assert.Equal(t, unix.Mkdev(n.Major, n.Minor), st.Rdev, "device %q", path)
+		}
+		if n.Type() == tree.TypeRegular {
+			compareContent(t, n, at)
+		}
+		if n.Type() == tree.TypeSymlink {
+			target, err := os.Readlink(at)
+			require.NoError(t, err)
+			assert.Equal(t, n.Target, target)
+		}
+		if !all {
+			return nil
+		}
+		assert.Equal(t, n.MTime, tree.Time{Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec)}, "time of %q", path)
+		if seen, ok := inodes[n]; ok {
+			assert.Equal(t, seen, st.Ino, "hard link %q", path)
+		}
+		inodes[n] = st.Ino
+		if !n.IsDir() {
+			assert.EqualValues(t, links[n], st.Nlink, "links of %q", path)
+		}
+		compareXattrs(t, n, at)
+		return nil
+	}))
+	found := 0
+	require.NoError(t, filepath.WalkDir(root, func(string, os.DirEntry, error) error { found++; return nil }))
+	assert.Equal(t, names, found, "number of files")
+}
+
+func compareContent(t *testing.T, n *tree.Inode, at string) {
+	t.Helper()
+	f, err := os.OpenFile(at, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	want, err := io.ReadAll(n.Reader())
+	require.NoError(t, err)
+	got, err := io.ReadAll(f)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(want, got), "content of %q", at)
+}
+
+func compareXattrs(t *testing.T, n *tree.Inode, at string) {
+	t.Helper()
+	list := make([]byte, 64<<10)
+	size, err := unix.Llistxattr(at, list)
+	require.NoError(t, err, at)
+	got := map[string]string{}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
+		if name == "" {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		size, err := unix.Lgetxattr(at, name, value)
+		require.NoError(t, err, "%s: %s", at, name)
+		got[name] = string(value[:size])
+	}
+	want := map[string]string{}
+	for _, x := range n.Xattrs {
+		if StorableXattr(x.Name) {
+			want[x.Name] = string(x.Value)
+		}
+	}
+	assert.Equal(t, want, got, "xattrs of %q", at)
+}
