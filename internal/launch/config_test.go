@@ -1,0 +1,121 @@
+package launch
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// document returns the plain observed configuration with some keys replaced; a nil value
+// deletes the key.
+func document(t *testing.T, changes map[string]any) []byte {
+	t.Helper()
+	var doc map[string]any
+	require.NoError(t, json.Unmarshal(observations(t)["run-plain.json"].FD96, &doc))
+	for k, v := range changes {
+		if v == nil {
+			delete(doc, k)
+		} else {
+			doc[k] = v
+		}
+	}
+	b, err := json.Marshal(doc)
+	require.NoError(t, err)
+	return b
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, changes := range map[string]map[string]any{
+		"missing socket":         {"agent_sock": nil},
+		"missing metrics":        {"metrics": nil},
+		"relative log directory": {"log_dir": "logs"},
+		"placement":              {"cpu_placement": "everywhere"},
+		"huge pages":             {"thp": "sometimes"},
+		"profile without body":   {"placement_profile_name": "p"},
+		"path and disk":          {"rootfs": map[string]any{"path": "/a", "disk": "/b"}},
+		"bad disk":               {"disks": []string{"a:b"}},
+		"slot beyond 16 bits":    {"sandbox_slot": 65536},
+		"negative slot":          {"sandbox_slot": -1},
+		"wrong type":             {"mounts": "x"},
+		"empty command":          {"startup": map[string]any{"cmd": ""}},
+		"bootstrap":              {"bootstrap": map[string]any{"block_root": map[string]any{"kind": "nfs"}}},
+		"destination":            {"network": map[string]any{"config": map[string]any{"policy": map[string]any{"rules": []any{map[string]any{"destination": "none"}}}}}},
+	} {
+		_, err := Decode(document(t, changes))
+		assert.ErrorIs(t, err, ErrConfig, name)
+		assert.ErrorIs(t, err, ErrUsage, name)
+	}
+	for _, text := range []string{"", "null", "[]", "{", "{}"} {
+		_, err := Decode([]byte(text))
+		assert.ErrorIs(t, err, ErrConfig, text)
+	}
+}
+
+func TestDecodeDefaults(t *testing.T) {
+	c, err := Decode(document(t, map[string]any{
+		"thp": nil, "run_dir": nil, "deployment_profile": nil, "vsock": nil, "file_mounts": nil, "startup": nil,
+		"network": nil, "block_writeback_limit_bytes": nil, "a_key_of_the_future": 1,
+	}))
+	require.NoError(t, err)
+	assert.Equal(t, "madvise", c.THP)
+	assert.Equal(t, "single_tenant", c.DeploymentProfile)
+	assert.Nil(t, c.Network)
+	assert.Empty(t, c.Network.Demands())
+	assert.Equal(t, "/home/u/.microsandbox/run", c.Run())
+}
+
+func TestNetworkDefaults(t *testing.T) {
+	decode := func(s string) (n NetworkConfig) {
+		require.NoError(t, json.Unmarshal([]byte(s), &n))
+		return n
+	}
+	assert.Equal(t, DefaultNetworkConfig(), decode(`{}`))
+	assert.Equal(t, &NetworkPolicy{DefaultEgress: "deny", DefaultIngress: "deny", Rules: []PolicyRule{}}, decode(`{"policy":{}}`).Policy)
+	assert.Equal(t, []PublishedPort{{HostPort: 8080, GuestPort: 80, Protocol: "tcp", HostBind: "127.0.0.1"}},
+		decode(`{"ports":[{"host_port":8080,"guest_port":80}]}`).Ports)
+	assert.Equal(t, "udp", decode(`{"ports":[{"host_port":1,"guest_port":2,"protocol":"Udp"}]}`).Ports[0].Protocol)
+	n := decode(`{"tls":{"enabled":true},"dns":{"query_timeout_ms":3000}}`)
+	assert.True(t, n.TLS.VerifyUpstream)
+	assert.Equal(t, []uint16{443}, n.TLS.InterceptedPorts)
+	assert.Equal(t, uint64(3000), n.DNS.QueryTimeoutMS)
+	assert.True(t, n.DNS.RebindProtection)
+	s := decode(`{"secrets":{"secrets":[{"env_var":"A","placeholder":"$A"}]}}`).Secrets.Secrets[0]
+	assert.True(t, s.Injection.Headers && s.Injection.BasicAuth && s.RequireTLSIdentity)
+	assert.False(t, s.Injection.Body || s.Injection.QueryParams)
+}
+
+func TestNetworkDemands(t *testing.T) {
+	demands := func(s string) []string {
+		n := &Network{}
+		require.NoError(t, json.Unmarshal([]byte(s), n))
+		return n.Demands()
+	}
+	assert.Empty(t, demands(`{"config":{},"outbound_proxy":null}`))
+	assert.Empty(t, demands(`{"config":{"enabled":false,"ports":[{"host_port":1,"guest_port":2}]}}`))
+	assert.Empty(t, demands(`{"config":{"policy":{}}}`), "a network that lets nothing out needs no device")
+	assert.Equal(t, []string{"an outbound proxy"}, demands(`{"config":{},"outbound_proxy":{"url":"socks5://p"}}`))
+	assert.Equal(t, []string{"interface addresses"}, demands(`{"config":{"interface":{"mtu":1400}}}`))
+	assert.Equal(t, []string{"rate limits"}, demands(`{"config":{"rate_limiter":{}}}`))
+	assert.Equal(t, []string{"a network policy of its own"}, demands(`{"config":{"policy":{"default_egress":"allow"}}}`))
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"db_path":"/a","mounts":["a:b:ro,quota=1"],"disks":["a:b:raw:ro"]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Decode(b)
+		if err != nil {
+			assert.ErrorIs(t, err, ErrConfig)
+			return
+		}
+		out, err := c.Encode()
+		require.NoError(t, err)
+		again, err := Decode(out)
+		require.NoError(t, err)
+		twice, err := again.Encode()
+		require.NoError(t, err)
+		assert.JSONEq(t, string(out), string(twice))
+	})
+}

@@ -1,0 +1,187 @@
+package launch
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Network is the "network" object of a configuration.
+type Network struct {
+	Config        NetworkConfig   `json:"config"`
+	OutboundProxy json.RawMessage `json:"outbound_proxy"` // resolved proxy, null without one
+}
+
+// NetworkConfig is a sandbox's network as configured. The zero value is not the default:
+// use [DefaultNetworkConfig].
+type NetworkConfig struct {
+	Enabled        bool            `json:"enabled"`
+	Interface      Interface       `json:"interface"`
+	Ports          []PublishedPort `json:"ports"`
+	Policy         *NetworkPolicy  `json:"policy"` // nil: PublicPolicy
+	DNS            DNSConfig       `json:"dns"`
+	TLS            TLSConfig       `json:"tls"`
+	Strict         bool            `json:"strict"`
+	Secrets        SecretsConfig   `json:"secrets"`
+	MaxConnections *uint64         `json:"max_connections"`
+	RateLimiter    json.RawMessage `json:"rate_limiter"`
+	TrustHostCAs   bool            `json:"trust_host_cas"`
+	OutboundProxy  json.RawMessage `json:"outbound_proxy"`
+}
+
+// Interface overrides the addresses derived from the slot.
+type Interface struct {
+	MAC         *[6]uint16 `json:"mac"` // octets; numbers in JSON, hence not bytes
+	MTU         *uint16    `json:"mtu"`
+	IPv4Address *string    `json:"ipv4_address"`
+	IPv4Pool    *string    `json:"ipv4_pool"`
+	IPv6Address *string    `json:"ipv6_address"`
+	IPv6Pool    *string    `json:"ipv6_pool"`
+}
+
+// PublishedPort forwards a host port to the guest.
+type PublishedPort struct {
+	HostPort  uint16 `json:"host_port"`
+	GuestPort uint16 `json:"guest_port"`
+	Protocol  string `json:"protocol"`  // tcp or udp
+	HostBind  string `json:"host_bind"` // host address
+}
+
+// NetworkPolicy decides on connections; the first rule that matches wins.
+type NetworkPolicy struct {
+	DefaultEgress  string       `json:"default_egress"` // allow or deny
+	DefaultIngress string       `json:"default_ingress"`
+	Rules          []PolicyRule `json:"rules"`
+}
+
+// PolicyRule is one rule. Empty Protocols or Ports match any.
+type PolicyRule struct {
+	Direction   string      `json:"direction"` // egress, ingress or any
+	Destination Destination `json:"destination"`
+	Protocols   []string    `json:"protocols"` // tcp, udp, icmpv4, icmpv6
+	Ports       []PortRange `json:"ports"`
+	Action      string      `json:"action"` // allow or deny
+}
+
+// PortRange is inclusive at both ends.
+type PortRange struct {
+	Start uint16 `json:"start"`
+	End   uint16 `json:"end"`
+}
+
+// Destination is "any", or one kind with its value: cidr, domain, domain_suffix or group.
+type Destination struct {
+	Kind  string
+	Value string
+}
+
+// MarshalJSON writes "any" or an object with one key.
+func (d Destination) MarshalJSON() ([]byte, error) {
+	if d.Kind == "any" {
+		return []byte(`"any"`), nil
+	}
+	return json.Marshal(map[string]string{d.Kind: d.Value})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (d *Destination) UnmarshalJSON(b []byte) error {
+	var word string
+	if json.Unmarshal(b, &word) == nil {
+		if word != "any" {
+			return fmt.Errorf("destination %q: want any, or an object", word)
+		}
+		*d = Destination{Kind: "any"}
+		return nil
+	}
+	var object map[string]string
+	if err := json.Unmarshal(b, &object); err != nil {
+		return fmt.Errorf("destination: %w", err)
+	}
+	if len(object) != 1 {
+		return fmt.Errorf("destination has %d keys, want one", len(object))
+	}
+	for k, v := range object {
+		if !oneOf(k, "cidr", "domain", "domain_suffix", "group") {
+			return fmt.Errorf("destination kind %q is unknown", k)
+		}
+		*d = Destination{Kind: k, Value: v}
+	}
+	return nil
+}
+
+// DNSConfig configures the sandbox's resolver.
+type DNSConfig struct {
+	RebindProtection bool     `json:"rebind_protection"`
+	Nameservers      []string `json:"nameservers"` // empty: the host's
+	QueryTimeoutMS   uint64   `json:"query_timeout_ms"`
+}
+
+// TLSConfig configures interception.
+type TLSConfig struct {
+	Enabled              bool           `json:"enabled"`
+	InterceptedPorts     []uint16       `json:"intercepted_ports"`
+	Bypass               []string       `json:"bypass"`
+	VerifyUpstream       bool           `json:"verify_upstream"`
+	BlockQUICOnIntercept bool           `json:"block_quic_on_intercept"`
+	UpstreamCACert       []string       `json:"upstream_ca_cert"`
+	ScopedUpstreamCACert []ScopedCACert `json:"scoped_upstream_ca_cert"`
+	ScopedVerifyUpstream []ScopedVerify `json:"scoped_verify_upstream"`
+	InterceptCA          InterceptCA    `json:"intercept_ca"`
+	Cache                TLSCache       `json:"cache"`
+}
+
+// ScopedCACert trusts a CA file for hosts that match a pattern.
+type ScopedCACert struct {
+	Pattern string `json:"pattern"`
+	Path    string `json:"path"`
+}
+
+// ScopedVerify turns verification on or off for hosts that match a pattern.
+type ScopedVerify struct {
+	Pattern string `json:"pattern"`
+	Verify  bool   `json:"verify"`
+}
+
+// InterceptCA names the files of the intercepting CA; nil: the persisted one.
+type InterceptCA struct {
+	CertPath *string `json:"cert_path"`
+	KeyPath  *string `json:"key_path"`
+}
+
+// TLSCache bounds the cache of leaf certificates.
+type TLSCache struct {
+	Capacity      uint64 `json:"capacity"`
+	ValidityHours uint64 `json:"validity_hours"`
+}
+
+// SecretsConfig lists the secrets that the network substitutes.
+type SecretsConfig struct {
+	Secrets     []Secret        `json:"secrets"`
+	OnViolation json.RawMessage `json:"on_violation"` // a word or {"passthrough": [...]}
+}
+
+// Secret is one secret. Value never leaves the host.
+type Secret struct {
+	EnvVar             string            `json:"env_var"`
+	Value              string            `json:"value"`
+	Source             *SecretSource     `json:"source,omitempty"`
+	Placeholder        string            `json:"placeholder"`
+	AllowedHosts       []json.RawMessage `json:"allowed_hosts"` // "any", {"exact"} or {"wildcard"}
+	Injection          SecretInjection   `json:"injection"`
+	OnViolation        json.RawMessage   `json:"on_violation,omitempty"`
+	RequireTLSIdentity bool              `json:"require_tls_identity"`
+}
+
+// SecretSource says where a value came from.
+type SecretSource struct {
+	Kind      string `json:"kind"` // env or store
+	Var       string `json:"var,omitempty"`
+	Reference string `json:"reference,omitempty"`
+}
+
+// SecretInjection says where a placeholder is replaced.
+type SecretInjection struct {
+	Headers     bool `json:"headers"`
+	BasicAuth   bool `json:"basic_auth"`
+	QueryParams bool `json:"query_params"`
+	Body        bool `json:"body"`
+}

@@ -1,0 +1,152 @@
+package launch
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+)
+
+// PublicPolicy is the policy of a sandbox that configures none: out to the gateway's
+// resolver and to public addresses, in through published ports.
+func PublicPolicy() *NetworkPolicy {
+	return &NetworkPolicy{
+		DefaultEgress: "deny", DefaultIngress: "allow",
+		Rules: []PolicyRule{
+			{
+				Direction: "egress", Destination: Destination{Kind: "group", Value: "host"},
+				Protocols: []string{"udp", "tcp"}, Ports: []PortRange{{Start: 53, End: 53}}, Action: "allow",
+			},
+			{
+				Direction: "egress", Destination: Destination{Kind: "group", Value: "public"},
+				Protocols: []string{}, Ports: []PortRange{}, Action: "allow",
+			},
+		},
+	}
+}
+
+// DefaultNetworkConfig is the network of a sandbox that configures nothing.
+func DefaultNetworkConfig() NetworkConfig {
+	return NetworkConfig{
+		Enabled: true,
+		Ports:   []PublishedPort{},
+		Policy:  PublicPolicy(),
+		DNS:     DNSConfig{RebindProtection: true, Nameservers: []string{}, QueryTimeoutMS: 5000},
+		TLS: TLSConfig{
+			InterceptedPorts: []uint16{443}, Bypass: []string{}, VerifyUpstream: true, BlockQUICOnIntercept: true,
+			UpstreamCACert: []string{}, ScopedUpstreamCACert: []ScopedCACert{}, ScopedVerifyUpstream: []ScopedVerify{},
+			Cache: TLSCache{Capacity: 1000, ValidityHours: 24},
+		},
+		Secrets: SecretsConfig{Secrets: []Secret{}, OnViolation: json.RawMessage(`"block-and-log"`)},
+	}
+}
+
+// The UnmarshalJSON methods below fill in the release's defaults for keys that a
+// document leaves out. The alias types have no methods, so they do not recurse.
+
+// UnmarshalJSON reads a network object over the defaults.
+func (n *NetworkConfig) UnmarshalJSON(b []byte) error {
+	type plain NetworkConfig
+	p := plain(DefaultNetworkConfig())
+	if err := json.Unmarshal(b, &p); err != nil {
+		return err
+	}
+	if p.Policy == nil {
+		p.Policy = PublicPolicy()
+	}
+	*n = NetworkConfig(p)
+	return nil
+}
+
+// UnmarshalJSON reads a policy; what it leaves out denies.
+func (p *NetworkPolicy) UnmarshalJSON(b []byte) error {
+	type plain NetworkPolicy
+	v := plain{DefaultEgress: "deny", DefaultIngress: "deny", Rules: []PolicyRule{}}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	for i := range v.Rules {
+		v.Rules[i].Protocols = orEmpty(v.Rules[i].Protocols)
+		v.Rules[i].Ports = orEmpty(v.Rules[i].Ports)
+	}
+	*p = NetworkPolicy(v)
+	return nil
+}
+
+// UnmarshalJSON reads a published port: TCP on the loopback address by default.
+func (p *PublishedPort) UnmarshalJSON(b []byte) error {
+	type plain PublishedPort
+	v := plain{Protocol: "tcp", HostBind: "127.0.0.1"}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	switch v.Protocol {
+	case "Tcp":
+		v.Protocol = "tcp"
+	case "Udp":
+		v.Protocol = "udp"
+	}
+	*p = PublishedPort(v)
+	return nil
+}
+
+// UnmarshalJSON reads a secret with the default injection.
+func (s *Secret) UnmarshalJSON(b []byte) error {
+	type plain Secret
+	v := plain{Injection: SecretInjection{Headers: true, BasicAuth: true}, RequireTLSIdentity: true}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	v.AllowedHosts = orEmpty(v.AllowedHosts)
+	*s = Secret(v)
+	return nil
+}
+
+// Demands lists, in words for a person, what this network asks of a network device: the
+// reasons why a sandbox cannot boot without one. It is empty for the default network.
+func (n *Network) Demands() []string {
+	if n == nil || !n.Config.Enabled {
+		return nil
+	}
+	var demands []string
+	add := func(asked bool, what string) {
+		if asked {
+			demands = append(demands, what)
+		}
+	}
+	c := &n.Config
+	add(len(c.Ports) > 0, "published ports")
+	add(c.Policy != nil && !samePolicy(c.Policy, PublicPolicy()), "a network policy of its own")
+	add(len(c.Secrets.Secrets) > 0, "secrets")
+	add(c.TLS.Enabled, "TLS interception")
+	add(!isNull(c.OutboundProxy) || !isNull(n.OutboundProxy), "an outbound proxy")
+	add(c.Interface != Interface{}, "interface addresses")
+	add(!isNull(c.RateLimiter), "rate limits")
+	return demands
+}
+
+// denyAll reports a policy under which no connection passes.
+func denyAll(p *NetworkPolicy) bool {
+	if p.DefaultEgress != "deny" {
+		return false
+	}
+	for _, r := range p.Rules {
+		if r.Action != "deny" {
+			return false
+		}
+	}
+	return true
+}
+
+// samePolicy compares what two policies decide by what they say; a policy that lets
+// nothing out needs no device either.
+func samePolicy(a, b *NetworkPolicy) bool {
+	if denyAll(a) {
+		return true
+	}
+	if reflect.DeepEqual(a, b) {
+		return true
+	}
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package launch
+
+func selfPath(path string) string { return path }
