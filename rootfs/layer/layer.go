@@ -29,6 +29,12 @@ type Options struct {
 	Lower *tree.Tree
 }
 
+// Layer is what Read made of a tar stream.
+type Layer struct {
+	Tree  *tree.Tree
+	Files int // names created, implicit directories included
+}
+
 // Read reads a tar stream (ustar, PAX, GNU; sparse files) into a tree of changes whose
 // file content lies in spool, which it flushes. It stops behind the end mark of the
 // archive and leaves what follows unread.
@@ -41,7 +47,7 @@ type Options struct {
 // takes it for one.
 //
 // Errors wrap ErrLimit, ErrMalformed, ErrLink or those of r and spool.
-func Read(ctx context.Context, r io.Reader, spool *Spool, opts Options) (*tree.Tree, error) {
+func Read(ctx context.Context, r io.Reader, spool *Spool, opts Options) (*Layer, error) {
 	l := &reader{tree: tree.New(), spool: spool, limits: opts.Limits, lower: opts.Lower}
 	source := &source{r: r}
 	archive := tar.NewReader(source)
@@ -63,7 +69,7 @@ func Read(ctx context.Context, r io.Reader, spool *Spool, opts Options) (*tree.T
 			return nil, fmt.Errorf("layer entry %.200q: %w", h.Name, source.classify(err))
 		}
 	}
-	return l.tree, spool.Flush()
+	return &Layer{Tree: l.tree, Files: l.created}, spool.Flush()
 }
 
 // source remembers an error of the stream itself, so that it can be told from what the
