@@ -93,14 +93,20 @@ func Dial(ctx context.Context, path string, opts Options) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, opts.RetryFor)
 	defer cancel()
 	opts.HandshakeTimeout = opts.RetryFor
+	var last error // of an attempt that was not cut short
 	for backoff := time.Millisecond; ; backoff = min(2*backoff, 10*time.Millisecond) {
 		c, err := dialOnce(ctx, path, opts)
-		if err == nil || !retryable(err) {
-			return c, err
+		switch {
+		case err == nil:
+			return c, nil
+		case ctx.Err() != nil && last != nil:
+			return nil, fmt.Errorf("%w: last attempt: %w", ctx.Err(), last)
+		case !retryable(err):
+			return nil, err
 		}
+		last = err
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: last attempt: %w", ctx.Err(), err)
 		case <-time.After(backoff):
 		}
 	}
