@@ -170,9 +170,6 @@ func (l *reader) split(name string) ([]string, error) {
 // root takes the attributes of the root directory from the layer.
 func (l *reader) root(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
-		if strings.Trim(h.Name, "/.") == "" && h.Size == 0 {
-			return nil // an entry without a name says nothing
-		}
 		return fmt.Errorf("%w: the root is no directory", ErrMalformed)
 	}
 	node, err := l.inode(h)

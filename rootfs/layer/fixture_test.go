@@ -1,0 +1,76 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/gomsb/gomsb/rootfs/tree"
+	"github.com/stretchr/testify/require"
+)
+
+// entry is a member of a test archive; the zero type is a regular file.
+type entry struct {
+	tar.Header
+	body string
+}
+
+func file(name, body string) entry {
+	return entry{Header: tar.Header{Name: name, Mode: 0o644}, body: body}
+}
+
+func dir(name string) entry {
+	return entry{Header: tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeDir}}
+}
+
+func symlink(name, target string) entry {
+	return entry{Header: tar.Header{Name: name, Mode: 0o777, Typeflag: tar.TypeSymlink, Linkname: target}}
+}
+
+func hardlink(name, target string) entry {
+	return entry{Header: tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: target}}
+}
+
+// pack writes a tar stream.
+func pack(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		h := e.Header
+		h.Size = int64(len(e.body))
+		if h.ModTime.IsZero() {
+			h.ModTime = time.Unix(1, 0)
+		}
+		require.NoError(t, w.WriteHeader(&h), h.Name)
+		_, err := io.WriteString(w, e.body)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return b.Bytes()
+}
+
+func read(t testing.TB, raw []byte, opts Options) (*Layer, error) {
+	t.Helper()
+	spool, err := NewSpool(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, spool.Close()) })
+	return Read(t.Context(), bytes.NewReader(raw), spool, opts)
+}
+
+func mustRead(t testing.TB, entries ...entry) *tree.Tree {
+	t.Helper()
+	l, err := read(t, pack(t, entries...), Options{Limits: DefaultLimits()})
+	require.NoError(t, err)
+	return l.Tree
+}
+
+func content(t testing.TB, n *tree.Inode) string {
+	t.Helper()
+	require.NotNil(t, n)
+	data, err := io.ReadAll(n.Reader())
+	require.NoError(t, err)
+	return string(data)
+}
