@@ -27,7 +27,12 @@ func (c *Client) ExecCollect(ctx context.Context, cmd Command, stdin io.Reader) 
 	}
 	feedCtx, stop := context.WithCancel(ctx)
 	fed := make(chan error, 1)
-	go func() { fed <- e.feed(feedCtx, stdin) }()
+	go func() {
+		defer close(fed)
+		// The error is there before the command can see the end and exit.
+		fed <- e.feed(feedCtx, stdin)
+		_ = e.CloseStdin(feedCtx) // fails only with the session, whose reader reports it
+	}()
 
 	out, err := e.collect(ctx, c.opts.MaxCollect)
 	stop()
@@ -37,7 +42,8 @@ func (c *Client) ExecCollect(ctx context.Context, cmd Command, stdin io.Reader) 
 		return nil, err
 	}
 	if stdin == nil {
-		<-fed // stop has made sure that it does not wait
+		for range fed { // stop has made sure that this ends
+		}
 		return out, nil
 	}
 	select {
@@ -50,25 +56,25 @@ func (c *Client) ExecCollect(ctx context.Context, cmd Command, stdin io.Reader) 
 	return out, nil
 }
 
-// feed sends all of stdin, then its end, and returns what stdin failed with: the command
-// has then seen less than it should. That the command does not want its input is no error.
+// feed sends all of stdin and returns what stdin failed with: the command has then seen
+// less than it should. That the command does not want its input is no error.
 func (e *Exec) feed(ctx context.Context, stdin io.Reader) error {
-	var failed error
+	if stdin == nil {
+		return nil
+	}
 	buf := make([]byte, stdinChunk)
-	for stdin != nil {
+	for {
 		n, err := stdin.Read(buf)
 		if _, werr := e.WriteContext(ctx, buf[:n]); werr != nil {
 			return nil
 		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				failed = err
-			}
-			break
+			return err
 		}
 	}
-	_ = e.CloseStdin(ctx) // fails only with the session, whose reader reports it
-	return failed
 }
 
 func (e *Exec) collect(ctx context.Context, limit int64) (*Output, error) {
