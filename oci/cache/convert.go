@@ -81,10 +81,12 @@ func (c *Cache) read(ctx context.Context, l archive.Layer, spool *layer.Spool, o
 		return nil, err
 	}
 	changes, err := layer.Read(ctx, verified, spool, opts)
-	if errors.Is(err, layer.ErrMalformed) || errors.Is(err, oci.ErrCompression) {
+	if errors.Is(err, layer.ErrMalformed) || errors.Is(err, layer.ErrLink) || errors.Is(err, oci.ErrCompression) {
 		// Nonsense in the layer is most often damage on the way; say so if it is.
-		if _, cause := io.Copy(io.Discard, packed); errors.Is(cause, oci.ErrDigestMismatch) {
-			return nil, fmt.Errorf("%w: %w", cause, err)
+		for _, stream := range []io.Reader{verified, packed} {
+			if _, cause := io.Copy(io.Discard, stream); errors.Is(cause, oci.ErrDigestMismatch) {
+				return nil, fmt.Errorf("%w: %w", cause, err)
+			}
 		}
 	}
 	switch {
