@@ -1,0 +1,93 @@
+package memory_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/vmm/memory"
+)
+
+func TestMapFileIsPrivate(t *testing.T) {
+	t.Parallel()
+	m := twoRegions(t)
+	data := bytes.Repeat([]byte{0xAA}, 2*page)
+	data[page] = 0xBB
+	f := tempFile(t, data)
+
+	require.NoError(t, m.MapFile(page, f, page, page))
+	b, err := m.Slice(page, page)
+	require.NoError(t, err)
+	assert.Equal(t, byte(0xBB), b[0])
+	assert.Equal(t, byte(0xAA), b[1])
+	b[0] = 0xCC
+	got := make([]byte, 1)
+	_, err = f.ReadAt(got, page)
+	require.NoError(t, err)
+	assert.Equal(t, byte(0xBB), got[0], "a guest's write must not reach the file")
+	require.NoError(t, m.ReadAt(got, 2*page))
+	assert.Equal(t, byte(0), got[0], "the page behind must not change")
+	require.NoError(t, m.ReadAt(got, page-1))
+	assert.Equal(t, byte(0), got[0], "the page before must not change")
+}
+
+func TestMapFileRefusesPartsOfPages(t *testing.T) {
+	t.Parallel()
+	m := twoRegions(t)
+	f := tempFile(t, make([]byte, 8*page))
+	for name, c := range map[string]struct {
+		addr   uint64
+		off, n int64
+	}{
+		"address":     {1, 0, page},
+		"offset":      {0, 1, page},
+		"size":        {0, 0, page + 1},
+		"negative":    {0, -page, page},
+		"empty":       {0, 0, 0},
+		"end of RAM":  {3 * page, 0, 2 * page},
+		"not RAM":     {0x80000, 0, page},
+		"below zero":  {0, 0, -page},
+		"wraps round": {^uint64(page - 1), 0, 2 * page},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.ErrorIs(t, m.MapFile(c.addr, f, c.off, c.n), memory.ErrOutOfRange)
+		})
+	}
+}
+
+// A child must not inherit guest memory, and the pages around it must be inaccessible.
+func TestMappingHasGuardsAndIsNotInherited(t *testing.T) {
+	m, err := memory.New([]memory.Range{{Base: 0, Size: 37 * page}})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, m.Close()) }()
+	start, err := strconv.ParseUint(strings.TrimPrefix(fmt.Sprintf("%p", m.Regions()[0].Host), "0x"), 16, 64)
+	require.NoError(t, err)
+	end := start + 37*page
+
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	require.NoError(t, err)
+	guards, flags := 0, ""
+	inside := false
+	for _, line := range strings.Split(string(smaps), "\n") {
+		var lo, hi uint64
+		var perms string
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &lo, &hi, &perms); n == 3 {
+			inside = lo == start && hi == end && perms == "rw-p"
+			if perms == "---p" && (hi == start || lo == end) {
+				guards++
+			}
+		} else if inside && strings.HasPrefix(line, "VmFlags:") {
+			flags = line + " "
+		}
+	}
+	assert.Equal(t, 2, guards, "an inaccessible page before and after")
+	assert.Contains(t, flags, " dc ", "do not copy on fork")
+	assert.Contains(t, flags, " nr ", "not reserved against the commit limit")
+}

@@ -1,0 +1,39 @@
+//go:build linux
+
+package memory
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const mapNoReserve = unix.MAP_NORESERVE
+
+func keepFromChildren(b []byte) error { return unix.Madvise(b, unix.MADV_DONTFORK) }
+
+func discard(b []byte) error {
+	return os.NewSyscallError("madvise", unix.Madvise(b, unix.MADV_DONTNEED))
+}
+
+// MapFile replaces the pages at addr by a private view of n bytes of f from off: they
+// are loaded on demand, shared with every other view until the guest writes to them. All
+// three numbers are whole pages.
+func (m *Memory) MapFile(addr uint64, f *os.File, off, n int64) error {
+	if addr%PageSize != 0 || off%PageSize != 0 || n%PageSize != 0 || off < 0 || n <= 0 {
+		return fmt.Errorf("map file at %#x: %w: not whole pages", addr, ErrOutOfRange)
+	}
+	b, err := m.Slice(addr, uint64(n))
+	if err != nil {
+		return fmt.Errorf("map %d bytes of a file at %#x: %w", n, addr, err)
+	}
+	// SAFETY: b is inside a mapping that this Memory owns and stays mapped; MAP_FIXED
+	// replaces exactly its pages.
+	_, err = unix.MmapPtr(int(f.Fd()), off, unsafe.Pointer(&b[0]), uintptr(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	return os.NewSyscallError("madvise", unix.Madvise(b, unix.MADV_DONTFORK))
+}
