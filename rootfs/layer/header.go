@@ -42,6 +42,7 @@ func (l *reader) inode(h *tar.Header) (*tree.Inode, error) {
 	}
 	switch kind {
 	case tree.TypeSymlink:
+		node.Mode = kind | 0o777 // as Linux has it, whatever the archive says
 		if err := l.target(node, h.Linkname); err != nil {
 			return nil, err
 		}

@@ -30,7 +30,7 @@ func TestAttributes(t *testing.T) {
 			}}, body: "ping!"},
 		entry{Header: tar.Header{Name: long, Mode: 0o644, Format: tar.FormatGNU}, body: "gnu"},
 		entry{Header: tar.Header{Name: "pax/" + long, Mode: 0o644, Format: tar.FormatPAX}, body: "pax"},
-		symlink("link", strings.Repeat("t", 4000)),
+		entry{Header: tar.Header{Name: "link", Mode: 0o600, Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("t", 4000)}},
 		entry{Header: tar.Header{Name: "null", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}},
 		entry{Header: tar.Header{Name: "disk", Typeflag: tar.TypeBlock, Mode: 0o660, Devmajor: 4095, Devminor: 1<<20 - 1}},
 		entry{Header: tar.Header{Name: "fifo", Typeflag: tar.TypeFifo, Mode: 0o600}},
@@ -53,6 +53,7 @@ func TestAttributes(t *testing.T) {
 	assert.Equal(t, "gnu", content(t, tr.Lookup(long)))
 	assert.Equal(t, "pax", content(t, tr.Lookup("pax/"+long)))
 	assert.Len(t, tr.Lookup("link").Target, 4000)
+	assert.EqualValues(t, tree.TypeSymlink|0o777, tr.Lookup("link").Mode)
 	null, disk := tr.Lookup("null"), tr.Lookup("disk")
 	assert.Equal(t, []uint32{tree.TypeChar | 0o666, 1, 3}, []uint32{null.Mode, null.Major, null.Minor})
 	assert.Equal(t, []uint32{tree.TypeBlock | 0o660, 4095, 1<<20 - 1}, []uint32{disk.Mode, disk.Major, disk.Minor})

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# build.sh: make the images that tests load, once, and print the folder they are in.
+#
+#   build.sh mini      mini.tar         docker archive, one plain layer: busybox, static
+#                      mini-oci.tar     the same as an OCI layout, gzip layer
+#   build.sh debian    debian.tar       docker archive, two plain layers: Debian with python3,
+#                                       file capabilities; whiteouts and an opaque directory above
+#                      debian-oci.tar   the same as an OCI layout, zstd layers, behind an index
+#                                       that offers another platform first
+#
+# The images are named mini:latest and debian:latest. They are kept below
+# ${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images in a folder named after the contents
+# of this directory, so a changed recipe builds anew. Needs root for debian (owners and
+# capabilities), and Debian packages, which hack/setup installs if they are missing.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+recipe=$(cat "$here"/build.sh "$here"/pack.py | sha256sum | cut -c1-16)
+out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$recipe
+
+mini() {
+  "$here/../setup" busybox-static:busybox python3-minimal:python3 >&2
+  local root=$work/mini a
+  mkdir -p "$root"/{bin,dev,etc,proc,root,sys,usr/bin,var}
+  mkdir -m 1777 "$root/tmp"
+  chmod 700 "$root/root"
+  cp "$(command -v busybox)" "$root/bin/busybox"
+  for a in $(busybox --list); do [ "$a" = busybox ] || ln -s busybox "$root/bin/$a"; done
+  echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
+  printf 'guest:x:1000:1000:guest:/tmp:/bin/sh\n' >>"$root/etc/passwd"
+  printf 'root:x:0:\nguest:x:1000:\n' >"$root/etc/group"
+  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@1600000000 -C "$root" -cf "$work/mini.layer" .
+  python3 "$here/pack.py" mini:latest "$work" mini "$work/mini.layer"
+  gzip -nk "$work/mini.layer"
+  python3 "$here/pack.py" --oci gzip mini:latest "$work" mini-oci "$work/mini.layer"
+}
+
+debian() {
+  "$here/../setup" mmdebstrap:mmdebstrap python3-minimal:python3 zstd:zstd >&2
+  local suite
+  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  SOURCE_DATE_EPOCH=1600000000 mmdebstrap --quiet --variant=minbase \
+    --include=python3,ca-certificates,curl,git,iproute2,iputils-ping,libcap2-bin,procps \
+    --customize-hook='rm -rf "$1"/var/cache/apt/*' "$suite" "$work/debian.tar" >&2
+  mv "$work/debian.tar" "$work/base.layer"
+  python3 "$here/pack.py" --changes "$work/changes.layer"
+  python3 "$here/pack.py" debian:latest "$work" debian "$work/base.layer" "$work/changes.layer"
+  zstd -q -3 -k --suffix=.zst "$work/base.layer" "$work/changes.layer" 2>/dev/null ||
+    for l in base changes; do zstd -q -3 "$work/$l.layer" -o "$work/$l.layer.zst"; done
+  python3 "$here/pack.py" --oci zstd debian:latest "$work" debian-oci "$work/base.layer" "$work/changes.layer"
+}
+
+case ${1:-} in
+  mini | debian) ;;
+  *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
+mkdir -p "$out"
+exec 9>"$out/.lock"
+flock 9
+if [ ! -f "$out/$1.tar" ] || [ ! -f "$out/$1-oci.tar" ]; then
+  work=$(mktemp -d "$out/work.XXXX")
+  trap 'rm -rf "$work"' EXIT
+  "$1"
+  mv "$work/$1-oci.tar" "$work/$1.tar" "$out/"
+fi
+echo "$out"
