@@ -8,6 +8,13 @@ var (
 	ErrUnsupported = errors.New("hypervisor capability not supported")
 	// ErrClosed reports use of a VM or vCPU after Close.
 	ErrClosed = errors.New("virtual machine closed")
+	// ErrState reports a saved state that is truncated, corrupt, of another version or
+	// of another shape than the VM or vCPU that it was given to.
+	ErrState = errors.New("invalid saved state")
+	// ErrPending reports that a vCPU cannot be saved before an exit that is part of the
+	// instruction in progress (the second half of a wide device access) has been
+	// handled: call Run, handle what it returns, save again.
+	ErrPending = errors.New("vCPU has an unfinished device access")
 )
 
 // ExitReason says why VCPU.Run returned.
@@ -64,15 +71,16 @@ type VM interface {
 	// interrupt gsi, edge-triggered.
 	BindInterrupt(fd int, gsi uint32) error
 	// SaveState captures interrupt controllers, timers and the clock while no vCPU
-	// runs; RestoreState is its inverse on a fresh VM with the same vCPU count.
+	// runs; RestoreState is its inverse on a fresh VM with the same vCPU count, after
+	// the vCPUs have been restored. Its errors wrap ErrState.
 	SaveState() ([]byte, error)
 	RestoreState([]byte) error
 	// Close frees the VM. Every VCPU must have been closed.
 	Close() error
 }
 
-// VCPU is one virtual processor. All methods but Kick belong to the one goroutine,
-// locked to its OS thread, that runs it.
+// VCPU is one virtual processor. All methods but Kick belong to one goroutine at a time;
+// once Run has been called, to the one that runs it, locked to its OS thread.
 type VCPU interface {
 	// Run enters the guest until the next exit.
 	Run() (*Exit, error)
@@ -87,8 +95,14 @@ type VCPU interface {
 	SetSystemRegisters(SystemRegisters) error
 	// SetCPUID installs the table that the guest's CPUID instruction sees.
 	SetCPUID([]CPUIDEntry) error
-	// SetMSRs writes model-specific registers.
+	// CPUID is the table that SetCPUID installed. The VCPU owns it.
+	CPUID() []CPUIDEntry
+	// SetMSRs writes model-specific registers in order; MSR reads one.
 	SetMSRs([]MSR) error
+	MSR(index uint32) (uint64, error)
+	// XCR0 and SetXCR0 transfer extended control register 0.
+	XCR0() (uint64, error)
+	SetXCR0(uint64) error
 	// SetFPU resets the x87 and SSE state to the given control words.
 	SetFPU(fcw uint16, mxcsr uint32) error
 	// XSAVE and SetXSAVE transfer the extended state in the standard (uncompacted)
@@ -98,8 +112,8 @@ type VCPU interface {
 	// InjectException queues a hardware exception for the next Run.
 	InjectException(vector uint8, hasCode bool, code uint32) error
 	// SaveState captures the complete architectural state between two Runs, with any
-	// pending I/O completed; RestoreState is its inverse on a fresh vCPU that has
-	// its CPUID set.
+	// pending I/O completed, or fails with ErrPending; RestoreState is its inverse on
+	// a fresh vCPU that has its CPUID set. Its errors wrap ErrState.
 	SaveState() ([]byte, error)
 	RestoreState([]byte) error
 	Close() error
