@@ -76,9 +76,11 @@ func (c *Cache) read(ctx context.Context, l archive.Layer, spool *layer.Spool, o
 		return nil, err
 	}
 	defer plain.Close()
-	verified, err := blob.NewVerifier(plain, l.DiffID, -1)
-	if err != nil {
-		return nil, err
+	var verified io.Reader = plain
+	if plain.Compression != blob.None || l.BlobDigest != l.DiffID { // else packed hashes the same bytes
+		if verified, err = blob.NewVerifier(plain, l.DiffID, -1); err != nil {
+			return nil, err
+		}
 	}
 	changes, err := layer.Read(ctx, verified, spool, opts)
 	if errors.Is(err, layer.ErrMalformed) || errors.Is(err, layer.ErrLink) || errors.Is(err, oci.ErrCompression) {

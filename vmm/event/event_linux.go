@@ -1,0 +1,76 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Event is a counter in the kernel that wakes a waiter when it is not zero. Signal may
+// be called from any goroutine, Wait from one at a time.
+type Event struct {
+	file *os.File
+	raw  syscall.RawConn
+	fd   int
+	rbuf [8]byte
+	err  error // of the last read; only Wait touches it
+	read func(fd uintptr) bool
+}
+
+// New creates an event that is not signalled.
+func New() (*Event, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("create eventfd: %w", err)
+	}
+	e := &Event{file: os.NewFile(uintptr(fd), "eventfd"), fd: fd}
+	if e.raw, err = e.file.SyscallConn(); err != nil {
+		_ = e.file.Close()
+		return nil, fmt.Errorf("create eventfd: %w", err)
+	}
+	e.read = func(fd uintptr) bool {
+		_, e.err = unix.Read(int(fd), e.rbuf[:])
+		return e.err != unix.EAGAIN
+	}
+	return e, nil
+}
+
+// FD is the descriptor, valid until Close.
+func (e *Event) FD() int { return e.fd }
+
+// one is what Signal adds, in the machine's byte order; every supported one is
+// little-endian.
+var one = [8]byte{1}
+
+// Signal wakes the waiter, now or at its next Wait. After Close it returns an error that
+// is os.ErrClosed. It does not allocate.
+func (e *Event) Signal() error {
+	// Through the file, whose lock keeps the descriptor from being closed, and its
+	// number from being reused, under the write.
+	_, err := e.file.Write(one[:])
+	return err
+}
+
+// Wait blocks until the event was signalled and resets it. After Close it returns an
+// error that is os.ErrClosed. It does not allocate.
+func (e *Event) Wait() error {
+	for {
+		if err := e.raw.Read(e.read); err != nil {
+			return os.ErrClosed // the only reason without a deadline
+		}
+		if e.err != unix.EINTR {
+			return e.err
+		}
+	}
+}
+
+// Close releases the descriptor and ends a Wait. It is idempotent.
+func (e *Event) Close() error {
+	if err := e.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
+}
