@@ -1,0 +1,77 @@
+package virtio
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/gomsb/gomsb/vmm/event"
+)
+
+// Worker is the goroutine that serves a queue: it runs a function once at its start and
+// after each kick, unless it is paused.
+type Worker struct {
+	kick   *event.Event
+	handle func()
+	done   chan struct{}
+
+	// gate is held while handle runs, and by Pause until Resume.
+	gate    sync.Mutex
+	stopped atomic.Bool
+	mu      sync.Mutex
+	paused  bool // protected by mu
+}
+
+// StartWorker starts a worker on kick. handle must not block for long, because Pause and
+// Stop wait for it.
+func StartWorker(kick *event.Event, handle func()) *Worker {
+	w := &Worker{kick: kick, handle: handle, done: make(chan struct{})}
+	go w.run()
+	return w
+}
+
+func (w *Worker) run() {
+	defer close(w.done)
+	for {
+		w.gate.Lock()
+		if w.stopped.Load() {
+			w.gate.Unlock()
+			return
+		}
+		w.handle()
+		w.gate.Unlock()
+		if w.kick.Wait() != nil {
+			return // closed
+		}
+	}
+}
+
+// Wake runs the function soon, as a kick does.
+func (w *Worker) Wake() { _ = w.kick.Signal() } // fails only after Close, when nobody listens
+
+// Pause returns when the function does not run, and keeps it from running.
+func (w *Worker) Pause() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.paused {
+		w.paused = true
+		w.gate.Lock()
+	}
+}
+
+// Resume undoes Pause.
+func (w *Worker) Resume() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.paused {
+		w.paused = false
+		w.gate.Unlock()
+	}
+}
+
+// Stop ends the goroutine and waits for it. The worker cannot be started again.
+func (w *Worker) Stop() {
+	w.Resume()
+	w.stopped.Store(true)
+	w.Wake()
+	<-w.done
+}
