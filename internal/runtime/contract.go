@@ -1,0 +1,87 @@
+package runtime
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// Ports of the host (CID 2) that the guest agent connects to, each once per boot.
+const (
+	AgentPort     = 1024 // frames of the agent protocol
+	HeartbeatPort = 1025 // one JSON object a second
+)
+
+// MachineConfig is the machine that a launch configuration asks for.
+type MachineConfig struct {
+	VCPUs     int
+	MemoryMiB int
+	Disks     []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them
+	Kernel    string // file to boot; empty: the embedded kernel
+	CacheDir  string // where the embedded kernel may be unpacked
+	THP       string // always, madvise or never
+	Console   io.Writer
+	// Listen is called for each connection from the guest to a port of the host. True
+	// takes the connection over, false refuses it. It must not block.
+	Listen        func(port uint32, c net.Conn) bool
+	StatsInterval time.Duration // how often to ask the guest about memory; 0: never
+	Logger        *slog.Logger
+}
+
+// Disk is one block device.
+type Disk struct {
+	Path     string
+	Format   string // raw or vmdk
+	ReadOnly bool
+	Serial   string
+}
+
+// Machine is a virtual machine as far as the runtime cares. Its life is Start, an end by
+// the guest or by Stop, Close.
+type Machine interface {
+	Start() error
+	// Done is closed when the machine has ended.
+	Done() <-chan struct{}
+	// Outcome is how it ended; valid once Done is closed.
+	Outcome() Outcome
+	// Stop ends it at once, without asking the guest.
+	Stop()
+	// Close frees it, after its disks are flushed. It is idempotent.
+	Close() error
+	// Stats is what is known of it now.
+	Stats() Stats
+}
+
+// Outcome is how a machine ended.
+type Outcome struct {
+	// Orderly: the guest switched itself off. A reset counts as orderly only when the
+	// guest said goodbye before, which the runtime knows.
+	Orderly bool
+	// Reset: the guest asked for a reset.
+	Reset bool
+	// Stopped: Stop was called.
+	Stopped bool
+	// Text describes the end in a few words.
+	Text string
+}
+
+// Stats are a machine's counters since its start. Nil fields are not known.
+type Stats struct {
+	CPUTime                   time.Duration // of all virtual processors together
+	MemoryUsed, MemoryFree    *uint64       // bytes, as the guest reports
+	DiskReadBytes, WriteBytes uint64
+}
+
+// Factory builds a machine, ready to start.
+type Factory func(MachineConfig) (Machine, error)
+
+// bootstrapFor completes the guest's configuration with what only the runtime knows.
+func bootstrapFor(b proto.Bootstrap, disks []Disk) *proto.Bootstrap {
+	if b.BlockRoot == nil && len(disks) > 0 {
+		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}
+	}
+	return &b
+}

@@ -1,0 +1,368 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/runtime/journal"
+	"github.com/gomsb/gomsb/internal/runtime/relay"
+	"github.com/gomsb/gomsb/internal/store"
+)
+
+type agentConn = net.Conn
+
+// event is something that happened to a running machine.
+type event struct {
+	kind   eventKind
+	reason store.Reason // of stop and force
+	err    error        // of bootFailed
+	code   int          // of commandEnded
+}
+
+type eventKind uint8
+
+const (
+	stop         eventKind = iota // ask the guest to go
+	asked                         // a client asked it already
+	force                         // end it at once
+	signalled                     // SIGTERM or its like
+	ready                         // the guest serves
+	bootFailed                    // it never will
+	guestGone                     // its stream ended in good order
+	guestCut                      // its stream broke
+	commandEnded                  // the start-up command has ended
+)
+
+// control decides when and why a machine ends. All decisions are taken by the goroutine
+// in supervise; everything else only posts events.
+type control struct {
+	*sandbox
+	machine Machine
+	board   *switchboard
+
+	events chan event
+	ctx    context.Context // of everything that watches the machine
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	relay    *relay.Relay // set before a ready event
+	isReady  bool
+	stopping bool
+	vague    bool // the boot error says no more than that the stream broke
+	heard    int  // signals to end, so far
+	window   <-chan time.Time
+	end      ending // set once stopping
+}
+
+func newControl(s *sandbox, m Machine, board *switchboard) *control {
+	return &control{sandbox: s, machine: m, board: board, events: make(chan event, 16)}
+}
+
+// post hands an event to supervise, unless that has ended.
+func (c *control) post(e event) {
+	select {
+	case c.events <- e:
+	case <-c.ctx.Done():
+	}
+}
+
+// supervise starts the machine and returns when it has ended and nobody watches it any
+// more.
+func (c *control) supervise(ctx context.Context) ending {
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	if err := c.machine.Start(); err != nil {
+		c.cancel()
+		c.board.stopAll()
+		return c.notBuilt(fail(launch.StageBuildVM, err))
+	}
+	relayed := make(chan *relay.Relay, 1)
+	c.wg.Go(func() { c.boot(relayed) })
+	c.wg.Go(c.beat)
+	if c.inv.Attached() {
+		c.watchParent()
+	}
+	if d := c.cfg.Lifecycle.MaxDurationSecs; d != nil {
+		left := time.Until(c.began.Add(seconds(*d)))
+		timer := time.AfterFunc(left, func() { c.post(event{kind: stop, reason: store.MaxDurationExceeded}) })
+		defer timer.Stop()
+	}
+	end := c.loop(relayed)
+	c.goodbye() // a little time to hear what the guest said last
+	end = c.judge(end)
+	c.cancel()
+	if c.relay == nil {
+		select {
+		case c.relay = <-relayed:
+		default:
+		}
+	}
+	if err := c.sock.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		c.log.Warn("cannot close the agent socket", "err", err)
+	}
+	if c.relay != nil {
+		_ = c.relay.Close()
+	}
+	c.board.stopAll()
+	c.wg.Wait()
+	return end
+}
+
+// loop handles events until the machine has ended.
+func (c *control) loop(relayed <-chan *relay.Relay) ending {
+	sigs := c.signals
+	for {
+		select {
+		case <-c.machine.Done():
+			return c.end
+		case sig := <-sigs:
+			c.onSignal(sig)
+		case <-c.window:
+			c.window = nil
+			c.log.Warn("the guest did not go in time; it is ended")
+			c.machine.Stop()
+		case e := <-c.events:
+			if e.kind == ready {
+				c.relay = <-relayed
+			}
+			c.on(e)
+		}
+	}
+}
+
+func (c *control) on(e event) {
+	switch e.kind {
+	case stop:
+		c.stop(e.reason, true)
+	case asked:
+		c.stop(store.ShutdownRequested, false)
+	case force:
+		c.stop(e.reason, false)
+		c.machine.Stop()
+	case signalled:
+		if c.heard++; c.heard == 1 {
+			c.stop(e.reason, true)
+			return
+		}
+		c.log.Warn("told twice to end; the machine is ended")
+		c.stop(e.reason, false)
+		c.machine.Stop()
+	case ready:
+		c.onReady()
+	case bootFailed:
+		c.onBootFailed(e.err)
+	case guestGone:
+		c.depart(ending{reason: store.Completed, status: store.Stopped})
+	case guestCut:
+		c.depart(ending{reason: store.Failed, code: 1, status: store.Crashed})
+	case commandEnded:
+		c.onCommandEnded(e.code)
+	}
+}
+
+func (c *control) onSignal(sig os.Signal) {
+	reason := store.Signal
+	if sig == syscall.SIGUSR1 {
+		reason = store.DrainRequested
+	}
+	c.log.Info("told to end by a signal", "signal", sig.String())
+	c.on(event{kind: signalled, reason: reason})
+}
+
+// stop begins the end, in good order. The first reason counts. tell is false when the
+// guest has been told already.
+func (c *control) stop(reason store.Reason, tell bool) {
+	if c.stopping {
+		return
+	}
+	c.stopping = true
+	c.end = ending{reason: reason, status: store.Stopped}
+	c.log.Info("the sandbox ends", "reason", string(reason))
+	if !c.isReady {
+		c.machine.Stop() // nobody there to ask
+		return
+	}
+	c.openWindow()
+	if tell {
+		c.wg.Go(func() {
+			if err := c.relay.Shutdown(); err != nil {
+				c.log.Warn("cannot ask the guest to power off", "err", err)
+			}
+		})
+	}
+}
+
+// depart notes that the guest goes by itself. It gets the same time as one that was
+// asked.
+func (c *control) depart(end ending) {
+	if !c.stopping {
+		c.stopping, c.end = true, end
+	}
+	c.openWindow()
+}
+
+const (
+	shutdownWindow = 2 * time.Second
+	handoffWindow  = 8 * time.Second
+)
+
+func (c *control) openWindow() {
+	if c.window != nil {
+		return
+	}
+	d := shutdownWindow
+	if c.cfg.Handoff() {
+		d = handoffWindow
+	}
+	if ms, err := strconv.ParseUint(c.getenv("MSB_SHUTDOWN_FLUSH_TIMEOUT_MS"), 10, 31); err == nil {
+		d = time.Duration(ms) * time.Millisecond
+	}
+	c.window = time.After(d)
+}
+
+// boot waits for the agent, brings it to ready, and then passes frames until it goes.
+func (c *control) boot(relayed chan<- *relay.Relay) {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, c.timeout, errNotReady)
+	defer cancel()
+	var conn net.Conn
+	select {
+	case conn = <-c.board.agent:
+	case <-ctx.Done():
+		c.post(event{kind: bootFailed, err: context.Cause(ctx)})
+		return
+	}
+	r := c.newRelay(conn, func() { c.post(event{kind: asked}) })
+	relayed <- r
+	info, err := r.Boot(ctx, bootstrapFor(c.cfg.Bootstrap, c.config.Disks))
+	if err != nil {
+		c.post(event{kind: bootFailed, err: err})
+		return
+	}
+	c.log.Info("the guest is ready", "agent", info.AgentVersion, "boot", time.Duration(info.BootTimeNs),
+		"init", time.Duration(info.InitTimeNs), "since_start", time.Since(c.began).Round(time.Millisecond))
+	c.logged(c.execLog.System(journal.Started))
+	c.post(event{kind: ready})
+	kind := guestCut
+	if err := r.Run(); r.Goodbye() {
+		kind = guestGone
+	} else if c.ctx.Err() == nil {
+		c.log.Debug("the agent's stream broke", "err", err)
+	}
+	c.post(event{kind: kind})
+}
+
+func (c *control) onReady() {
+	c.isReady, c.started = true, true
+	c.wg.Go(func() {
+		if err := c.relay.Serve(c.sock.listener); err != nil {
+			c.log.Error("the agent socket failed", "err", err)
+		}
+	})
+	c.wg.Go(c.watchIdle)
+	c.wg.Go(c.sample)
+	if c.cfg.Startup != nil {
+		c.wg.Go(func() { c.post(event{kind: commandEnded, code: c.runCommand(c.cfg.Startup)}) })
+	}
+	c.wg.Go(settle)
+}
+
+// onBootFailed ends a machine whose guest does not come up.
+func (c *control) onBootFailed(err error) {
+	if c.stopping {
+		return
+	}
+	c.stopping = true
+	c.end = ending{reason: store.Failed, code: 1, status: store.Stopped}
+	stage := launch.StageOther
+	var guest *relay.GuestError
+	switch {
+	case errors.Is(err, errNotReady):
+		c.end.reason = store.AgentUnresponsive
+		err = fmt.Errorf("%w (%s)", err, c.timeout)
+	case errors.As(err, &guest):
+		stage = stageOf(string(guest.Kind))
+	default:
+		// The stream broke: how the machine ends says more, if it ends by itself.
+		c.window = time.After(crashGrace)
+		c.end.boot, c.vague = launch.NewBootError(stage, time.Now(), err), true
+		return
+	}
+	c.end.boot = launch.NewBootError(stage, time.Now(), err)
+	c.machine.Stop()
+}
+
+// crashGrace is how long a guest whose agent is gone has to reset.
+const crashGrace = 2 * time.Second
+
+// stageOf translates the kind of a guest's own boot error.
+func stageOf(kind string) launch.Stage {
+	switch s := launch.Stage(kind); s {
+	case launch.StageMount, launch.StageConfig, launch.StageNetwork, launch.StageImage:
+		return s
+	}
+	return launch.StageOther
+}
+
+func (c *control) onCommandEnded(code int) {
+	if c.stopping {
+		return
+	}
+	c.stop(store.Completed, true)
+	if code != 0 {
+		c.end = ending{reason: store.Failed, code: 1, status: store.Stopped, command: &code}
+	}
+}
+
+// farewell is how long after a machine's end its last words may take to arrive.
+const farewell = 250 * time.Millisecond
+
+// goodbye waits for the end of the agent's stream.
+func (c *control) goodbye() {
+	if c.relay == nil || !c.isReady {
+		return
+	}
+	select {
+	case <-c.relay.Done():
+	case <-time.After(farewell):
+	}
+}
+
+// judge completes the ending with how the machine itself ended.
+func (c *control) judge(end ending) ending {
+	o := c.machine.Outcome()
+	c.log.Info("the machine has ended", "how", o.Text)
+	clean := o.Orderly || o.Reset && (c.relay != nil && c.relay.Goodbye() || c.cfg.Handoff())
+	switch {
+	case c.vague && !o.Stopped:
+		end.boot.Message = "the guest stopped before its agent was ready: " + o.Text
+	case c.stopping:
+	case !c.isReady:
+		end = ending{
+			reason: store.Failed, code: 1, status: store.Stopped,
+			boot: &launch.BootError{Time: time.Now(), Stage: launch.StageOther, Message: "the guest stopped before its agent was ready: " + o.Text},
+		}
+	case clean:
+		return ending{reason: store.Completed, status: store.Stopped}
+	default:
+		end = ending{reason: store.Failed, code: 1, status: store.Crashed}
+	}
+	if end.status == store.Crashed {
+		c.log.Error("the guest crashed", "how", o.Text)
+		for _, line := range c.kernelLog.Tail(kernelTail) {
+			c.log.Error("guest console: " + line)
+		}
+	}
+	return end
+}
+
+func seconds(n uint64) time.Duration { return time.Duration(min(n, maxSeconds)) * time.Second }
+
+// maxSeconds keeps durations within what time.Duration holds: 100 years.
+const maxSeconds = 100 * 365 * 24 * 3600

@@ -1,0 +1,44 @@
+// Package runtime is the process of one sandbox, `msb sandbox`: it builds and boots the
+// machine that a launch configuration describes, relays its agent to clients, keeps its
+// logs, heartbeat, metrics and database rows, and ends when the guest, a client, a timer,
+// a signal or the parent wants it to. It may import launch, store, the machine monitor,
+// the kernel and agent bundles and the agent protocol; it must never parse what people
+// type, pull an image, or make decisions that belong to a controller.
+//
+// # Order
+//
+// A start goes: arguments (exit 2 if they are wrong) and lifecycle lock, the start-up
+// line, standard output to /dev/null and standard error to runtime.log, directories,
+// socket, run row, exec.log, metrics slot, machine, and only then the guest. The socket
+// accepts once the guest is ready. An end goes: machine, socket, rows, directory of an
+// ephemeral sandbox, last line of exec.log, metrics slot. A boot that fails leaves
+// boot-error.json and exit code 1.
+//
+// # How it ends
+//
+//	what                               reason               exit  sandbox
+//	the guest powers off               Completed            0     Stopped
+//	a client sends core.shutdown       ShutdownRequested    0     Stopped
+//	SIGTERM, watchdog pipe closed      Signal               0     Stopped
+//	SIGUSR1                            DrainRequested       0     Stopped
+//	idle for too long                  IdleTimeout          0     Stopped
+//	alive for too long                 MaxDurationExceeded  0     Stopped
+//	the start-up command fails         Failed               1     Stopped
+//	the guest resets without goodbye   Failed               1     Crashed
+//	the guest does not become ready    AgentUnresponsive    1     Stopped
+//	the machine cannot be built        InternalError        1     Stopped
+//
+// All but the last four ask the guest first and end the machine when it does not go
+// within 2 s (8 s when another program is its PID 1; MSB_SHUTDOWN_FLUSH_TIMEOUT_MS
+// overrides both). A second SIGTERM ends it at once. SIGINT stops a detached sandbox like
+// SIGTERM; an attached one ignores it, because a terminal sends it to the parent as well,
+// which decides what it means.
+//
+// # Kernel
+//
+// The guest kernel is, first hit wins: the file that --kernel names, the one that the
+// environment variable MSB_KERNEL names, libkrunfw_path if its file name does not begin
+// with "libkrunfw.so." or MSB_GOMSB_KERNEL=bundle is set, and else the embedded kernel.
+// Official SDKs always pass the path of their libkrunfw bundle, so that name alone does
+// not express a wish; the embedded kernel is the one that is tested and fast.
+package runtime

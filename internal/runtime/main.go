@@ -1,0 +1,148 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/runtime/journal"
+)
+
+// Exit codes before a run has an ending of its own.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// Main is the runtime process: args are those after "sandbox". It returns the exit code,
+// and must be called from the main goroutine of a process that does nothing else.
+func Main(args []string) int {
+	p := program{build: newMachine, timeout: readyTimeout}
+	return p.main(args)
+}
+
+// program is what tests replace parts of.
+type program struct {
+	build   Factory
+	timeout time.Duration
+}
+
+func (p *program) main(args []string) int {
+	inv, lock, code := admit(args)
+	if code != 0 {
+		return code
+	}
+	defer func() { _ = lock.Release() }()
+	signals := make(chan os.Signal, 4)
+	ignore := []os.Signal{syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGTTOU}
+	listen := []os.Signal{syscall.SIGTERM, syscall.SIGUSR1}
+	if inv.Attached() {
+		ignore = append(ignore, syscall.SIGINT)
+	} else {
+		listen = append(listen, syscall.SIGINT)
+	}
+	signal.Ignore(ignore...)
+	signal.Notify(signals, listen...)
+	if err := announce(inv); err != nil {
+		return complain(exitFailed, err)
+	}
+	tuneMemory()
+	// Nothing may go to the standard streams from here on: the parent stops reading.
+	logFile, err := redirect(inv.Config.LogDir)
+	if err != nil {
+		return complain(exitFailed, err)
+	}
+	defer func() { _ = logFile.Close() }()
+	log := slog.New(journal.NewHandler(logFile, journal.Level(inv.LogLevel)))
+	s := &sandbox{
+		inv: inv, cfg: inv.Config, log: log, build: p.build, getenv: os.Getenv, timeout: p.timeout,
+		signals: signals, pid: os.Getpid(),
+	}
+	s.metrics = func() metricsSlot { return activateMetrics(s) }
+	log.Info("sandbox runtime starts", "name", inv.Name, "id", inv.SandboxID, "vcpus", inv.VCPUs, "memory_mib", inv.MemoryMiB)
+	return s.run(context.Background())
+}
+
+// admit does everything that may still end in a usage error.
+func admit(args []string) (*launch.Invocation, *launch.Lock, int) {
+	inv, err := launch.Parse(args)
+	if err == nil {
+		err = inv.Load()
+	}
+	if err != nil {
+		return nil, nil, complain(exitUsage, err)
+	}
+	var lock *launch.Lock
+	if inv.LifecycleLockFD >= 0 {
+		lock, err = launch.InheritedLock(inv.LifecycleLockFD)
+	} else {
+		lock, err = launch.AcquireLock(inv.Config.Run(), inv.Name)
+	}
+	if err != nil {
+		return nil, nil, complain(exitFailed, err)
+	}
+	return inv, lock, 0
+}
+
+// complain tells the parent's standard error why there is no sandbox.
+func complain(code int, err error) int {
+	_, _ = fmt.Fprintf(os.Stderr, "sandbox error: %v\n", err)
+	return code
+}
+
+// announce says that the process runs, on standard output or on the start-up descriptor.
+func announce(inv *launch.Invocation) error {
+	out := os.Stdout
+	if inv.StartupFD >= 0 {
+		out = os.NewFile(uintptr(inv.StartupFD), "startup")
+	}
+	line, err := json.Marshal(struct {
+		PID int `json:"pid"`
+	}{os.Getpid()})
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(line, '\n'))
+	if inv.StartupFD >= 0 {
+		err = errors.Join(err, out.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("report the start: %w", err)
+	}
+	return nil
+}
+
+// redirect points standard output to /dev/null and standard error to runtime.log, which
+// it returns; after a rotation too.
+func redirect(logDir string) (*journal.File, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = null.Close() }()
+	if err := os.MkdirAll(logDir, 0o755); err != nil {
+		return nil, err
+	}
+	standardError := func(f *os.File) error { return duplicate(f, 2) }
+	f, err := journal.Open(filepath.Join(logDir, "runtime.log"), standardError)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Fd(standardError), duplicate(null, 1)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// tuneMemory keeps the heap small: this process lives as long as its guest, there are
+// many of them, and what it allocates in steady state is pooled.
+func tuneMemory() { debug.SetGCPercent(25) }

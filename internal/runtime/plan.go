@@ -1,0 +1,171 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+)
+
+// fail is an error with the stage of the boot it belongs to.
+func fail(stage launch.Stage, err error) error {
+	return launch.NewBootError(stage, time.Now(), err)
+}
+
+func unsupported(stage launch.Stage, format string, args ...any) error {
+	return fail(stage, fmt.Errorf("%w: %s", launch.ErrUnsupported, fmt.Sprintf(format, args...)))
+}
+
+// plan derives the machine from an invocation, or says what this runtime cannot do.
+func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, error) {
+	c := inv.Config
+	m := MachineConfig{
+		VCPUs: int(inv.VCPUs), MemoryMiB: int(inv.MemoryMiB), THP: c.THP,
+		Kernel:   kernelPath(inv, getenv),
+		CacheDir: filepath.Join(filepath.Dir(filepath.Dir(c.DBPath)), "cache", "gomsb"),
+	}
+	if interval := c.Metrics.SampleIntervalMS; interval != nil && !c.Metrics.Disabled {
+		m.StatsInterval = time.Duration(min(*interval, maxIntervalMS)) * time.Millisecond
+	}
+	root, err := rootDisks(&c.Rootfs)
+	if err != nil {
+		return m, err
+	}
+	m.Disks = root
+	for _, s := range c.Disks {
+		d, err := launch.ParseDisk(s)
+		if err != nil {
+			return m, fail(launch.StageMount, err)
+		}
+		if err := checkFormat(d.Format, d.ReadOnly); err != nil {
+			return m, fail(launch.StageMount, fmt.Errorf("disk %s: %w", d.Host, err))
+		}
+		m.Disks = append(m.Disks, Disk{Path: d.Host, Format: d.Format, ReadOnly: d.ReadOnly, Serial: d.ID})
+	}
+	for i := range m.Disks {
+		if m.Disks[i].Serial == "" {
+			m.Disks[i].Serial = "vd" + string(rune('a'+i))
+		}
+		if err := checkReadable(m.Disks[i].Path); err != nil {
+			stage := launch.StageMount
+			if i < len(root) {
+				stage = launch.StageImage
+			}
+			return m, fail(stage, fmt.Errorf("disk image: %w", err))
+		}
+	}
+	return m, errors.Join(checkShares(c), checkNetwork(c))
+}
+
+// maxIntervalMS bounds the sampling interval to an hour.
+const maxIntervalMS = 3600_000
+
+// rootDisks are the devices of the root file system.
+func rootDisks(r *launch.Rootfs) ([]Disk, error) {
+	if r.Path != nil {
+		return nil, unsupported(launch.StageImage, "a host directory as root file system (%s): use an image", *r.Path)
+	}
+	if r.Disk == nil {
+		return nil, fail(launch.StageImage, errors.New("the configuration names no root disk"))
+	}
+	format := "raw"
+	if r.DiskFormat != nil {
+		format = *r.DiskFormat
+	}
+	// The format alone says that this is an image: its layers are never written.
+	readOnly := r.DiskReadOnly || format == "vmdk"
+	if err := checkFormat(format, readOnly); err != nil {
+		return nil, fail(launch.StageImage, fmt.Errorf("root disk %s: %w", *r.Disk, err))
+	}
+	disks := []Disk{{Path: *r.Disk, Format: format, ReadOnly: readOnly}}
+	if r.Upper == nil {
+		return disks, nil
+	}
+	if r.UpperFormat != nil && *r.UpperFormat != "raw" {
+		return nil, unsupported(launch.StageImage, "a writable layer of format %s (%s): use raw", *r.UpperFormat, *r.Upper)
+	}
+	return append(disks, Disk{Path: *r.Upper, Format: "raw"}), nil
+}
+
+func checkFormat(format string, readOnly bool) error {
+	switch {
+	case format == "raw", format == "vmdk" && readOnly:
+		return nil
+	case format == "vmdk":
+		return fmt.Errorf("%w: a writable vmdk: make it read-only", launch.ErrUnsupported)
+	case format == "qcow2":
+		return fmt.Errorf("%w: qcow2 disks: convert it to raw", launch.ErrUnsupported)
+	}
+	return fmt.Errorf("%w: disk format %q", launch.ErrUnsupported, format)
+}
+
+func checkReadable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// checkShares refuses what needs virtio-fs.
+func checkShares(c *launch.Config) error {
+	for _, s := range c.Mounts {
+		m, err := launch.ParseMount(s)
+		if err != nil {
+			return fail(launch.StageMount, err)
+		}
+		return unsupported(launch.StageMount, "shared host directories (%s)", m.Host)
+	}
+	for _, f := range c.FileMounts {
+		m, err := launch.ParseMount(f.Mount)
+		if err != nil {
+			return fail(launch.StageMount, err)
+		}
+		return unsupported(launch.StageMount, "shared host files (%s)", m.Host)
+	}
+	return nil
+}
+
+// checkNetwork refuses what needs a network device, and vsock routes that cannot be.
+func checkNetwork(c *launch.Config) error {
+	if demands := c.Network.Demands(); len(demands) > 0 {
+		return unsupported(launch.StageNetwork, "networking, which %s needs: remove it or disable the network", strings.Join(demands, ", "))
+	}
+	seen := make(map[uint32]bool)
+	for _, r := range c.Vsock {
+		switch {
+		case r.SocketType != "" && r.SocketType != "stream":
+			return unsupported(launch.StageNetwork, "vsock routes of type %s (%s)", r.SocketType, r.HostSocket)
+		case r.Port == AgentPort || r.Port == HeartbeatPort:
+			return fail(launch.StageNetwork, fmt.Errorf("vsock port %d belongs to the guest agent: choose another", r.Port))
+		case seen[r.Port]:
+			return fail(launch.StageNetwork, fmt.Errorf("vsock port %d is routed twice", r.Port))
+		case !filepath.IsAbs(r.HostSocket):
+			return fail(launch.StageNetwork, fmt.Errorf("vsock route to %q: want an absolute path", r.HostSocket))
+		}
+		seen[r.Port] = true
+	}
+	return nil
+}
+
+// kernelPath chooses the guest kernel; see the package comment.
+func kernelPath(inv *launch.Invocation, getenv func(string) string) string {
+	if inv.Kernel != "" {
+		return inv.Kernel
+	}
+	if p := getenv("MSB_KERNEL"); p != "" {
+		return p
+	}
+	bundle := inv.Config.LibkrunfwPath
+	if bundle == "" {
+		return ""
+	}
+	if getenv("MSB_GOMSB_KERNEL") == "bundle" || !strings.HasPrefix(filepath.Base(bundle), "libkrunfw.so.") {
+		return bundle
+	}
+	return ""
+}

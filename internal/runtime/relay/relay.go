@@ -1,0 +1,342 @@
+package relay
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// Log receives what commands print. Calls come from one goroutine at a time; data is only
+// valid during the call.
+type Log interface {
+	// Output is a piece of a session's output, on stdout, stderr or a terminal (tty).
+	// Sessions are numbered from 1 in the order in which they were asked for.
+	Output(session uint64, stderr, tty bool, data []byte)
+}
+
+// Config describes a relay. Guest and Log are required.
+type Config struct {
+	// Guest is the agent's stream of frames.
+	Guest net.Conn
+	// Log receives output; see Log.
+	Log Log
+	// OnShutdown is called, at most once per frame, when a client asks the guest to
+	// power off, before the guest hears of it. It must not block.
+	OnShutdown func()
+	// Logger receives what went wrong; nil discards it.
+	Logger *slog.Logger
+	// Stall is how long a client that does not read may hold up others; 0 is 30 s.
+	Stall time.Duration
+}
+
+// Relay is the host's end of the agent protocol. Its life is New, Boot, Serve and Attach,
+// Close.
+type Relay struct {
+	cfg   Config
+	log   *slog.Logger
+	pool  *framePool
+	guest *frameReader
+	ready []byte // the ready frame as received; set by Boot
+
+	guestMu sync.Mutex // orders writes to the guest
+
+	mu       sync.Mutex
+	clients  [proto.MaxClients]*client // protected by mu
+	sessions map[uint32]*session       // by id; protected by mu
+	counter  uint64                    // last session number; protected by mu
+	closed   bool                      // no more clients; protected by mu
+
+	wg   sync.WaitGroup // client goroutines
+	done chan struct{}  // closed when the guest's stream has ended
+	err  error          // why; set before done is closed
+}
+
+// session is a command whose output is logged.
+type session struct {
+	number uint64
+	tty    bool
+	owner  *client // nil once it no longer needs a kill at disconnect
+}
+
+const guestBuffer = 64 << 10
+
+// New returns a relay on an agent's stream. It owns cfg.Guest from then on.
+func New(cfg Config) *Relay {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Stall == 0 {
+		cfg.Stall = 30 * time.Second
+	}
+	pool := &framePool{}
+	return &Relay{
+		cfg: cfg, log: cfg.Logger, pool: pool,
+		guest:    &frameReader{r: bufio.NewReaderSize(cfg.Guest, guestBuffer), pool: pool},
+		sessions: make(map[uint32]*session),
+		done:     make(chan struct{}),
+	}
+}
+
+// Done is closed when the guest's stream has ended, after Run was called.
+func (r *Relay) Done() <-chan struct{} { return r.done }
+
+// Goodbye reports that the guest closed its stream in good order, which it does before it
+// powers off. It is false until Done is closed.
+func (r *Relay) Goodbye() bool {
+	select {
+	case <-r.done:
+		return errors.Is(r.err, io.EOF)
+	default:
+		return false
+	}
+}
+
+// Run passes the guest's frames to the clients until the guest's stream ends, and returns
+// why: io.EOF is the good order. Boot must have succeeded.
+func (r *Relay) Run() error {
+	var err error
+	for {
+		var f *frame
+		if f, err = r.guest.next(); err != nil {
+			break
+		}
+		r.route(f)
+	}
+	r.err = err
+	close(r.done)
+	r.hangUp(false)
+	return err
+}
+
+// Serve accepts clients from l until l is closed, and keeps the guest's clock right
+// meanwhile. Boot must have succeeded.
+func (r *Relay) Serve(l net.Listener) error {
+	stop := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() { r.syncClock(stop) })
+	defer clock.Wait()
+	defer close(stop)
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			r.Attach(conn)
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		default: // out of descriptors, a client that went away: not the end
+			r.log.Warn("cannot accept a client", "err", err)
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+// Close hangs up on the guest and on all clients, and returns when nothing of the relay
+// runs any more but Run and Serve themselves. It is idempotent.
+func (r *Relay) Close() error {
+	err := r.cfg.Guest.Close()
+	r.hangUp(true)
+	r.wg.Wait()
+	return err
+}
+
+// drainTime is how long clients have to read the last frames of a guest that is gone.
+const drainTime = 2 * time.Second
+
+// hangUp ends all clients: at once, or after they have read what is queued.
+func (r *Relay) hangUp(atOnce bool) {
+	r.mu.Lock()
+	r.closed = true
+	clients := make([]*client, 0, len(r.clients))
+	for _, c := range r.clients {
+		if c != nil {
+			clients = append(clients, c)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range clients {
+		c.hangUp(atOnce)
+	}
+}
+
+// Send writes one message of the relay's own to the guest.
+func (r *Relay) Send(id uint32, t proto.Type, payload any) error {
+	b, err := proto.AppendMessage(nil, id, t, payload)
+	if err != nil {
+		return err
+	}
+	return r.write(b)
+}
+
+// Shutdown asks the guest to power off. It blocks while the guest takes nothing; Close
+// ends that.
+func (r *Relay) Shutdown() error { return r.Send(0, proto.TypeShutdown, nil) }
+
+func (r *Relay) write(b []byte) error {
+	r.guestMu.Lock()
+	defer r.guestMu.Unlock()
+	_, err := r.cfg.Guest.Write(b)
+	return err
+}
+
+// route passes a guest's frame to the client that owns its id. It takes over f.
+func (r *Relay) route(f *frame) {
+	defer r.pool.release(f)
+	id, terminal := f.id(), f.flags()&proto.FlagTerminal != 0
+	slot, ok := proto.SlotOf(id)
+	if !ok {
+		r.guestSays(f)
+		return
+	}
+	r.mu.Lock()
+	c := r.clients[slot]
+	s := r.sessions[id]
+	if terminal && s != nil {
+		delete(r.sessions, id)
+	}
+	r.mu.Unlock()
+	if c != nil {
+		f.refs.Add(1)
+		r.deliver(c, f)
+	}
+	if s != nil && !terminal {
+		r.tap(s, f)
+	}
+}
+
+// deliver queues f for c, which takes over one reference. See the package comment for
+// what happens while c does not read.
+func (r *Relay) deliver(c *client, f *frame) {
+	if c.queue.push(f) {
+		return
+	}
+	since := time.Now()
+	tick := time.NewTicker(min(time.Second, r.cfg.Stall))
+	defer tick.Stop()
+	for !c.queue.push(f) {
+		select {
+		case <-c.queue.space:
+		case <-tick.C:
+			if time.Since(since) >= r.cfg.Stall && r.others(c) {
+				r.log.Warn("a client that does not read is disconnected", "slot", c.slot)
+				c.hangUp(true)
+			}
+		}
+	}
+}
+
+// others reports that clients besides c are attached.
+func (r *Relay) others(c *client) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, o := range r.clients {
+		if o != nil && o != c {
+			return true
+		}
+	}
+	return false
+}
+
+// guestSays handles a frame for no client: after ready there is no such message, but an
+// agent that could not understand the relay says so with id 0.
+func (r *Relay) guestSays(f *frame) {
+	m, err := proto.ParseMessage(proto.Frame{ID: f.id(), Flags: f.flags(), Body: f.body()})
+	if err != nil {
+		r.log.Debug("the guest sent a malformed frame", "err", err)
+		return
+	}
+	if m.Type != proto.TypeError {
+		r.log.Debug("the guest sent a message for nobody", "type", string(m.Type))
+		return
+	}
+	r.log.Warn("the guest refused a message of the relay", "err", guestError(m))
+}
+
+// tap logs the output in f.
+func (r *Relay) tap(s *session, f *frame) {
+	env, err := proto.ParseEnvelope(f.body())
+	if err != nil || env.Type != proto.TypeExecStdout && env.Type != proto.TypeExecStderr {
+		return
+	}
+	data, err := proto.DecodeData(env.Payload)
+	if err != nil {
+		return
+	}
+	r.cfg.Log.Output(s.number, env.Type == proto.TypeExecStderr, s.tty, data)
+}
+
+// GuestError is a core.error that the guest sent before it was ready.
+type GuestError struct {
+	Kind    proto.ErrorKind
+	Message string
+}
+
+// Error is the guest's message with its kind.
+func (e *GuestError) Error() string { return fmt.Sprintf("guest agent: %s: %s", e.Kind, e.Message) }
+
+func guestError(m proto.Message) *GuestError {
+	var p proto.CoreError
+	if err := m.Decode(&p); err != nil {
+		return &GuestError{Kind: proto.KindMalformedMessage, Message: err.Error()}
+	}
+	return &GuestError{Kind: p.Kind, Message: p.Message}
+}
+
+// ErrProtocol reports a guest that does not speak the protocol before it is ready.
+var ErrProtocol = errors.New("guest agent broke the protocol")
+
+// maxBootFrames bounds what a guest may send before it is ready.
+const maxBootFrames = 10000
+
+// Boot sends the configuration and reads until the guest is ready. It returns a
+// *[GuestError] if the guest reports one, an error wrapping [ErrProtocol], io.EOF if the
+// guest hangs up, or the cause of ctx.
+func (r *Relay) Boot(ctx context.Context, b *proto.Bootstrap) (proto.Ready, error) {
+	stop := context.AfterFunc(ctx, func() { _ = r.cfg.Guest.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	ready, err := r.boot(b)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return ready, err
+}
+
+func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
+	if err := r.Send(0, proto.TypeBootstrap, b); err != nil {
+		return proto.Ready{}, fmt.Errorf("send the bootstrap: %w", err)
+	}
+	for range maxBootFrames {
+		f, err := r.guest.next()
+		if err != nil {
+			return proto.Ready{}, fmt.Errorf("wait for the guest: %w", err)
+		}
+		m, err := proto.ParseMessage(proto.Frame{ID: f.id(), Flags: f.flags(), Body: f.body()})
+		if err != nil {
+			return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+		switch m.Type {
+		case proto.TypeInitResolved:
+			if err := r.Send(0, proto.TypeInitAck, proto.Empty{}); err != nil {
+				return proto.Ready{}, fmt.Errorf("acknowledge init: %w", err)
+			}
+		case proto.TypeError:
+			return proto.Ready{}, guestError(m)
+		case proto.TypeReady:
+			var ready proto.Ready
+			if err := m.Decode(&ready); err != nil {
+				return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+			}
+			r.ready = append([]byte(nil), f.buf...)
+			return ready, nil
+		}
+		r.pool.release(f)
+	}
+	return proto.Ready{}, fmt.Errorf("%w: %d frames and still not ready", ErrProtocol, maxBootFrames)
+}

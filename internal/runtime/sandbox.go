@@ -1,0 +1,194 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/runtime/journal"
+	"github.com/gomsb/gomsb/internal/runtime/relay"
+	"github.com/gomsb/gomsb/internal/store"
+)
+
+// readyTimeout is how long a guest has from the machine's start to core.ready.
+const readyTimeout = 180 * time.Second
+
+// errNotReady is the cause when it takes longer.
+var errNotReady = errors.New("the guest agent did not become ready in time")
+
+// sandbox is one run of one sandbox.
+type sandbox struct {
+	inv     *launch.Invocation
+	cfg     *launch.Config
+	log     *slog.Logger
+	build   Factory
+	getenv  func(string) string
+	timeout time.Duration      // to become ready
+	signals <-chan os.Signal   // see control
+	pid     int                // goes into the run row
+	metrics func() metricsSlot // nil: none
+
+	began     time.Time
+	kernelLog *journal.KernelLog
+	execLog   *journal.ExecLog
+	sock      *socket
+	runID     int32
+	config    MachineConfig
+	pulse     *pulse
+	slot      metricsSlot
+	started   bool // the guest became ready
+
+	sessionLog atomic.Bool // exec.log has failed once; say so once
+}
+
+// ending is how a run ended and what becomes of it.
+type ending struct {
+	reason  store.Reason
+	code    int
+	status  store.Status
+	boot    *launch.BootError // nil: it came up
+	command *int              // exit code of the start-up command, if that decided
+}
+
+// run is the whole life of the process after the start-up line. It returns the exit code.
+func (s *sandbox) run(ctx context.Context) int {
+	s.began = time.Now()
+	end := s.live(ctx)
+	if end.boot != nil {
+		s.reportBoot(end.boot)
+	}
+	return s.finish(end)
+}
+
+// live prepares and runs the machine and returns once nothing of it is left.
+func (s *sandbox) live(ctx context.Context) ending {
+	// Recover here so that a defect leaves a boot error; the runtime's own report still
+	// goes to standard error, which is runtime.log.
+	defer func() {
+		if p := recover(); p != nil {
+			s.reportBoot(&launch.BootError{Time: time.Now(), Stage: launch.StageOther, Message: fmt.Sprintf("panic: %v", p)})
+			panic(p)
+		}
+	}()
+	if err := s.prepare(ctx); err != nil {
+		return s.notBuilt(err)
+	}
+	board := newSwitchboard(ctx, s.cfg.Vsock, s.log)
+	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
+	machine, err := s.build(s.config)
+	if err != nil {
+		return s.notBuilt(fail(launch.StageBuildVM, err))
+	}
+	c := newControl(s, machine, board)
+	end := c.supervise(ctx)
+	if err := machine.Close(); err != nil {
+		s.log.Error("the machine did not close cleanly", "err", err)
+	}
+	return end
+}
+
+// notBuilt is the end of a run that never had a machine.
+func (s *sandbox) notBuilt(err error) ending {
+	return ending{reason: store.InternalError, code: 1, status: store.Stopped, boot: launch.NewBootError(launch.StageOther, time.Now(), err)}
+}
+
+// reportBoot leaves boot-error.json and a line for people.
+func (s *sandbox) reportBoot(e *launch.BootError) {
+	if s.kernelLog != nil {
+		e.KernelLog = s.kernelLog.Tail(kernelTail)
+	}
+	s.log.Error("sandbox error: "+e.Message, "stage", string(e.Stage))
+	for _, line := range e.KernelLog {
+		s.log.Error("guest console: " + line)
+	}
+	if err := e.Write(s.cfg.LogDir); err != nil {
+		s.log.Error("cannot write the boot error", "err", err)
+	}
+}
+
+// kernelTail is how many lines of the guest's console a boot error carries.
+const kernelTail = 20
+
+// prepare does all that comes before the machine, in the order of the official runtime.
+func (s *sandbox) prepare(ctx context.Context) (err error) {
+	if err := launch.RemoveBootError(s.cfg.LogDir); err != nil {
+		s.log.Warn("cannot remove the last boot error", "err", err)
+	}
+	if err := os.MkdirAll(filepath.Join(s.cfg.RuntimeDir, "scripts"), 0o755); err != nil {
+		return fail(launch.StageMount, fmt.Errorf("runtime directory: %w", err))
+	}
+	if err := clearHeartbeat(s.cfg.RuntimeDir); err != nil {
+		return fail(launch.StageMount, fmt.Errorf("runtime directory: %w", err))
+	}
+	s.pulse = &pulse{dir: s.cfg.RuntimeDir, now: time.Now}
+	if s.sock, err = listenAgent(s.cfg.AgentSock); err != nil {
+		return fail(launch.StageConfig, err)
+	}
+	if err := s.beginRun(ctx); err != nil {
+		return fail(launch.StageConfig, fmt.Errorf("record the run: %w", err))
+	}
+	if err := s.sock.publish(linkPath(s.inv), s.log); err != nil {
+		s.log.Warn("cannot link the agent socket for clients of old releases", "err", err)
+	}
+	if s.execLog, err = journal.OpenExecLog(filepath.Join(s.cfg.LogDir, "exec.log")); err != nil {
+		return fail(launch.StageConfig, err)
+	}
+	if s.kernelLog, err = journal.CreateKernelLog(filepath.Join(s.cfg.LogDir, "kernel.log")); err != nil {
+		return fail(launch.StageConfig, err)
+	}
+	if s.metrics != nil {
+		s.slot = s.metrics()
+	}
+	s.config, err = plan(s.inv, s.getenv)
+	return err
+}
+
+// openStore opens the database for one use: it is needed twice in a life, and memory all
+// the time.
+func (s *sandbox) openStore(ctx context.Context) (*store.Store, error) {
+	return store.Open(ctx, s.cfg.DBPath, store.Options{})
+}
+
+func (s *sandbox) beginRun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(1, min(s.cfg.DBConnectTimeoutSecs, 3600)))*time.Second)
+	defer cancel()
+	db, err := s.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	s.runID, err = db.BeginRun(ctx, s.inv.SandboxID, s.pid)
+	return errors.Join(err, db.Close())
+}
+
+// Output implements relay.Log.
+func (s *sandbox) Output(session uint64, stderr, tty bool, data []byte) {
+	source := journal.Stdout
+	switch {
+	case tty:
+		source = journal.Output
+	case stderr:
+		source = journal.Stderr
+	}
+	s.logged(s.execLog.Write(source, session, data))
+}
+
+func (s *sandbox) logged(err error) {
+	if err != nil && !s.sessionLog.Swap(true) {
+		s.log.Error("exec.log is not complete", "err", err)
+	}
+}
+
+// newRelay puts a relay on the agent's connection.
+func (s *sandbox) newRelay(conn agentConn, asked func()) *relay.Relay {
+	return relay.New(relay.Config{Guest: conn, Log: s, OnShutdown: asked, Logger: s.log})
+}
+
+// settle gives memory that only the start needed back to the host.
+func settle() { debug.FreeOSMemory() }

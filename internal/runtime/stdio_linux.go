@@ -1,0 +1,10 @@
+package runtime
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// duplicate makes fd a copy of f.
+func duplicate(f *os.File, fd int) error { return unix.Dup3(int(f.Fd()), fd, 0) }
