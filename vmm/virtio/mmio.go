@@ -56,6 +56,9 @@ const (
 	driverStatus = StatusAcknowledge | StatusDriver | StatusDriverOK | StatusFeaturesOK | StatusFailed
 )
 
+// maxQueues bounds the queues of one device.
+const maxQueues = 255
+
 const (
 	interruptUsed   = 1 // a buffer was used
 	interruptConfig = 2 // the configuration changed
@@ -76,8 +79,11 @@ type MMIO struct {
 	feats uint64 // offered
 
 	interrupts atomic.Uint32
-	broken     atomic.Pointer[error] // why NEEDS_RESET; nil while all is well
 	generation atomic.Uint32
+
+	failing sync.Mutex // after mu
+	broken  error      // why NEEDS_RESET, nil while all is well; protected by failing
+	epoch   uint64     // number of resets; written under mu and failing
 
 	mu       sync.Mutex
 	status   uint32        // without NEEDS_RESET; protected by mu
@@ -89,7 +95,6 @@ type MMIO struct {
 	live     []*Queue      // while active; protected by mu
 	active   bool          // protected by mu
 	closed   bool          // protected by mu
-	failure  error         // why NEEDS_RESET; protected by mu
 }
 
 type queueConfig struct {
@@ -100,6 +105,9 @@ type queueConfig struct {
 // NewMMIO puts a transport in front of dev, which it owns from then on. Interrupts go to
 // irq.
 func NewMMIO(dev Device, mem *memory.Memory, irq Interrupt) (*MMIO, error) {
+	if n := len(dev.QueueSizes()); n > maxQueues {
+		return nil, fmt.Errorf("device %d offers %d queues, at most %d are possible", dev.ID(), n, maxQueues)
+	}
 	t := &MMIO{dev: dev, mem: mem, irq: irq, sizes: dev.QueueSizes(), feats: dev.Features() | FeatureVersion1 | FeatureIndirectDesc | FeatureEventIdx}
 	for i, n := range t.sizes {
 		if n == 0 || n&(n-1) != 0 || n > MaxQueueSize {
@@ -129,10 +137,9 @@ func (t *MMIO) Kicks() []*event.Event { return t.kicks }
 
 // Failure is why the device needs a reset, nil if it does not.
 func (t *MMIO) Failure() error {
-	if err := t.broken.Load(); err != nil {
-		return *err
-	}
-	return nil
+	t.failing.Lock()
+	defer t.failing.Unlock()
+	return t.broken
 }
 
 // Read carries out a load of len(p) bytes at off of the register window. Registers take
@@ -177,7 +184,7 @@ func (t *MMIO) load(off uint64) uint32 {
 		return half(t.feats, t.devSel)
 	case regStatus:
 		s := t.status
-		if t.broken.Load() != nil {
+		if t.Failure() != nil {
 			s |= StatusNeedsReset
 		}
 		return s
@@ -329,7 +336,7 @@ func (t *MMIO) setStatus(v uint32) {
 	t.status = v
 	if added&StatusDriverOK != 0 && v&StatusFailed == 0 {
 		if err := t.activate(nil); err != nil {
-			t.Fail(err)
+			t.fail(err, t.epoch)
 		}
 	}
 }
@@ -354,7 +361,11 @@ func (t *MMIO) activate(saved []queueState) error {
 		t.live[i] = q
 	}
 	t.active = true
-	return t.dev.Activate(Activation{Memory: t.mem, Features: t.acked, Queues: t.live, ConfigChanged: t.raiseConfig, Fail: t.Fail})
+	epoch := t.epoch // changes only under mu
+	return t.dev.Activate(Activation{
+		Memory: t.mem, Features: t.acked, Queues: t.live, ConfigChanged: t.raiseConfig,
+		Fail: func(err error) { t.fail(err, epoch) },
+	})
 }
 
 func (t *MMIO) raiseUsed() error {
@@ -368,23 +379,33 @@ func (t *MMIO) raiseConfig() {
 	_ = t.irq.Signal() // fails only after Close
 }
 
-// Fail marks the device as in need of a reset, because of err.
-func (t *MMIO) Fail(err error) {
-	if t.broken.CompareAndSwap(nil, &err) {
+// fail marks the device as in need of a reset, because of err, unless there was one since
+// the epoch.
+func (t *MMIO) fail(err error, epoch uint64) {
+	t.failing.Lock()
+	first := t.broken == nil && t.epoch == epoch
+	if first {
+		t.broken = err
+	}
+	t.failing.Unlock()
+	if first {
 		t.raiseConfig()
 	}
 }
 
 // reset forgets the driver. Requests in flight are over when it returns.
 func (t *MMIO) reset() {
+	t.failing.Lock()
+	t.epoch++ // what fails from now on belongs to the past
+	t.broken = nil
+	t.failing.Unlock()
 	if t.active {
 		t.dev.Reset()
 		t.active = false
 	}
-	t.broken.Store(nil)
 	t.status, t.acked, t.devSel, t.drvSel, t.queueSel = 0, 0, 0, 0, 0
 	clear(t.queues)
-	clear(t.live)
+	t.live = make([]*Queue, len(t.sizes)) // the device may still look at the old one
 	t.interrupts.Store(0)
 }
 

@@ -3,6 +3,7 @@ package virtio
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/gomsb/gomsb/vmm/event"
@@ -20,8 +21,8 @@ const (
 )
 
 // Queue is the device's side of one split virtqueue (virtio 1.2 §2.7). It is made by the
-// transport at DRIVER_OK. Pop and the kick methods belong to one goroutine; Push and
-// Notify to one goroutine at a time.
+// transport at DRIVER_OK. Pop and the kick methods belong to one goroutine at a time, and
+// so do Push and Notify, which may be another one.
 type Queue struct {
 	mem      *memory.Memory
 	kick     *event.Event
@@ -37,11 +38,14 @@ type Queue struct {
 	usedWord          memory.Word // flags | idx<<16, both ours
 
 	nextAvail uint16   // next entry of avail to take
-	nextUsed  uint16   // next entry of used to fill
 	signalled uint16   // nextUsed at the last Notify
-	noKicks   bool     // used.flags without EVENT_IDX
+	lapped    bool     // nextUsed went all the way round since then
 	pending   []uint64 // bit set of heads that the device holds
 	fence     atomic.Uint32
+
+	flags    sync.Mutex // locked for used.flags and idx, without EVENT_IDX
+	nextUsed uint16     // next entry of used to fill; written under flags and by Push only
+	noKicks  bool       // used.flags; protected by flags
 }
 
 // halfWord is a 16-bit field inside an aligned 32-bit word of guest memory.
@@ -108,17 +112,21 @@ func (q *Queue) Size() uint16 { return q.size }
 // Kick is signalled when the driver notifies the queue.
 func (q *Queue) Kick() *event.Event { return q.kick }
 
+// ready is how many chains the driver has made available that were not popped.
+func (q *Queue) ready() (uint16, error) {
+	n := q.availIdx.load() - q.nextAvail
+	if n > q.size {
+		return 0, fmt.Errorf("%w: available index jumped by %d in a queue of %d", ErrGuest, n, q.size)
+	}
+	return n, nil
+}
+
 // Pop takes the next available chain into c, which the caller reuses. It returns false
 // if there is none, and an error that wraps ErrGuest if the driver's rings make no sense,
 // after which the queue must not be used any more.
 func (q *Queue) Pop(c *Chain) (bool, error) {
-	idx := q.availIdx.load()
-	ready := idx - q.nextAvail
-	if ready == 0 {
-		return false, nil
-	}
-	if ready > q.size {
-		return false, fmt.Errorf("%w: available index jumped by %d in a queue of %d", ErrGuest, ready, q.size)
+	if ready, err := q.ready(); ready == 0 || err != nil {
+		return false, err
 	}
 	slot := ringHead + 2*int(q.nextAvail&(q.size-1))
 	head := binary.LittleEndian.Uint16(q.avail[slot:])
@@ -146,33 +154,58 @@ func (q *Queue) Push(head uint16, written uint32) error {
 	slot := ringHead + usedSize*int(q.nextUsed&(q.size-1))
 	binary.LittleEndian.PutUint32(q.used[slot:], uint32(head))
 	binary.LittleEndian.PutUint32(q.used[slot+4:], written)
-	q.nextUsed++
-	q.publish()
+	q.advance()
+	if q.nextUsed == q.signalled {
+		q.lapped = true
+	}
 	return nil
 }
 
-// publish stores flags and index of the used ring in one go; the element before it is
-// visible first.
-func (q *Queue) publish() {
+// advance makes the element at nextUsed visible, after all that was written before it.
+// Flags and index are one word; with EVENT_IDX there are no flags, and so no lock.
+func (q *Queue) advance() {
+	if q.eventIdx {
+		q.nextUsed++
+		q.usedWord.Store(uint32(q.nextUsed) << 16)
+		return
+	}
+	q.flags.Lock()
+	defer q.flags.Unlock()
+	q.nextUsed++
+	q.storeUsed()
+}
+
+// storeUsed writes flags and index; flags is locked.
+func (q *Queue) storeUsed() {
 	w := uint32(q.nextUsed) << 16
-	if q.noKicks && !q.eventIdx {
+	if q.noKicks {
 		w |= usedNoNotify
 	}
 	q.usedWord.Store(w)
 }
 
+// suppress sets or clears VIRTQ_USED_F_NO_NOTIFY.
+func (q *Queue) suppress(on bool) {
+	q.flags.Lock()
+	defer q.flags.Unlock()
+	if q.noKicks != on {
+		q.noKicks = on
+		q.storeUsed()
+	}
+}
+
 // Notify interrupts the driver if it asked for that, after one or more Push.
 func (q *Queue) Notify() error {
-	if q.nextUsed == q.signalled {
+	if q.nextUsed == q.signalled && !q.lapped {
 		return nil
 	}
-	old := q.signalled
-	q.signalled = q.nextUsed
-	q.fence.Swap(0) // the used index is visible before used_event is read
+	old, lapped := q.signalled, q.lapped
+	q.signalled, q.lapped = q.nextUsed, false
+	q.fence.Swap(0) // the used index is visible before the driver's wish is read
 	if q.eventIdx {
 		wanted := binary.LittleEndian.Uint16(q.avail[ringHead+2*int(q.size):])
 		// Has the index passed the one that the driver waits for? (§2.7.10)
-		if q.nextUsed-wanted-1 >= q.nextUsed-old {
+		if !lapped && q.nextUsed-wanted-1 >= q.nextUsed-old {
 			return nil
 		}
 	} else if q.availFlags.load()&availNoInterrupt != 0 {
@@ -183,21 +216,20 @@ func (q *Queue) Notify() error {
 
 // DisableKicks tells the driver that the device will look by itself.
 func (q *Queue) DisableKicks() {
-	q.noKicks = true
 	if !q.eventIdx { // with EVENT_IDX the event just stays in the past
-		q.publish()
+		q.suppress(true)
 	}
 }
 
 // EnableKicks asks the driver to notify for the next chain. It reports more if one came
-// before it could know, so that the caller looks again.
+// before it could know, so that the caller looks again. Its error is that of Pop.
 func (q *Queue) EnableKicks() (more bool, err error) {
-	q.noKicks = false
 	if q.eventIdx {
 		binary.LittleEndian.PutUint16(q.used[ringHead+usedSize*int(q.size):], q.nextAvail)
 	} else {
-		q.publish()
+		q.suppress(false)
 	}
 	q.fence.Swap(0) // the request is visible before the index is read
-	return q.availIdx.load() != q.nextAvail, nil
+	ready, err := q.ready()
+	return ready != 0, err
 }

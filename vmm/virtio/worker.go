@@ -68,10 +68,11 @@ func (w *Worker) Resume() {
 	}
 }
 
-// Stop ends the goroutine and waits for it. The worker cannot be started again.
+// Stop ends the goroutine and waits for it; the function does not run again, also if the
+// worker is paused. The worker cannot be started again.
 func (w *Worker) Stop() {
-	w.Resume()
 	w.stopped.Store(true)
+	w.Resume()
 	w.Wake()
 	<-w.done
 }
