@@ -47,3 +47,24 @@ func (m *Memory) StoreUint32(addr uint64, v uint32) error {
 	w.Store(v)
 	return nil
 }
+
+// Word64 is a 64-bit little-endian word of guest memory that the guest and the host
+// access at the same time.
+type Word64 struct{ p *uint64 }
+
+// Word64 returns the word at addr, a multiple of 8, for atomic access. It does not
+// allocate.
+func (m *Memory) Word64(addr uint64) (Word64, error) {
+	b, err := m.Slice(addr, 8)
+	if err != nil || addr%8 != 0 {
+		return Word64{}, ErrOutOfRange
+	}
+	// SAFETY: eight bytes inside the mapping, aligned because regions start on pages.
+	return Word64{(*uint64)(unsafe.Pointer(&b[0]))}, nil
+}
+
+// Load reads the word.
+func (w Word64) Load() uint64 { return atomic.LoadUint64(w.p) }
+
+// CompareAndSwap stores v if the word is old, and reports whether it was.
+func (w Word64) CompareAndSwap(old, v uint64) bool { return atomic.CompareAndSwapUint64(w.p, old, v) }

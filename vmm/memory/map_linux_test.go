@@ -37,6 +37,18 @@ func TestMapFileIsPrivate(t *testing.T) {
 	assert.Equal(t, byte(0), got[0], "the page before must not change")
 }
 
+func TestDiscardedFilePagesAreZero(t *testing.T) {
+	t.Parallel()
+	m := twoRegions(t)
+	f := tempFile(t, bytes.Repeat([]byte{0xAA}, 2*page))
+	require.NoError(t, m.MapFile(page, f, 0, 2*page))
+	require.NoError(t, m.Discard(page, page))
+	b, err := m.Slice(page, 2*page)
+	require.NoError(t, err)
+	assert.Equal(t, make([]byte, page), b[:page], "the file must not come back")
+	assert.Equal(t, byte(0xAA), b[page], "the page behind stays")
+}
+
 func TestMapFileRefusesPartsOfPages(t *testing.T) {
 	t.Parallel()
 	m := twoRegions(t)

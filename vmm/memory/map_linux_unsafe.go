@@ -20,7 +20,7 @@ func discard(b []byte) error {
 
 // MapFile replaces the pages at addr by a private view of n bytes of f from off: they
 // are loaded on demand, shared with every other view until the guest writes to them. All
-// three numbers are whole pages.
+// three numbers are whole pages. It must not be called while others use the Memory.
 func (m *Memory) MapFile(addr uint64, f *os.File, off, n int64) error {
 	if addr%PageSize != 0 || off%PageSize != 0 || n%PageSize != 0 || off < 0 || n <= 0 {
 		return fmt.Errorf("map file at %#x: %w: not whole pages", addr, ErrOutOfRange)
@@ -32,6 +32,17 @@ func (m *Memory) MapFile(addr uint64, f *os.File, off, n int64) error {
 	// SAFETY: b is inside a mapping that this Memory owns and stays mapped; MAP_FIXED
 	// replaces exactly its pages.
 	_, err = unix.MmapPtr(int(f.Fd()), off, unsafe.Pointer(&b[0]), uintptr(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	m.files = append(m.files, Range{Base: addr, Size: uint64(n)})
+	return os.NewSyscallError("madvise", unix.Madvise(b, unix.MADV_DONTFORK))
+}
+
+// discardFile is discard of pages some of which a file is behind.
+func discardFile(b []byte) error {
+	// SAFETY: as in MapFile.
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&b[0]), uintptr(len(b)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|unix.MAP_NORESERVE)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
 	}

@@ -32,6 +32,7 @@ type Memory struct {
 	regions []Region // ascending, not overlapping
 	maps    []mapping
 	size    uint64
+	files   []Range // replaced by MapFile
 }
 
 // New maps RAM for each range: private, zero, not reserved against the host's commit
@@ -130,6 +131,11 @@ func (m *Memory) Discard(addr, n uint64) error {
 	b, err := m.Slice(addr, n)
 	if err != nil {
 		return fmt.Errorf("discard %d bytes at %#x: %w", n, addr, err)
+	}
+	for _, f := range m.files {
+		if addr < f.Base+f.Size && f.Base < addr+n {
+			return discardFile(b) // else what the file holds would come back
+		}
 	}
 	return discard(b)
 }

@@ -1,0 +1,33 @@
+package amd64
+
+import "github.com/gomsb/gomsb/vmm/memory"
+
+// The guest-physical map.
+const (
+	gdtAddr      = 0x500
+	zeroPageAddr = 0x7000
+	stackAddr    = 0x8ff0
+	pageTables   = 0x9000 // PML4, PDPT, PD: three pages
+	commandLine  = 0x20000
+	mpTableAddr  = 0x9fc00 // the extended BIOS data area, up to lowMemoryEnd
+	lowMemoryEnd = 0xa0000
+	highMemory   = 0x100000
+
+	// HoleStart to HoleEnd is free of RAM: devices and interrupt controllers.
+	HoleStart = 0xd0000000
+	HoleEnd   = 1 << 32
+
+	// MaxCommandLine is the longest kernel command line, bytes without the final NUL.
+	MaxCommandLine = 0x10000 - 1
+
+	// MaxVCPUs is how many processors the MP table has room for.
+	MaxVCPUs = 32
+)
+
+// Layout spreads size bytes of RAM, whole pages, around the hole below 4 GiB.
+func Layout(size uint64) []memory.Range {
+	if size <= HoleStart {
+		return []memory.Range{{Base: 0, Size: size}}
+	}
+	return []memory.Range{{Base: 0, Size: HoleStart}, {Base: HoleEnd, Size: size - HoleStart}}
+}

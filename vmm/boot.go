@@ -1,0 +1,111 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gomsb/gomsb/kernel"
+	"github.com/gomsb/gomsb/vmm/arch/amd64"
+	"github.com/gomsb/gomsb/vmm/virtio"
+	"github.com/gomsb/gomsb/vmm/virtio/balloon"
+	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/console"
+	"github.com/gomsb/gomsb/vmm/virtio/rng"
+	"github.com/gomsb/gomsb/vmm/virtio/vsock"
+)
+
+// attachDevices puts the devices on the bus, in the order of the official monitor as far
+// as they exist there. *used counts the disks whose backends have got an owner.
+func (m *Machine) attachDevices(cfg *Config, disks []Disk, used *int) error {
+	var err error
+	if m.balloon, err = balloon.New(balloon.Config{StatsInterval: cfg.StatsInterval, Logger: m.log}); err != nil {
+		return err
+	}
+	if err := m.attach("balloon", m.balloon); err != nil {
+		return err
+	}
+	entropy, err := rng.New(rng.Config{Logger: m.log})
+	if err != nil {
+		return err
+	}
+	if err := m.attach("rng", entropy); err != nil {
+		return err
+	}
+	screen, err := console.New(console.Config{Ports: []console.Port{{Console: true, Output: cfg.Console}}, Logger: m.log})
+	if err != nil {
+		return err
+	}
+	if err := m.attach("console", screen); err != nil {
+		return err
+	}
+	for i, d := range disks {
+		dev, err := blk.New(blk.Config{Backend: d.Backend, ReadOnly: d.ReadOnly, Serial: d.Serial, Logger: m.log})
+		if err != nil {
+			return fmt.Errorf("disk %d: %w", i, err)
+		}
+		*used++
+		m.disks = append(m.disks, dev)
+		if err := m.attach(fmt.Sprintf("disk %d", i), dev); err != nil {
+			return err
+		}
+	}
+	if cfg.Vsock == nil {
+		return nil
+	}
+	if m.vsock, err = vsock.New(vsock.Config{GuestCID: cfg.Vsock.GuestCID, Listener: cfg.Vsock.Listener, Logger: m.log}); err != nil {
+		return err
+	}
+	return m.attach("vsock", m.vsock)
+}
+
+// attach gives dev, which it owns from then on, a place on the bus.
+func (m *Machine) attach(name string, dev virtio.Device) error {
+	return m.bus.attach(name, m.vm, m.mem, dev)
+}
+
+// boot loads the kernel and makes the processors, the first of which is about to enter
+// it.
+func (m *Machine) boot(cfg *Config) error {
+	words := cfg.CommandLine(m.profile) + m.bus.words()
+	if limit := commandLineLimit(cfg.Kernel); len(words) > limit {
+		return fmt.Errorf("%w: kernel command line of %d bytes: this kernel takes %d", ErrConfig, len(words), limit)
+	}
+	b := amd64.BootConfig{Entry: cfg.Kernel.Entry, CommandLine: words, SetupHeader: cfg.Kernel.SetupHeader, VCPUs: cfg.VCPUs}
+	for _, s := range cfg.Kernel.Segments {
+		part := amd64.Segment{Addr: s.Addr, Size: s.MemSize, Data: s.Data}
+		if s.Offset >= 0 {
+			part.File, part.Offset = cfg.Kernel.File(), s.Offset
+		}
+		b.Segments = append(b.Segments, part)
+	}
+	if err := amd64.Load(m.mem, b); err != nil {
+		return err
+	}
+	supported, err := m.host.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	template := amd64.Default()
+	if m.profile == ProfileSoft {
+		template = amd64.Soft()
+	}
+	for id := range cfg.VCPUs {
+		v, err := m.vm.CreateVCPU(id)
+		if err != nil {
+			return err
+		}
+		m.vcpus = append(m.vcpus, &vcpu{id: id, hv: v})
+		if err := amd64.SetupVCPU(v, id, cfg.Kernel.Entry, template.CPUID(supported, id, cfg.VCPUs)); err != nil {
+			return errors.Join(fmt.Errorf("set up vCPU %d", id), err)
+		}
+	}
+	return nil
+}
+
+// commandLineLimit is how many bytes of command line k takes.
+func commandLineLimit(k *kernel.Image) int {
+	if k.Embedded {
+		return kernel.MaxCommandLine
+	}
+	return kernel.StockMaxCommandLine
+}

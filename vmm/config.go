@@ -1,0 +1,122 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/gomsb/gomsb/kernel"
+	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/vsock"
+)
+
+// ErrConfig is wrapped by every error that a change of the Config mends.
+var ErrConfig = errors.New("invalid machine configuration")
+
+const (
+	// MaxVCPUs is the largest number of virtual processors.
+	MaxVCPUs = 32
+	// MinMemoryMiB is the least guest memory a kernel boots in.
+	MinMemoryMiB = 64
+	// MaxMemoryMiB bounds guest memory to what a 46-bit physical address space holds
+	// with room for devices.
+	MaxMemoryMiB = 16 << 20
+)
+
+// Profile chooses what the guest's CPUID instruction and the monitor's instruction
+// emulation offer.
+type Profile string
+
+const (
+	// ProfileAuto is ProfileSoft on a host whose KVM has no vmx or svm, else
+	// ProfileDefault.
+	ProfileAuto Profile = ""
+	// ProfileDefault passes through what the host's KVM supports.
+	ProfileDefault Profile = "default"
+	// ProfileSoft is for hosts whose KVM runs guest supervisor code by emulation.
+	ProfileSoft Profile = "soft"
+)
+
+// Config describes one microVM. It is a value: New copies what it needs, and owns the
+// backends of Disks from then on, also when it fails.
+type Config struct {
+	// VCPUs is 1 to MaxVCPUs.
+	VCPUs int
+	// MemoryMiB is guest RAM in MiB, MinMemoryMiB to MaxMemoryMiB.
+	MemoryMiB int
+	// Kernel is loaded at its own addresses. The caller may close it after New.
+	Kernel *kernel.Image
+	// CommandLine returns the kernel's words for the profile that was chosen; the
+	// machine appends those that announce its devices.
+	CommandLine func(Profile) string
+	// Profile is ProfileAuto unless a test needs another.
+	Profile Profile
+	// Disks become /dev/vda, /dev/vdb, ... in this order.
+	Disks []Disk
+	// Console receives what the guest writes to hvc0. It must not block for long.
+	Console io.Writer
+	// Vsock adds a socket device unless nil.
+	Vsock *VsockConfig
+	// StatsInterval is how often the balloon asks the guest for memory statistics;
+	// 0 means never.
+	StatsInterval time.Duration
+	// KVM is the device file, /dev/kvm if empty.
+	KVM string
+	// Logger receives what went wrong inside a device; nil discards it.
+	Logger *slog.Logger
+}
+
+// Disk is one virtio block device.
+type Disk struct {
+	Backend  blk.Backend
+	ReadOnly bool
+	// Serial is what the guest reads as the disk's serial number, at most 20 bytes.
+	Serial string
+}
+
+// VsockConfig describes the socket device (virtio 1.2 §5.10).
+type VsockConfig struct {
+	// GuestCID is the guest's context ID, 3 or more.
+	GuestCID uint64
+	// Listener decides on a connection from the guest to port of the host (CID 2):
+	// true takes the connection over, false refuses it.
+	Listener func(port uint32, c *vsock.Conn) bool
+}
+
+// Validate reports the first value out of range; the error wraps ErrConfig.
+func (c *Config) Validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case c.VCPUs < 1 || c.VCPUs > MaxVCPUs:
+		return bad("%d vCPUs: choose 1 to %d", c.VCPUs, MaxVCPUs)
+	case c.MemoryMiB < MinMemoryMiB || c.MemoryMiB > MaxMemoryMiB:
+		return bad("%d MiB of memory: choose %d to %d", c.MemoryMiB, MinMemoryMiB, MaxMemoryMiB)
+	case c.Kernel == nil:
+		return bad("no kernel")
+	case c.CommandLine == nil:
+		return bad("no kernel command line")
+	case c.Profile != ProfileAuto && c.Profile != ProfileDefault && c.Profile != ProfileSoft:
+		return bad("CPU profile %q: choose %q or %q", c.Profile, ProfileDefault, ProfileSoft)
+	case len(c.Disks) > maxDisks:
+		return bad("%d disks: at most %d", len(c.Disks), maxDisks)
+	case c.Vsock != nil && (c.Vsock.GuestCID < 3 || c.Vsock.GuestCID >= 1<<32-1):
+		return bad("guest CID %d: choose 3 to 4294967294", c.Vsock.GuestCID)
+	}
+	for i, d := range c.Disks {
+		if d.Backend == nil {
+			return bad("disk %d has no backend", i)
+		}
+		if len(d.Serial) > 20 || strings.ContainsRune(d.Serial, 0) {
+			return bad("disk %d: serial %q is not 0 to 20 bytes", i, d.Serial)
+		}
+	}
+	return nil
+}
+
+// DiskPath is the device file that the guest gives to disk n (0-based).
+func DiskPath(n int) string { return "/dev/vd" + string(rune('a'+n)) }

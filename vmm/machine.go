@@ -1,0 +1,156 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gomsb/gomsb/vmm/arch/amd64"
+	"github.com/gomsb/gomsb/vmm/hv"
+	"github.com/gomsb/gomsb/vmm/hv/kvm"
+	"github.com/gomsb/gomsb/vmm/memory"
+	"github.com/gomsb/gomsb/vmm/soft"
+	"github.com/gomsb/gomsb/vmm/virtio/balloon"
+	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/vsock"
+)
+
+// Machine is one virtual machine. Its life is New, Start, any number of Pause and
+// Resume, an end by the guest or by Stop, Close. Methods are safe for concurrent use.
+type Machine struct {
+	log      *slog.Logger
+	profile  Profile
+	host     *kvm.KVM
+	vm       hv.VM
+	mem      *memory.Memory
+	bus      *bus
+	vcpus    []*vcpu
+	emulator *soft.Emulator // nil but in ProfileSoft
+	disks    []*blk.Device
+	vsock    *vsock.Device // nil without Config.Vsock
+	balloon  *balloon.Device
+
+	want     atomic.Uint32 // wantRun, wantPark or wantEnd; written under mu
+	panicked atomic.Bool   // the guest kernel said so
+	done     chan struct{} // closed when the last processor has left
+
+	mu      sync.Mutex
+	cond    *sync.Cond // on mu: parked, running, want or a task changed
+	started bool       // protected by mu
+	closed  bool       // protected by mu
+	running int        // processors not yet left; protected by mu
+	parked  int        // of them, in gate; protected by mu
+	result  Result     // protected by mu
+}
+
+// New builds a machine that is ready to Start. It fails with an error that wraps
+// ErrConfig, kvm.ErrNoDevice, kvm.ErrPermission or what the host reported; nothing is
+// left behind then.
+func New(cfg Config) (m *Machine, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeDisks(cfg.Disks))
+		}
+	}()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	m = &Machine{log: cfg.Logger, done: make(chan struct{}), bus: newBus()}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	m.cond = sync.NewCond(&m.mu)
+	disks := cfg.Disks
+	cfg.Disks = nil // from here on the devices own the backends
+	if err := m.build(&cfg, disks); err != nil {
+		return nil, errors.Join(err, m.free())
+	}
+	return m, nil
+}
+
+func closeDisks(disks []Disk) error {
+	var errs []error
+	for _, d := range disks {
+		if d.Backend != nil {
+			errs = append(errs, d.Backend.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// build fills m; on failure the caller frees what is there.
+func (m *Machine) build(cfg *Config, disks []Disk) error {
+	used := 0
+	defer func() { _ = closeDisks(disks[used:]) }()
+	var err error
+	if m.host, err = kvm.Open(cfg.KVM); err != nil {
+		return err
+	}
+	if m.profile = cfg.Profile; m.profile == ProfileAuto {
+		m.profile = ProfileDefault
+		if !m.host.Hardware() {
+			m.profile = ProfileSoft
+		}
+	}
+	if m.vm, err = m.host.CreateVM(); err != nil {
+		return err
+	}
+	if m.mem, err = memory.New(amd64.Layout(uint64(cfg.MemoryMiB) << 20)); err != nil {
+		return fmt.Errorf("guest memory: %w", err)
+	}
+	for i, r := range m.mem.Regions() {
+		if err := m.vm.MapMemory(uint32(i), r.Base, r.Host); err != nil {
+			return fmt.Errorf("map guest memory at %#x: %w", r.Base, err)
+		}
+	}
+	if m.profile == ProfileSoft {
+		m.emulator = soft.New(m.mem)
+	}
+	if err := m.attachDevices(cfg, disks, &used); err != nil {
+		return err
+	}
+	return m.boot(cfg)
+}
+
+// Profile is the CPU profile in use, never ProfileAuto.
+func (m *Machine) Profile() Profile { return m.profile }
+
+// Memory is the guest's memory.
+func (m *Machine) Memory() *memory.Memory { return m.mem }
+
+// Vsock is the socket device, nil if the configuration has none.
+func (m *Machine) Vsock() *vsock.Device { return m.vsock }
+
+// Balloon is the memory balloon.
+func (m *Machine) Balloon() *balloon.Device { return m.balloon }
+
+// CPUTime is the processor time of all virtual processors together.
+func (m *Machine) CPUTime() time.Duration {
+	var sum time.Duration
+	for _, c := range m.vcpus {
+		sum += c.cpuTime()
+	}
+	return sum
+}
+
+// free closes whatever build got to, in the order that lets nobody use what is gone.
+func (m *Machine) free() error {
+	var errs []error
+	for _, c := range m.vcpus {
+		errs = append(errs, c.hv.Close())
+	}
+	errs = append(errs, m.bus.close())
+	if m.vm != nil {
+		errs = append(errs, m.vm.Close())
+	}
+	if m.host != nil {
+		errs = append(errs, m.host.Close())
+	}
+	if m.mem != nil {
+		errs = append(errs, m.mem.Close())
+	}
+	return errors.Join(errs...)
+}
