@@ -134,7 +134,7 @@ func (q *Queue) Pop(c *Chain) (bool, error) {
 		return false, fmt.Errorf("%w: descriptor %d in a queue of %d", ErrGuest, head, q.size)
 	}
 	bit := uint64(1) << (head & 63)
-	if q.pending[head>>6]&bit != 0 {
+	if atomic.LoadUint64(&q.pending[head>>6])&bit != 0 { // Push may run meanwhile
 		return false, fmt.Errorf("%w: descriptor %d is in use already", ErrGuest, head)
 	}
 	if err := q.walk(c, head); err != nil {
