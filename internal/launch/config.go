@@ -59,7 +59,7 @@ type Startup struct {
 	User *string  `json:"user"`
 }
 
-// Lifecycle bounds a sandbox's life, in whole seconds; nil is no bound.
+// Lifecycle bounds a sandbox's life, in whole seconds; nil and 0 are no bound.
 type Lifecycle struct {
 	MaxDurationSecs *uint64 `json:"max_duration_secs"`
 	IdleTimeoutSecs *uint64 `json:"idle_timeout_secs"`

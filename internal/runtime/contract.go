@@ -21,8 +21,8 @@ type MachineConfig struct {
 	MemoryMiB int
 	Disks     []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them
 	Kernel    string // file to boot; empty: the embedded kernel
+	Words     string // to add to the kernel's command line
 	CacheDir  string // where the embedded kernel may be unpacked
-	THP       string // always, madvise or never
 	Console   io.Writer
 	// Listen is called for each connection from the guest to a port of the host. True
 	// takes the connection over, false refuses it. It must not block.
@@ -68,11 +68,13 @@ type Outcome struct {
 	Text string
 }
 
-// Stats are a machine's counters since its start. Nil fields are not known.
+// Stats are a machine's counters since its start.
 type Stats struct {
-	CPUTime                   time.Duration // of all virtual processors together
-	MemoryUsed, MemoryFree    *uint64       // bytes, as the guest reports
-	DiskReadBytes, WriteBytes uint64
+	CPUTime               time.Duration // of all virtual processors together
+	MemoryKnown           bool          // the guest has reported the next two
+	MemoryUsed            uint64        // bytes, as all below
+	MemoryAvailable       uint64
+	DiskRead, DiskWritten uint64
 }
 
 // Factory builds a machine, ready to start.

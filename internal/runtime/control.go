@@ -33,7 +33,6 @@ const (
 	stop         eventKind = iota // ask the guest to go
 	asked                         // a client asked it already
 	force                         // end it at once
-	signalled                     // SIGTERM or its like
 	ready                         // the guest serves
 	bootFailed                    // it never will
 	guestGone                     // its stream ended in good order
@@ -89,7 +88,7 @@ func (c *control) supervise(ctx context.Context) ending {
 	if c.inv.Attached() {
 		c.watchParent()
 	}
-	if d := c.cfg.Lifecycle.MaxDurationSecs; d != nil {
+	if d := c.cfg.Lifecycle.MaxDurationSecs; d != nil && *d > 0 {
 		left := time.Until(c.began.Add(seconds(*d)))
 		timer := time.AfterFunc(left, func() { c.post(event{kind: stop, reason: store.MaxDurationExceeded}) })
 		defer timer.Stop()
@@ -140,51 +139,55 @@ func (c *control) loop(relayed <-chan *relay.Relay) ending {
 func (c *control) on(e event) {
 	switch e.kind {
 	case stop:
-		c.stop(e.reason, true)
+		c.stop(stopped(e.reason), true)
 	case asked:
-		c.stop(store.ShutdownRequested, false)
+		c.stop(stopped(store.ShutdownRequested), false)
 	case force:
-		c.stop(e.reason, false)
-		c.machine.Stop()
-	case signalled:
-		if c.heard++; c.heard == 1 {
-			c.stop(e.reason, true)
-			return
-		}
-		c.log.Warn("told twice to end; the machine is ended")
-		c.stop(e.reason, false)
+		c.stop(stopped(e.reason), false)
 		c.machine.Stop()
 	case ready:
 		c.onReady()
 	case bootFailed:
 		c.onBootFailed(e.err)
 	case guestGone:
-		c.depart(ending{reason: store.Completed, status: store.Stopped})
+		c.depart(stopped(store.Completed))
 	case guestCut:
-		c.depart(ending{reason: store.Failed, code: 1, status: store.Crashed})
+		c.depart(crashed())
 	case commandEnded:
 		c.onCommandEnded(e.code)
 	}
 }
 
+// stopped is the ending of a sandbox that ends as it should.
+func stopped(reason store.Reason) ending { return ending{reason: reason, status: store.Stopped} }
+
+// crashed is the ending of one whose guest fell over.
+func crashed() ending { return ending{reason: store.Failed, code: 1, status: store.Crashed} }
+
+// onSignal asks the guest to go, and the second time does not ask.
 func (c *control) onSignal(sig os.Signal) {
 	reason := store.Signal
 	if sig == syscall.SIGUSR1 {
 		reason = store.DrainRequested
 	}
 	c.log.Info("told to end by a signal", "signal", sig.String())
-	c.on(event{kind: signalled, reason: reason})
+	if c.heard++; c.heard == 1 {
+		c.stop(stopped(reason), true)
+		return
+	}
+	c.log.Warn("told twice to end; the machine is ended")
+	c.stop(stopped(reason), false)
+	c.machine.Stop()
 }
 
-// stop begins the end, in good order. The first reason counts. tell is false when the
+// stop begins the end, in good order. The first ending counts. tell is false when the
 // guest has been told already.
-func (c *control) stop(reason store.Reason, tell bool) {
+func (c *control) stop(end ending, tell bool) {
 	if c.stopping {
 		return
 	}
-	c.stopping = true
-	c.end = ending{reason: reason, status: store.Stopped}
-	c.log.Info("the sandbox ends", "reason", string(reason))
+	c.stopping, c.end = true, end
+	c.log.Info("the sandbox ends", "reason", string(end.reason))
 	if !c.isReady {
 		c.machine.Stop() // nobody there to ask
 		return
@@ -242,6 +245,7 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 	relayed <- r
 	info, err := r.Boot(ctx, bootstrapFor(c.cfg.Bootstrap, c.config.Disks))
 	if err != nil {
+		_ = conn.Close()
 		c.post(event{kind: bootFailed, err: err})
 		return
 	}
@@ -288,6 +292,7 @@ func (c *control) onBootFailed(err error) {
 		err = fmt.Errorf("%w (%s)", err, c.timeout)
 	case errors.As(err, &guest):
 		stage = stageOf(string(guest.Kind))
+	case errors.Is(err, relay.ErrProtocol):
 	default:
 		// The stream broke: how the machine ends says more, if it ends by itself.
 		c.window = time.After(crashGrace)
@@ -311,21 +316,19 @@ func stageOf(kind string) launch.Stage {
 }
 
 func (c *control) onCommandEnded(code int) {
-	if c.stopping {
-		return
-	}
-	c.stop(store.Completed, true)
+	end := stopped(store.Completed)
 	if code != 0 {
-		c.end = ending{reason: store.Failed, code: 1, status: store.Stopped, command: &code}
+		end = ending{reason: store.Failed, code: 1, status: store.Stopped, command: &code}
 	}
+	c.stop(end, true)
 }
 
 // farewell is how long after a machine's end its last words may take to arrive.
 const farewell = 250 * time.Millisecond
 
-// goodbye waits for the end of the agent's stream.
+// goodbye waits for the end of the agent's stream, unless the guest was cut off.
 func (c *control) goodbye() {
-	if c.relay == nil || !c.isReady {
+	if c.relay == nil || !c.isReady || c.machine.Outcome().Stopped {
 		return
 	}
 	select {
@@ -339,19 +342,20 @@ func (c *control) judge(end ending) ending {
 	o := c.machine.Outcome()
 	c.log.Info("the machine has ended", "how", o.Text)
 	clean := o.Orderly || o.Reset && (c.relay != nil && c.relay.Goodbye() || c.cfg.Handoff())
+	early := "the guest stopped before its agent was ready: " + o.Text
 	switch {
 	case c.vague && !o.Stopped:
-		end.boot.Message = "the guest stopped before its agent was ready: " + o.Text
-	case c.stopping:
+		end.boot.Message = early
+	case c.stopping && end.status != store.Crashed:
 	case !c.isReady:
 		end = ending{
 			reason: store.Failed, code: 1, status: store.Stopped,
-			boot: &launch.BootError{Time: time.Now(), Stage: launch.StageOther, Message: "the guest stopped before its agent was ready: " + o.Text},
+			boot: &launch.BootError{Time: time.Now(), Stage: launch.StageOther, Message: early},
 		}
 	case clean:
-		return ending{reason: store.Completed, status: store.Stopped}
+		return stopped(store.Completed)
 	default:
-		end = ending{reason: store.Failed, code: 1, status: store.Crashed}
+		end = crashed()
 	}
 	if end.status == store.Crashed {
 		c.log.Error("the guest crashed", "how", o.Text)

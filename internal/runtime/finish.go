@@ -36,9 +36,6 @@ func (s *sandbox) finish(end ending) int {
 	if s.started {
 		s.logged(s.execLog.System(journal.Ended))
 	}
-	if s.slot != nil {
-		s.slot.Release()
-	}
 	s.log.Info("done", "reason", string(end.reason), "code", end.code)
 	s.close()
 	return end.code
@@ -78,8 +75,13 @@ func (s *sandbox) endRun(ctx context.Context, end ending) (err error) {
 	return err
 }
 
-// close closes the logs.
+// close gives up the metrics slot and closes the logs.
 func (s *sandbox) close() {
+	if s.slot != nil {
+		if err := s.slot.release(s.started); err != nil {
+			s.log.Warn("cannot close the metrics registry", "err", err)
+		}
+	}
 	var errs []error
 	if s.execLog != nil {
 		errs = append(errs, s.execLog.Close())

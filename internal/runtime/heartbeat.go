@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,13 +14,13 @@ import (
 
 // beat is one heartbeat of the guest, in the official key order.
 type beat struct {
-	Seq         uint64    `json:"heartbeat_seq"`
-	ActivitySeq uint64    `json:"activity_seq"`
-	Timestamp   time.Time `json:"timestamp"`
-	LastActive  time.Time `json:"last_activity"`
-	ExecCount   uint32    `json:"active_exec_sessions"`
-	FSCount     uint32    `json:"active_fs_streams"`
-	TCPCount    uint32    `json:"active_tcp_streams"`
+	Seq         uint64 `json:"heartbeat_seq"`
+	ActivitySeq uint64 `json:"activity_seq"`
+	Timestamp   stamp  `json:"timestamp"`
+	LastActive  stamp  `json:"last_activity"`
+	ExecCount   uint32 `json:"active_exec_sessions"`
+	FSCount     uint32 `json:"active_fs_streams"`
+	TCPCount    uint32 `json:"active_tcp_streams"`
 	Counters    struct {
 		HostMessages    uint64 `json:"host_messages"`
 		GuestMessages   uint64 `json:"guest_messages"`
@@ -31,8 +30,31 @@ type beat struct {
 	} `json:"activity_counters"`
 }
 
+// stamp is a time that is written as the official programs write it: RFC 3339 in UTC, with
+// as many groups of three digits of a second as it takes.
+type stamp struct{ time.Time }
+
+// MarshalJSON writes the time.
+func (s stamp) MarshalJSON() ([]byte, error) {
+	layout := "2006-01-02T15:04:05"
+	switch n := s.Nanosecond(); {
+	case n == 0:
+	case n%1e6 == 0:
+		layout += ".000"
+	case n%1e3 == 0:
+		layout += ".000000"
+	default:
+		layout += ".000000000"
+	}
+	return s.UTC().AppendFormat(nil, `"`+layout+`Z"`), nil
+}
+
 // maxBeat bounds one line of the stream, bytes.
 const maxBeat = 4096
+
+// writeEvery is how often heartbeat.json is written at most: the guest decides how often
+// it beats, but not how much the host writes.
+const writeEvery = 500 * time.Millisecond
 
 const (
 	heartbeatName = "heartbeat.json"
@@ -41,8 +63,9 @@ const (
 
 // pulse keeps what the guest's heartbeats say.
 type pulse struct {
-	dir string
-	now func() time.Time
+	dir     string
+	now     func() time.Time
+	written time.Time // when heartbeat.json was; used by follow only
 
 	mu      sync.Mutex
 	last    beat      // protected by mu
@@ -52,46 +75,61 @@ type pulse struct {
 
 // clearHeartbeat removes what an earlier run left in dir.
 func clearHeartbeat(dir string) error {
-	var errs []error
-	for _, name := range []string{heartbeatName, heartbeatTemp} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(removeIfThere(filepath.Join(dir, heartbeatName)), removeIfThere(filepath.Join(dir, heartbeatTemp)))
 }
 
 // follow reads heartbeats from r until its end. A line that is no heartbeat ends it too.
+// A file that cannot be written does not: its first error is returned in the end.
 func (p *pulse) follow(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, maxBeat), maxBeat)
+	var failed error
 	for lines.Scan() {
 		var b beat
 		if err := json.Unmarshal(lines.Bytes(), &b); err != nil {
-			return fmt.Errorf("heartbeat: %w", err)
+			return errors.Join(fmt.Errorf("heartbeat: %w", err), failed)
 		}
-		if err := p.record(b); err != nil {
-			return fmt.Errorf("heartbeat: %w", err)
+		p.note(b)
+		if err := p.save(b); err != nil && failed == nil {
+			failed = fmt.Errorf("heartbeat: %w", err)
 		}
 	}
-	return lines.Err()
+	return errors.Join(lines.Err(), failed)
 }
 
-// record takes note of b and writes it to heartbeat.json. What is written is our own
-// encoding, not the guest's bytes.
-func (p *pulse) record(b beat) error {
+// note remembers what b says.
+func (p *pulse) note(b beat) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.known || b.ActivitySeq != p.last.ActivitySeq {
 		p.changed = p.now()
 	}
 	p.last, p.known = b, true
-	p.mu.Unlock()
+}
+
+// save writes b to heartbeat.json, unless the last one is still fresh. What is written is
+// our own encoding, not the guest's bytes, to a new file: the guest may share the folder
+// one day, and put a link into it.
+func (p *pulse) save(b beat) error {
+	now := p.now()
+	if now.Sub(p.written) < writeEvery {
+		return nil
+	}
+	p.written = now
 	text, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
 	temp := filepath.Join(p.dir, heartbeatTemp)
-	if err := os.WriteFile(temp, text, 0o644); err != nil {
+	if err := removeIfThere(temp); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(temp, filepath.Join(p.dir, heartbeatName))

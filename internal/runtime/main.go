@@ -67,7 +67,6 @@ func (p *program) main(args []string) int {
 		inv: inv, cfg: inv.Config, log: log, build: p.build, getenv: os.Getenv, timeout: p.timeout,
 		signals: signals, pid: os.Getpid(),
 	}
-	s.metrics = func() metricsSlot { return activateMetrics(s) }
 	log.Info("sandbox runtime starts", "name", inv.Name, "id", inv.SandboxID, "vcpus", inv.VCPUs, "memory_mib", inv.MemoryMiB)
 	return s.run(context.Background())
 }

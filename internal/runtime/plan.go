@@ -24,12 +24,16 @@ func unsupported(stage launch.Stage, format string, args ...any) error {
 func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, error) {
 	c := inv.Config
 	m := MachineConfig{
-		VCPUs: int(inv.VCPUs), MemoryMiB: int(inv.MemoryMiB), THP: c.THP,
+		VCPUs: int(inv.VCPUs), MemoryMiB: int(inv.MemoryMiB),
 		Kernel:   kernelPath(inv, getenv),
+		Words:    strings.TrimSpace("transparent_hugepage=" + c.THP + " " + getenv("MSB_KRUN_KERNEL_CMDLINE")),
 		CacheDir: filepath.Join(filepath.Dir(filepath.Dir(c.DBPath)), "cache", "gomsb"),
 	}
 	if interval := c.Metrics.SampleIntervalMS; interval != nil && !c.Metrics.Disabled {
 		m.StatsInterval = time.Duration(min(*interval, maxIntervalMS)) * time.Millisecond
+	}
+	if c.InitPath != nil {
+		return m, unsupported(launch.StageConfig, "a first program of the guest's own (init_path %s): use an init hand-off", *c.InitPath)
 	}
 	root, err := rootDisks(&c.Rootfs)
 	if err != nil {

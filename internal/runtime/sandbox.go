@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/metrics"
 	"github.com/gomsb/gomsb/internal/runtime/journal"
 	"github.com/gomsb/gomsb/internal/runtime/relay"
 	"github.com/gomsb/gomsb/internal/store"
@@ -30,10 +31,9 @@ type sandbox struct {
 	log     *slog.Logger
 	build   Factory
 	getenv  func(string) string
-	timeout time.Duration      // to become ready
-	signals <-chan os.Signal   // see control
-	pid     int                // goes into the run row
-	metrics func() metricsSlot // nil: none
+	timeout time.Duration    // to become ready
+	signals <-chan os.Signal // see control
+	pid     int              // goes into the run row
 
 	began     time.Time
 	kernelLog *journal.KernelLog
@@ -42,8 +42,8 @@ type sandbox struct {
 	runID     int32
 	config    MachineConfig
 	pulse     *pulse
-	slot      metricsSlot
-	started   bool // the guest became ready
+	slot      *metricsSlot // nil: none
+	started   bool         // the guest became ready
 
 	sessionLog atomic.Bool // exec.log has failed once; say so once
 }
@@ -143,11 +143,44 @@ func (s *sandbox) prepare(ctx context.Context) (err error) {
 	if s.kernelLog, err = journal.CreateKernelLog(filepath.Join(s.cfg.LogDir, "kernel.log")); err != nil {
 		return fail(launch.StageConfig, err)
 	}
-	if s.metrics != nil {
-		s.slot = s.metrics()
-	}
+	s.openMetrics()
+	s.ignored()
 	s.config, err = plan(s.inv, s.getenv)
 	return err
+}
+
+// openMetrics takes over the metrics slot, if there is one to take.
+func (s *sandbox) openMetrics() {
+	slot := s.cfg.Metrics.Slot
+	if slot == nil {
+		return
+	}
+	upper := ""
+	if s.cfg.Rootfs.Upper != nil {
+		upper = *s.cfg.Rootfs.Upper
+	}
+	var err error
+	s.slot, err = activateMetrics(*slot, metrics.Run{ID: s.runID, PID: s.pid, StartedAt: s.began}, upper)
+	if err != nil {
+		s.log.Warn("there will be no metrics", "err", err)
+	}
+}
+
+// ignored says what of the configuration makes no difference here: wishes about speed
+// and room to grow, without which the sandbox still is what was asked for.
+func (s *sandbox) ignored() {
+	for _, w := range []struct {
+		asked bool
+		what  string
+	}{
+		{s.cfg.CPUPlacement != "inherit", "CPU placement: virtual processors run where the host's scheduler puts them"},
+		{s.inv.MaxVCPUs > s.inv.VCPUs, "adding processors while it runs"},
+		{s.inv.MaxMemoryMiB > s.inv.MemoryMiB, "adding memory while it runs"},
+	} {
+		if w.asked {
+			s.log.Warn("not supported by this runtime, and ignored: " + w.what)
+		}
+	}
 }
 
 // openStore opens the database for one use: it is needed twice in a life, and memory all

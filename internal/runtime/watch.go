@@ -26,6 +26,7 @@ func (c *control) watchParent() {
 	pipe := os.NewFile(uintptr(fd), "watchdog")
 	stop := context.AfterFunc(c.ctx, func() { _ = pipe.Close() })
 	c.wg.Go(func() {
+		defer func() { _ = pipe.Close() }()
 		defer stop()
 		kind, ends := watchPipe(pipe)
 		if c.ctx.Err() != nil || !ends {
@@ -74,7 +75,7 @@ func (c *control) beat() {
 // watchIdle stops a sandbox that does nothing for too long.
 func (c *control) watchIdle() {
 	limit := c.cfg.Lifecycle.IdleTimeoutSecs
-	if limit == nil {
+	if limit == nil || *limit == 0 {
 		return
 	}
 	tick := time.NewTicker(time.Second)

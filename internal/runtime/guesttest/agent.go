@@ -15,12 +15,14 @@ import (
 // Agent is a fake guest agent. Set the fields before Serve.
 //
 // Commands: echo ARGS (to stdout), warn ARGS (to stderr), cat (stdin to stdout until its
-// end), exit CODE, sleep (until a signal, then -1), flood BYTES (output in 32 KiB pieces).
+// end), exit CODE, sleep (until a signal, then -1), flood BYTES (output in 32 KiB pieces),
+// crash HOW (see Crash).
 type Agent struct {
 	BootFailure *proto.CoreError // sent instead of ready
 	NoResolved  bool             // skip init.resolved
 	NeverReady  bool             // stop after the bootstrap
 	IgnoreStop  bool             // do not react to core.shutdown
+	Crash       func(how string) // runs the command crash; nil ignores it
 
 	mu       sync.Mutex
 	conn     net.Conn
@@ -29,6 +31,7 @@ type Agent struct {
 	running  map[uint32]string // id to command
 	changed  chan struct{}
 	stopped  bool
+	activity uint64
 }
 
 // Ready is what the agent announces.
@@ -82,6 +85,9 @@ func (a *Agent) note(m proto.Message) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.received = append(a.received, m)
+	if m.Type != proto.TypeClockSync && m.Type != proto.TypePing {
+		a.activity++
+	}
 	if a.changed != nil {
 		close(a.changed)
 		a.changed = nil
@@ -143,6 +149,8 @@ func (a *Agent) handle(m proto.Message) error {
 		return a.Send(0, proto.TypeReady, Ready)
 	case proto.TypePing:
 		return a.Send(m.ID, proto.TypePong, proto.Empty{})
+	case proto.TypeTouch:
+		return a.Send(m.ID, proto.TypeTouched, proto.Touched{ActivitySeq: a.counters().ActivitySeq})
 	case proto.TypeExecRequest:
 		return a.exec(m)
 	case proto.TypeExecStdin:
@@ -188,6 +196,11 @@ func (a *Agent) exec(m proto.Message) error {
 		return nil
 	case "flood":
 		err = a.flood(m.ID, text)
+	case "crash":
+		if a.Crash != nil {
+			a.Crash(text)
+		}
+		return nil
 	default:
 		return a.Send(m.ID, proto.TypeExecFailed, proto.ExecFailed{Kind: proto.FailNotFound, Message: "no " + req.Cmd})
 	}

@@ -138,12 +138,25 @@ func (r *Relay) Serve(l net.Listener) error {
 	}
 }
 
+// flushTime is how long Close lets clients read what the guest said last.
+const flushTime = 250 * time.Millisecond
+
 // Close hangs up on the guest and on all clients, and returns when nothing of the relay
 // runs any more but Run and Serve themselves. It is idempotent.
 func (r *Relay) Close() error {
 	err := r.cfg.Guest.Close()
-	r.hangUp(true)
-	r.wg.Wait()
+	r.hangUp(false)
+	gone := make(chan struct{})
+	go func() {
+		r.wg.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(flushTime):
+		r.hangUp(true)
+		<-gone
+	}
 	return err
 }
 
@@ -314,7 +327,10 @@ func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
 	}
 	for range maxBootFrames {
 		f, err := r.guest.next()
-		if err != nil {
+		switch {
+		case errors.Is(err, proto.ErrFrame):
+			return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+		case err != nil:
 			return proto.Ready{}, fmt.Errorf("wait for the guest: %w", err)
 		}
 		m, err := proto.ParseMessage(proto.Frame{ID: f.id(), Flags: f.flags(), Body: f.body()})
