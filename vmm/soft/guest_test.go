@@ -79,7 +79,7 @@ func newGuest(t testing.TB) *guest {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, mem.Close()) })
 	g := &guest{mem: mem, xcr0: 0xe7, xsave: make([]byte, imageSize), state: make([]byte, imageSize), injected: make([]exception, 0, 4)}
-	g.regs = hv.Registers{RIP: codeAddr, RSP: 0x8000, RFLAGS: 2}
+	g.regs = hv.Registers{RIP: codeAddr, RSP: 0x8000, RAX: 7, RFLAGS: 2}
 	g.sys = hv.SystemRegisters{CR0: 1 | cr0PG | cr0WP | cr0MP, CR3: pml4, CR4: 1<<5 | cr4OSFXSR | cr4OSXSAVE, EFER: 1<<8 | eferLMA | eferNXE}
 	g.sys.CS = hv.Segment{L: 1, Present: 1, S: 1, Type: 11, G: 1}
 	g.cpuid = []hv.CPUIDEntry{
@@ -189,5 +189,20 @@ func (g *guest) raises(t testing.TB, want exception, code ...byte) {
 	}
 	require.Equal(t, []exception{want}, got)
 	require.Equal(t, before, g.regs)
-	require.Equal(t, state, g.state)
+	sameBytes(t, state, g.state, "extended state")
+}
+
+// sameBytes compares areas and names the first byte that differs.
+func sameBytes(t testing.TB, want, got []byte, where string) {
+	t.Helper()
+	if len(want) != len(got) {
+		t.Errorf("%s: %d bytes, want %d", where, len(got), len(want))
+		return
+	}
+	for i := range want {
+		if want[i] != got[i] {
+			t.Errorf("%s: byte %d is %#x, want %#x", where, i, got[i], want[i])
+			return
+		}
+	}
 }

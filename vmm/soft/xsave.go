@@ -37,7 +37,7 @@ func (c *cpu) xsave() bool {
 		mxcsr = 8 // with its mask
 	}
 	p, ok := c.parts(mask, mxcsr, len(m))
-	if !ok || !c.reach(xHeader, xHeaderEnd-xHeader, write) || !c.reachParts(&p, write) {
+	if !ok || !c.reachParts(&p, write) || !c.reach(xHeader, xHeaderEnd-xHeader, write) {
 		return false
 	}
 	if !c.in.wide {
