@@ -2,6 +2,7 @@ package guesttest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +17,8 @@ import (
 //
 // Commands: echo ARGS (to stdout), warn ARGS (to stderr), cat (stdin to stdout until its
 // end), exit CODE, sleep (until a signal, then -1), flood BYTES (output in 32 KiB pieces),
-// crash HOW (see Crash).
+// crash HOW (see Crash), request (prints what was asked for, as JSON), fail KIND (does not
+// start). Any other is not found.
 type Agent struct {
 	BootFailure *proto.CoreError // sent instead of ready
 	NoResolved  bool             // skip init.resolved
@@ -176,10 +178,13 @@ func (a *Agent) exec(m proto.Message) error {
 	if err := m.Decode(&req); err != nil {
 		return err
 	}
+	text := strings.Join(req.Args, " ")
+	if kind := refusal(req.Cmd, text); kind != "" {
+		return a.Send(m.ID, proto.TypeExecFailed, proto.ExecFailed{Kind: kind, Message: "no " + req.Cmd})
+	}
 	if err := a.Send(m.ID, proto.TypeExecStarted, proto.ExecStarted{PID: 42}); err != nil {
 		return err
 	}
-	text := strings.Join(req.Args, " ")
 	code := 0
 	var err error
 	switch req.Cmd {
@@ -201,13 +206,33 @@ func (a *Agent) exec(m proto.Message) error {
 			a.Crash(text)
 		}
 		return nil
-	default:
-		return a.Send(m.ID, proto.TypeExecFailed, proto.ExecFailed{Kind: proto.FailNotFound, Message: "no " + req.Cmd})
+	case "request":
+		err = a.show(m.ID, req)
 	}
 	if err != nil {
 		return err
 	}
 	return a.Send(m.ID, proto.TypeExecExited, proto.ExecExited{Code: int32(code)})
+}
+
+// refusal is the kind of failure with which a command does not start.
+func refusal(cmd, args string) proto.ExecFailureKind {
+	switch cmd {
+	case "echo", "warn", "exit", "cat", "sleep", "flood", "crash", "request":
+		return ""
+	case "fail":
+		return proto.ExecFailureKind(args)
+	}
+	return proto.FailNotFound
+}
+
+// show prints a request as JSON.
+func (a *Agent) show(id uint32, req proto.ExecRequest) error {
+	text, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	return a.data(id, proto.TypeExecStdout, text)
 }
 
 func (a *Agent) data(id uint32, t proto.Type, p []byte) error {

@@ -17,6 +17,8 @@ type client struct {
 	slot  int
 	ids   proto.IDRange
 	queue *queue
+	open  openIDs   // protected by relay.mu
+	left  time.Time // when it was gone, zero before; protected by relay.mu
 }
 
 const clientBuffer = 16 << 10
@@ -25,16 +27,8 @@ const clientBuffer = 16 << 10
 // connection too many, or after the guest is gone, is closed without a word.
 func (r *Relay) Attach(conn net.Conn) {
 	r.mu.Lock()
-	slot := -1
-	if !r.closed {
-		for i, c := range r.clients {
-			if c == nil {
-				slot = i
-				break
-			}
-		}
-	}
-	if slot < 0 {
+	slot, ok := r.freeSlot(time.Now())
+	if !ok || r.closed {
 		r.mu.Unlock()
 		_ = conn.Close()
 		return
@@ -92,6 +86,11 @@ func (c *client) forward(f *frame) error {
 	if !c.ids.Allows(id, flags) {
 		return errForbidden
 	}
+	if c.open.isNew(id) {
+		r.mu.Lock()
+		c.open.add(id)
+		r.mu.Unlock()
+	}
 	switch {
 	case flags&proto.FlagSessionStart != 0:
 		c.startSession(f)
@@ -139,7 +138,7 @@ func (c *client) hangUp(atOnce bool) {
 const sigkill = 9
 
 // detach kills the commands that c left behind, tells the guest that its ids are unused,
-// and only then frees the slot.
+// and only then gives up the slot.
 func (r *Relay) detach(c *client) {
 	r.mu.Lock()
 	var orphans []uint32
@@ -158,8 +157,9 @@ func (r *Relay) detach(c *client) {
 		r.log.Debug("cannot tell the guest that a client left", "slot", c.slot, "err", err)
 	}
 	r.mu.Lock()
-	r.clients[c.slot] = nil
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	c.left = time.Now()
+	r.retire(c)
 }
 
 func (r *Relay) disown(c *client, orphans []uint32) error {

@@ -211,8 +211,12 @@ func (r *Relay) route(f *frame) {
 	r.mu.Lock()
 	c := r.clients[slot]
 	s := r.sessions[id]
-	if terminal && s != nil {
+	if terminal {
 		delete(r.sessions, id)
+		if c != nil {
+			c.open.end(id)
+			r.retire(c)
+		}
 	}
 	r.mu.Unlock()
 	if c != nil {
@@ -250,7 +254,7 @@ func (r *Relay) others(c *client) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, o := range r.clients {
-		if o != nil && o != c {
+		if o != nil && o != c && o.left.IsZero() {
 			return true
 		}
 	}

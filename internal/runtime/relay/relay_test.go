@@ -52,22 +52,26 @@ type world struct {
 	log       *logged
 	shutdowns atomic.Int32
 	ran       chan error
-	guest     net.Conn // the agent's end
+	served    chan error // how the agent's loop ended
+	guest     net.Conn   // the agent's end
 }
 
 // start boots a relay. attached ends are net.Pipes, so nothing is buffered but by us.
 func start(t *testing.T, agent *guesttest.Agent) *world {
 	t.Helper()
-	w := &world{agent: agent, log: &logged{}, ran: make(chan error, 1)}
+	w := &world{agent: agent, log: &logged{}, ran: make(chan error, 1), served: make(chan error, 2)}
 	host, guest := net.Pipe()
 	w.guest = guest
 	w.Relay = New(Config{Guest: host, Log: w.log, OnShutdown: func() { w.shutdowns.Add(1) }})
-	served := make(chan error, 1)
-	go func() { served <- agent.Serve(guest) }()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		w.served <- agent.Serve(guest)
+	}()
 	t.Cleanup(func() {
 		_ = w.Close()
 		_ = guest.Close()
-		<-served
+		<-over
 	})
 	ready, err := w.Boot(t.Context(), &proto.Bootstrap{Hostname: "h"})
 	require.NoError(t, err)
