@@ -7,15 +7,16 @@
 #                                       file capabilities; whiteouts and an opaque directory above
 #                      debian-oci.tar   the same as an OCI layout, zstd layers, behind an index
 #                                       that offers another platform first
+#   build.sh scratch   scratch.tar      docker archive: one static program, /echo, and nothing else
+#   build.sh hostile   hostile.tar      docker archive, three layers of all that a tar file can
+#                                       hold and a root file system must show faithfully
 #
-# The images are named mini:latest and debian:latest. They are kept below
+# The images are named mini:latest, debian:latest and so on. They are kept below
 # ${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images in a folder named after the contents
-# of this directory, so a changed recipe builds anew. Needs root for debian (owners and
+# of their recipe, so a changed recipe builds anew. Needs root for debian (owners and
 # capabilities), and Debian packages, which hack/setup installs if they are missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-recipe=$(cat "$here"/build.sh "$here"/pack.py | sha256sum | cut -c1-16)
-out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$recipe
 
 mini() {
   "$here/../setup" busybox-static:busybox python3-minimal:python3 >&2
@@ -49,17 +50,30 @@ debian() {
   python3 "$here/pack.py" --oci zstd debian:latest "$work" debian-oci "$work/base.layer" "$work/changes.layer"
 }
 
+scratch() {
+  "$here/../setup" busybox-static:busybox python3-minimal:python3 >&2
+  python3 "$here/crafted.py" scratch "$work" "$(command -v busybox)"
+}
+
+hostile() {
+  "$here/../setup" python3-minimal:python3 >&2
+  python3 "$here/crafted.py" hostile "$work"
+}
+
+recipe=("$here/build.sh" "$here/pack.py")
 case ${1:-} in
-  mini | debian) ;;
-  *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  mini | debian) files=("$1-oci.tar" "$1.tar") ;;
+  scratch | hostile) files=("$1.tar") recipe+=("$here/crafted.py") ;;
+  *) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
+out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$(cat "${recipe[@]}" | sha256sum | cut -c1-16)
 mkdir -p "$out"
 exec 9>"$out/.lock"
 flock 9
-if [ ! -f "$out/$1.tar" ] || [ ! -f "$out/$1-oci.tar" ]; then
+if [ ! -f "$out/$1.tar" ]; then
   work=$(mktemp -d "$out/work.XXXX")
   trap 'rm -rf "$work"' EXIT
   "$1"
-  mv "$work/$1-oci.tar" "$work/$1.tar" "$out/"
+  for f in "${files[@]}"; do mv "$work/$f" "$out/"; done
 fi
 echo "$out"

@@ -3,6 +3,8 @@
 pack.py TAG DIR NAME LAYER...              docker archive DIR/NAME.tar
 pack.py --oci CODEC TAG DIR NAME LAYER...  OCI layout DIR/NAME.tar; LAYER.gz or LAYER.zst hold the blobs
 pack.py --changes FILE                     a layer with whiteouts for the Debian image
+
+crafted.py imports it for images of its own.
 """
 import hashlib
 import io
@@ -17,13 +19,15 @@ def sha256(path):
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def config(layers, arch="amd64"):
+RUN = {
+    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TEST_IMAGE=1"],
+    "Cmd": ["/bin/sh"], "WorkingDir": "/", "Labels": {"test.image": "yes"}, "StopSignal": "SIGTERM",
+}
+
+
+def config(layers, arch="amd64", run=RUN):
     return json.dumps({
-        "architecture": arch, "os": "linux", "created": "2020-09-13T12:26:40Z",
-        "config": {
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TEST_IMAGE=1"],
-            "Cmd": ["/bin/sh"], "WorkingDir": "/", "Labels": {"test.image": "yes"}, "StopSignal": "SIGTERM",
-        },
+        "architecture": arch, "os": "linux", "created": "2020-09-13T12:26:40Z", "config": run,
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + sha256(l) for l in layers]},
     }).encode()
 
@@ -49,8 +53,8 @@ class Archive:
         return {"mediaType": media_type, "digest": "sha256:" + digest, "size": len(data), **more}
 
 
-def docker(tag, path, layers):
-    archive, cfg = Archive(path), config(layers)
+def docker(tag, path, layers, run=RUN):
+    archive, cfg = Archive(path), config(layers, run=run)
     name = hashlib.sha256(cfg).hexdigest() + ".json"
     archive.data(name, cfg)
     members = []
@@ -105,4 +109,5 @@ def main(args):
         docker(args[0], os.path.join(args[1], args[2] + ".tar"), args[3:])
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])
