@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 FUZZTIME ?= 20s
 ROUNDS ?= 4
 
-.PHONY: help build demo test unit arch e2e race fuzz bench lint agent kernel clean
+.PHONY: help build demo test unit e2e race fuzz bench lint agent kernel clean
 
 ## help: list the targets
 help:
@@ -26,7 +26,9 @@ test: lint unit race e2e
 
 ## unit: the tests beside the code
 unit:
+	@hack/setup erofs-utils:fsck.erofs
 	@$(GO) test ./...
+	@$(GO) test -tags images ./oci/cache
 
 ## e2e: the end-to-end suite with real kernels and images, in the emulated testbed where there is no hardware
 e2e: build
@@ -34,7 +36,7 @@ e2e: build
 
 ## race: unit tests under the race detector
 race:
-	@hack/setup gcc:gcc libc6-dev:ldd
+	@hack/setup gcc:gcc libc6-dev:/usr/include/stdio.h erofs-utils:fsck.erofs
 	@PATH="$$(hack/setup go):$$PATH" CGO_ENABLED=1 go test -race $$(PATH="$$(hack/setup go):$$PATH" hack/race-packages)
 
 ## fuzz: every fuzz target for FUZZTIME (default 20s) each
