@@ -1,0 +1,145 @@
+//go:build linux
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/guestagent/agent/boot"
+	"github.com/gomsb/gomsb/guestagent/agent/hostlink"
+	"github.com/gomsb/gomsb/guestagent/agent/reap"
+	"github.com/gomsb/gomsb/guestagent/agent/serve"
+	"github.com/gomsb/gomsb/guestagent/agent/spawn"
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// Options are what differs between the agent and its test programs.
+type Options struct {
+	// Version is the product's, which the host shows.
+	Version string
+	// Dial connects to a port of the host.
+	Dial func(port uint32) (*hostlink.Conn, error)
+}
+
+// Main is the program. It returns only in roles other than PID 1, with the exit code.
+func Main(o Options) int {
+	begin := sinceBoot()
+	switch {
+	case spawn.IsHelper():
+		spawn.RunHelper()
+	case isHeir():
+		return o.inherit()
+	case os.Getpid() != 1:
+		say("this is PID 1 of a microVM and nothing else")
+		return 2
+	}
+	unix.Umask(newFileMask)
+	surviveSignals()
+	a, err := o.boot(begin)
+	if err == nil {
+		err = a.serve()
+	}
+	if err != nil {
+		say(err.Error())
+	}
+	a.teardown(err == nil)
+	return 1
+}
+
+// newFileMask is the umask of the agent and of all commands.
+const newFileMask = 0o022
+
+// agent is one run of PID 1 or of its heir.
+type agent struct {
+	Options
+	host   *hostlink.Conn // nil if there is no connection
+	reaper *reap.Table
+	state  state
+	heir   bool // another program is PID 1
+}
+
+// state is what serving needs to know of the boot. An heir gets it from PID 1.
+type state struct {
+	BootTimeNs  uint64   `cbor:"boot_time_ns"`
+	InitTimeNs  uint64   `cbor:"init_time_ns"`
+	Env         []string `cbor:"env"`
+	DefaultUser string   `cbor:"default_user"`
+	DefaultCwd  string   `cbor:"default_cwd"`
+	Restricted  bool     `cbor:"restricted"`
+	Upper       bool     `cbor:"upper"` // there is an open directory on the writable layer
+	upper       int      // its descriptor
+}
+
+// boot connects to the host and turns the guest into the sandbox. The agent returned is
+// never nil.
+func (o Options) boot(begin time.Duration) (*agent, error) {
+	a := &agent{Options: o, reaper: reap.New()}
+	var err error
+	if a.host, err = o.Dial(hostlink.AgentPort); err != nil {
+		return a, err
+	}
+	res, err := boot.Run(a.host)
+	if err == nil {
+		a.state = state{
+			BootTimeNs: uint64(begin), InitTimeNs: uint64(sinceBoot() - begin), Env: res.Env,
+			DefaultUser: res.DefaultUser, DefaultCwd: res.DefaultCwd, Restricted: res.Restricted,
+			Upper: res.Upper >= 0, upper: res.Upper,
+		}
+		if res.Handoff != nil {
+			err = a.handOff(res.Handoff) // returns only if it failed
+		}
+	}
+	if err != nil {
+		boot.Report(a.host, err)
+		return a, fmt.Errorf("boot: %w", err)
+	}
+	return a, nil
+}
+
+// serve serves until the host wants the guest to go, which is nil, or its stream ends.
+func (a *agent) serve() error {
+	if err := a.host.Async(); err != nil {
+		return err
+	}
+	s := serve.New(serve.Config{
+		Stream: a.host, Reaper: a.reaper, Log: say, UnscoreOOM: a.heir,
+		Heartbeat: func() (io.WriteCloser, error) {
+			c, err := a.Dial(hostlink.HeartbeatPort)
+			if err != nil {
+				return nil, err
+			}
+			return c, nil
+		},
+		Env: a.state.Env, DefaultUser: a.state.DefaultUser, DefaultCwd: a.state.DefaultCwd, Restricted: a.state.Restricted,
+	})
+	err := s.Ready(proto.Ready{
+		BootTimeNs: a.state.BootTimeNs, InitTimeNs: a.state.InitTimeNs, ReadyTimeNs: uint64(sinceBoot()),
+		AgentVersion: a.Version,
+	})
+	if err == nil {
+		err = s.Run()
+	}
+	s.Terminate()
+	if errors.Is(err, serve.ErrShutdown) {
+		return nil
+	}
+	return fmt.Errorf("the host is gone: %w", err)
+}
+
+// sinceBoot is the time since the kernel started.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0 // no kernel that boots here lacks this clock
+	}
+	return time.Duration(ts.Nano())
+}
+
+// say writes to the console.
+func say(text string) { _, _ = unix.Write(2, []byte("agentd: "+text+"\n")) }

@@ -1,0 +1,97 @@
+//go:build linux
+
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// Host is the stream to the host.
+type Host interface {
+	io.ReadWriter
+	// SetReadTimeout bounds each read; one that takes longer is os.ErrDeadlineExceeded.
+	SetReadTimeout(time.Duration) error
+}
+
+// patience is how long the host may take for each of its messages.
+const patience = 60 * time.Second
+
+var errSilent = errors.New("the host did not answer in time")
+
+// next reads one message. It takes no byte more, so that the server can go on.
+func next(host Host) (proto.Message, error) {
+	f, err := proto.NewReader(host).ReadFrame()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return proto.Message{}, fmt.Errorf("%w (%s)", errSilent, patience)
+	}
+	if err != nil {
+		return proto.Message{}, fmt.Errorf("read from the host: %w", err)
+	}
+	return proto.ParseMessage(f)
+}
+
+// expect reads one control message of a type.
+func expect(host Host, t proto.Type) (proto.Message, error) {
+	m, err := next(host)
+	switch {
+	case err != nil:
+		return m, err
+	case m.Type != t:
+		return m, fmt.Errorf("the host sent %q, not %s", m.Type, t)
+	case m.ID != 0:
+		return m, fmt.Errorf("the host sent %s with id %d, not 0", t, m.ID)
+	}
+	return m, m.CheckFlags()
+}
+
+// receive reads and checks the bootstrap, which must be the host's first message.
+func receive(host Host) (*proto.Bootstrap, error) {
+	if err := host.SetReadTimeout(patience); err != nil {
+		return nil, err
+	}
+	m, err := expect(host, proto.TypeBootstrap)
+	if err != nil {
+		return nil, err
+	}
+	if m.Generation < proto.GenerationBootstrap {
+		return nil, fmt.Errorf("the host sent a bootstrap of protocol generation %d, need %d", m.Generation, proto.GenerationBootstrap)
+	}
+	b := &proto.Bootstrap{}
+	if err := m.Decode(b); err != nil {
+		return nil, err
+	}
+	return b, b.Validate()
+}
+
+// awaitAck reads the host's answer to init.resolved.
+func awaitAck(host Host) error {
+	_, err := expect(host, proto.TypeInitAck)
+	return err
+}
+
+func send(host Host, t proto.Type, payload any) error {
+	b, err := proto.AppendMessage(nil, 0, t, payload)
+	if err == nil {
+		_, err = host.Write(b)
+	}
+	if err != nil {
+		return fail(KindConfig, "tell the host "+string(t), err)
+	}
+	return nil
+}
+
+// Report tells the host why the boot failed. That it cannot be told is its loss.
+func Report(host Host, err error) {
+	kind := KindConfig
+	var e *Error
+	if errors.As(err, &e) {
+		kind = e.Kind
+	}
+	_ = send(host, proto.TypeError, proto.CoreError{Kind: kind, Message: err.Error()})
+}

@@ -1,0 +1,178 @@
+//go:build linux
+
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// Directories of the tiny root.
+const (
+	lowerDir = "/lower"
+	upperDir = "/upper"
+	newRoot  = "/newroot"
+)
+
+// TinyRoot lists the directories that the agent's root image must hold.
+var TinyRoot = [...]string{"dev", "proc", "sys", lowerDir[1:], upperDir[1:], newRoot[1:]}
+
+// hostRoot is the virtio-fs tag of a root that is a directory of the host.
+const hostRoot = "/dev/root"
+
+// enterRoot mounts the sandbox's root and makes it this process's. upper is an open
+// directory on the writable layer, -1 if there is none to look after.
+func enterRoot(r *proto.BlockRoot) (upper int, err error) {
+	upper = -1
+	switch {
+	case r == nil:
+		err = mountHostRoot()
+	case r.Kind == proto.RootDiskImage:
+		if err = mountDevice(r.Device, newRoot, r.FSType, 0, ""); err != nil {
+			err = fail(KindImage, "mount the root", err)
+		}
+	default:
+		upper, err = mountOverlay(r)
+	}
+	if err == nil {
+		err = pivot()
+	}
+	return upper, err
+}
+
+func mountHostRoot() error {
+	if err := unix.Mount(hostRoot, newRoot, "virtiofs", unix.MS_RELATIME, ""); err != nil {
+		return fail(KindConfig, "the bootstrap names no block device for the root, and the host shares no directory for it", err)
+	}
+	return nil
+}
+
+// mountOverlay stacks the writable layer on the image.
+func mountOverlay(r *proto.BlockRoot) (upper int, err error) {
+	if err := unix.Mount(r.Lower, lowerDir, "erofs", unix.MS_RDONLY, ""); err != nil {
+		return -1, fail(KindImage, "mount the image "+r.Lower, err)
+	}
+	upper = -1
+	if r.Upper.Kind == proto.UpperTmpfs {
+		err = unix.Mount("tmpfs", upperDir, "tmpfs", unix.MS_RELATIME, tmpfsData(r.Upper.SizeMiB, 0o755))
+	} else {
+		err = unix.Mount(r.Upper.Device, upperDir, r.Upper.FSType, 0, "")
+	}
+	if err != nil {
+		return -1, fail(KindMount, fmt.Sprintf("mount the writable layer %s (%s)", r.Upper.Device, r.Upper.FSType), err)
+	}
+	if r.Upper.Kind == proto.UpperDevice {
+		// Out of reach after the pivot, but to be made read-only at the end.
+		if upper, err = unix.Open(upperDir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return -1, fail(KindMount, "open the writable layer", err)
+		}
+	}
+	for _, dir := range [...]string{upperDir + "/upper", upperDir + "/work"} {
+		if err := unix.Mkdir(dir, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+			return upper, fail(KindMount, "prepare the writable layer", err)
+		}
+	}
+	const options = "lowerdir=" + lowerDir + ",upperdir=" + upperDir + "/upper,workdir=" + upperDir + "/work"
+	if err := unix.Mount("overlay", newRoot, "overlay", 0, options); err != nil {
+		return upper, fail(KindMount, "mount the overlay", err)
+	}
+	return upper, nil
+}
+
+// tmpfsData are the mount options of a tmpfs.
+func tmpfsData(sizeMiB *uint32, mode uint32) string {
+	data := fmt.Sprintf("mode=%o", mode)
+	if sizeMiB != nil {
+		data = fmt.Sprintf("size=%d,%s", uint64(*sizeMiB)<<20, data)
+	}
+	return data
+}
+
+// pivot makes newRoot the root. The first root of a kernel cannot be pivoted away, so the
+// new one is moved over it.
+func pivot() error {
+	err := unix.Chdir(newRoot)
+	if err == nil {
+		err = unix.Mount(".", "/", "", unix.MS_MOVE, "")
+	}
+	if err == nil {
+		err = unix.Chroot(".")
+	}
+	if err == nil {
+		err = unix.Chdir("/")
+	}
+	if err != nil {
+		return fail(KindMount, "enter the new root", err)
+	}
+	return nil
+}
+
+// mountDevice mounts a block device; without a type it tries all that the kernel knows.
+func mountDevice(device, target, fstype string, flags uintptr, data string) error {
+	if fstype != "" {
+		if err := unix.Mount(device, target, fstype, flags, data); err != nil {
+			return fmt.Errorf("%s as %s on %s: %w", device, fstype, target, err)
+		}
+		return nil
+	}
+	types, err := deviceTypes()
+	if err != nil {
+		return err
+	}
+	for _, t := range types {
+		err := unix.Mount(device, target, t, flags, dataFor(t, flags, data))
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV), errors.Is(err, unix.EUCLEAN):
+			continue // not that type
+		}
+		return fmt.Errorf("%s as %s on %s: %w", device, t, target, err)
+	}
+	return fmt.Errorf("%s on %s: no file system that this kernel knows (%s); name its type", device, target, strings.Join(types, ", "))
+}
+
+// dataFor keeps ext4 from replaying its journal on a device that is not to be written.
+func dataFor(fstype string, flags uintptr, data string) string {
+	if fstype == "ext4" && flags&unix.MS_RDONLY != 0 && data == "" {
+		return "noload"
+	}
+	return data
+}
+
+const kernelTypes = "/proc/filesystems"
+
+// deviceTypes lists the file systems on block devices that the kernel knows.
+func deviceTypes() ([]string, error) {
+	text, err := os.ReadFile(kernelTypes)
+	if errors.Is(err, unix.ENOENT) {
+		// Still in the tiny root.
+		if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+			return nil, fmt.Errorf("mount /proc: %w", err)
+		}
+		text, err = os.ReadFile(kernelTypes)
+		err = errors.Join(err, unix.Unmount("/proc", 0))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseTypes(string(text)), nil
+}
+
+// parseTypes reads lines of "[nodev]<tab>type".
+func parseTypes(text string) []string {
+	var types []string
+	for line := range strings.Lines(text) {
+		flag, name, ok := strings.Cut(strings.TrimRight(line, "\n"), "\t")
+		if ok && flag == "" && name != "" {
+			types = append(types, name)
+		}
+	}
+	return types
+}

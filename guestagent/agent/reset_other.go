@@ -1,0 +1,6 @@
+//go:build linux && !amd64
+
+package agent
+
+// pulseReset does nothing: only PCs have the line.
+func pulseReset() {}

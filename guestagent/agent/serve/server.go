@@ -1,0 +1,180 @@
+//go:build linux
+
+package serve
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/guestagent/agent/account"
+	"github.com/gomsb/gomsb/guestagent/agent/files"
+	"github.com/gomsb/gomsb/guestagent/agent/outbox"
+	"github.com/gomsb/gomsb/guestagent/agent/reap"
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// ErrShutdown says that the host wants the guest to go.
+var ErrShutdown = errors.New("the host asked for shutdown")
+
+// Config describes a server. Stream and Reaper are required.
+type Config struct {
+	// Stream is the connection to the host, positioned behind the boot messages.
+	Stream io.ReadWriter
+	// Heartbeat connects to the host's listener for heartbeats; nil: none.
+	Heartbeat func() (io.WriteCloser, error)
+	// Reaper starts and collects the commands.
+	Reaper *reap.Table
+	// Accounts are the guest's users.
+	Accounts account.Database
+	// Env is what every command inherits, "K=V".
+	Env []string
+	// DefaultUser and DefaultCwd are for requests that name none; "" is root and /.
+	DefaultUser, DefaultCwd string
+	// Restricted applies the restricted profile to every command.
+	Restricted bool
+	// UnscoreOOM undoes the agent's own protection from the OOM killer in its commands.
+	UnscoreOOM bool
+	// QueueTotal and QueueEach bound the input that waits in the guest, in bytes: of all
+	// sessions and of one. 0 means 32 MiB and 4 MiB.
+	QueueTotal, QueueEach int
+	// Stall is how long a session that takes no input may hold up others; 0 is 30 s.
+	Stall time.Duration
+	// SetClock sets the wall clock; nil uses the system's.
+	SetClock func(time.Time) error
+	// Log receives what went wrong; nil discards it.
+	Log func(text string)
+}
+
+func (c *Config) setDefaults() {
+	if c.QueueTotal <= 0 {
+		c.QueueTotal = 32 << 20
+	}
+	if c.QueueEach <= 0 {
+		c.QueueEach = 4 << 20
+	}
+	if c.Stall <= 0 {
+		c.Stall = 30 * time.Second
+	}
+	if c.SetClock == nil {
+		c.SetClock = func(t time.Time) error {
+			ts := unix.NsecToTimespec(t.UnixNano())
+			return unix.ClockSettime(unix.CLOCK_REALTIME, &ts)
+		}
+	}
+	if c.Log == nil {
+		c.Log = func(string) {}
+	}
+}
+
+// Server serves one host. Its life is New, Ready, Run.
+type Server struct {
+	cfg      Config
+	in       *proto.Reader
+	out      *outbox.Outbox
+	files    *files.Service
+	activity activity
+	budget   budget
+
+	mu      sync.Mutex
+	execs   map[uint32]*execSession // protected by mu
+	uploads map[uint32]*upload      // protected by mu
+	reads   map[uint32]*download    // protected by mu
+	tcps    map[uint32]*tcpSession  // protected by mu
+	busy    int                     // file operations under way; protected by mu
+}
+
+// inBuffer holds small frames between reads of the stream, bytes.
+const inBuffer = 16 << 10
+
+// New returns a server. It owns cfg.Stream's reading side.
+func New(cfg Config) *Server {
+	cfg.setDefaults()
+	return &Server{
+		cfg:     cfg,
+		in:      proto.NewReader(bufio.NewReaderSize(cfg.Stream, inBuffer)),
+		out:     outbox.New(cfg.Stream),
+		files:   files.New(),
+		budget:  budget{limit: int64(cfg.QueueTotal), each: cfg.QueueEach, stall: cfg.Stall},
+		execs:   make(map[uint32]*execSession),
+		uploads: make(map[uint32]*upload),
+		reads:   make(map[uint32]*download),
+		tcps:    make(map[uint32]*tcpSession),
+	}
+}
+
+// Ready tells the host that the guest can serve.
+func (s *Server) Ready(r proto.Ready) error { return s.out.Message(0, proto.TypeReady, r) }
+
+// Run serves until the stream ends, which is io.EOF in good order, or the host asks for
+// shutdown, which is [ErrShutdown]. Commands still run then; everything else is closed.
+func (s *Server) Run() error {
+	if s.cfg.Heartbeat != nil {
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() { s.beat(stop) })
+		defer wg.Wait()
+		defer close(stop)
+	}
+	for {
+		f, err := s.in.ReadFrame()
+		if err == nil {
+			err = s.handle(f)
+		}
+		if err != nil {
+			s.closeStreams(everyone)
+			return err
+		}
+	}
+}
+
+// everyone is the ids of all clients.
+var everyone = proto.IDRange{Start: 1, End: 1<<32 - 1}
+
+// Terminate sends SIGTERM to the process group of each command.
+func (s *Server) Terminate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.execs {
+		e.process.Signal(unix.SIGTERM)
+	}
+}
+
+// send writes one message to the host. That it cannot be written means that the stream is
+// broken, which Run learns by itself.
+func (s *Server) send(id uint32, t proto.Type, payload any) error {
+	s.activity.said(t)
+	return s.out.Message(id, t, payload)
+}
+
+// data writes one message of a data type.
+func (s *Server) data(id uint32, t proto.Type, p []byte) error {
+	s.activity.said(t)
+	return s.out.Data(id, t, p)
+}
+
+// refuse answers a message that cannot be processed, if the peer knows such answers.
+func (s *Server) refuse(m proto.Message, kind proto.ErrorKind, err error) {
+	if m.Generation < proto.GenerationError {
+		return
+	}
+	p := proto.CoreError{Kind: kind, Message: err.Error()}
+	if m.Type != "" {
+		p.OffendingType = &m.Type
+	}
+	_ = s.send(m.ID, proto.TypeError, p)
+}
+
+// decode decodes a payload, or refuses the message and reports false.
+func (s *Server) decode(m proto.Message, dst any) bool {
+	err := m.Decode(dst)
+	if err != nil {
+		s.refuse(m, proto.KindInvalidPayload, fmt.Errorf("decode payload for %s: %w", m.Type, err))
+	}
+	return err == nil
+}

@@ -1,0 +1,144 @@
+//go:build linux
+
+package agent
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// teardownLimit bounds putting things in order, of which none is worth a hang.
+	teardownLimit = time.Second
+	// reapLimit is how long killed processes may take to go.
+	reapLimit = 300 * time.Millisecond
+	// initLimit is how long another init may take to shut down.
+	initLimit = 5 * time.Second
+	// goodbyeLimit is how long the host may take to hear that nothing follows.
+	goodbyeLimit = 2 * time.Millisecond
+	// sigPowerOff asks systemd to power off: SIGRTMIN+4 of the C libraries it uses.
+	sigPowerOff = unix.Signal(38)
+)
+
+// teardown ends the machine. orderly is false if something went wrong, which the host
+// then learns by the lack of a goodbye.
+func (a *agent) teardown(orderly bool) {
+	if a.heir {
+		a.leave(orderly)
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		unix.Sync()
+		_ = unix.Kill(-1, unix.SIGKILL)
+		a.reaper.WaitIdle(reapLimit)
+		unmountAll()
+		remountReadOnly(a.state.upper, a.state.Upper)
+		unix.Sync()
+	}()
+	select {
+	case <-done:
+	case <-time.After(teardownLimit):
+	}
+	if orderly {
+		a.goodbye()
+	}
+	endMachine()
+}
+
+// leave makes the program that is PID 1 shut the guest down.
+func (a *agent) leave(orderly bool) {
+	unix.Sync()
+	if orderly {
+		a.goodbye()
+		if unix.Kill(1, sigPowerOff) == nil {
+			time.Sleep(initLimit)
+		}
+	}
+	unmountAll()
+	remountReadOnly(a.state.upper, a.state.Upper)
+	_ = unix.Kill(1, unix.SIGTERM)
+}
+
+// goodbye tells the host that the guest ends on purpose.
+func (a *agent) goodbye() {
+	if a.host != nil && a.host.CloseWrite() == nil {
+		time.Sleep(goodbyeLimit) // until the device has it
+	}
+}
+
+// skipped are the file systems that teardown leaves alone: they hold nothing to save.
+var skipped = []string{
+	"autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
+	"fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rootfs", "securityfs", "selinuxfs",
+	"sysfs", "tmpfs", "tracefs",
+}
+
+// unmountAll unmounts what it can, the latest first, and makes the rest read-only.
+func unmountAll() {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return
+	}
+	targets := parseMounts(string(text))
+	for _, target := range slices.Backward(targets) {
+		if target != "/" && unix.Unmount(target, 0) == nil {
+			continue
+		}
+		_ = unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	}
+}
+
+// parseMounts returns the mount points that hold data, in the order of mounting.
+func parseMounts(text string) []string {
+	var targets []string
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) >= 3 && !slices.Contains(skipped, f[2]) {
+			targets = append(targets, unescape(f[1]))
+		}
+	}
+	return targets
+}
+
+// unescape decodes the \ooo of mount tables.
+func unescape(s string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(s, '\\')
+		if i < 0 || i+4 > len(s) {
+			return b.String() + s
+		}
+		n, err := strconv.ParseUint(s[i+1:i+4], 8, 8)
+		if err != nil {
+			b.WriteString(s[:i+1])
+			s = s[i+1:]
+			continue
+		}
+		b.WriteString(s[:i])
+		b.WriteByte(byte(n))
+		s = s[i+4:]
+	}
+}
+
+// remountReadOnly settles the writable layer, which no path leads to, so that its file
+// system is clean.
+func remountReadOnly(fd int, is bool) {
+	if is {
+		_ = unix.Mount("", "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	}
+}
+
+// endMachine resets the machine. The keyboard controller's reset line is the shortest
+// way; the kernel's own way shuts devices down first, for which there is no need.
+func endMachine() {
+	pulseReset()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	os.Exit(1) // the kernel panics, which ends the machine too
+}
