@@ -63,3 +63,7 @@ func GuestMountTag(guestPath string) string {
 	}
 	return string(slug[:min(len(slug), 11)]) + "_" + hash
 }
+
+// DiskPath is the device file that the guest gives to disk n (0-based) of a launch: the
+// root disk, then its writable layer if it has one, then Disks in their order.
+func DiskPath(n int) string { return "/dev/vd" + string(rune('a'+n)) }

@@ -92,18 +92,32 @@ func (c *Cache) Image(ctx context.Context, reference string) (*oci.Image, error)
 	if err != nil {
 		return nil, err
 	}
-	if image.RootImageSize, err = c.checkRoot(m.ManifestDigest); err != nil {
-		return nil, fmt.Errorf("%s: %w; load the image again", r.Familiar(), err)
-	}
-	if c.vmdkCurrent(m.ManifestDigest, image.RootImageSize) {
-		return image, nil
-	}
-	held, err := acquire(ctx, c.rootLock(m.ManifestDigest))
+	_, image.RootImageSize, err = c.Disk(ctx, m.ManifestDigest)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", r.Familiar(), err)
+	}
+	return image, nil
+}
+
+// Disk returns the VMDK descriptor of an image's root disk, and the size of that disk in
+// bytes, whether or not a reference stands for the image. An image whose root image is
+// not there is oci.ErrNotFound.
+func (c *Cache) Disk(ctx context.Context, manifest digest.Digest) (vmdk string, size int64, err error) {
+	if err := manifest.Validate(); err != nil {
+		return "", 0, fmt.Errorf("%w: %w", oci.ErrManifest, err)
+	}
+	if size, err = c.checkRoot(manifest); err != nil {
+		return "", 0, fmt.Errorf("%w; load the image again", err)
+	}
+	if c.vmdkCurrent(manifest, size) {
+		return c.vmdkPath(manifest), size, nil
+	}
+	held, err := acquire(ctx, c.rootLock(manifest))
+	if err != nil {
+		return "", 0, err
 	}
 	defer held.release()
-	return image, c.writeVMDK(m.ManifestDigest, image.RootImageSize)
+	return c.vmdkPath(manifest), size, c.writeVMDK(manifest, size)
 }
 
 // List returns the images of all references, newest first. Images whose root image is

@@ -1,0 +1,306 @@
+package microsandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/gomsb/gomsb/guestagent/client"
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/oci"
+)
+
+// readyTimeout is how long a sandbox may take from its start until its agent answers.
+const readyTimeout = 180 * time.Second
+
+// StartError reports a sandbox whose guest did not become ready.
+type StartError struct {
+	Name    string
+	Failure *BootFailure // what the runtime left behind, nil if nothing
+	Cause   error
+	Removed bool // the sandbox was ephemeral: its logs are gone with it
+}
+
+// Error names the sandbox and the reason.
+func (e *StartError) Error() string {
+	if e.Failure != nil {
+		return fmt.Sprintf("failed to start %q: %s: %s", e.Name, e.Failure.Stage, e.Failure.Message)
+	}
+	return fmt.Sprintf("failed to start %q: %v", e.Name, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *StartError) Unwrap() error { return e.Cause }
+
+// startupCommand is what a detached sandbox runs on its own; an empty cmd stands for its
+// ENTRYPOINT and CMD.
+type startupCommand struct {
+	cmd  string
+	args []string
+}
+
+// startup is the command that the runtime itself runs.
+func (s *spec) startup(c *startupCommand) (*launch.Startup, error) {
+	argv := append([]string{c.cmd}, c.args...)
+	if c.cmd == "" {
+		if argv = s.defaultCommand(); len(argv) == 0 {
+			return nil, fail(ErrNoDefaultCommand, "image %s has neither an ENTRYPOINT nor a CMD: name the command to run", s.Image.describe())
+		}
+	}
+	st := &launch.Startup{Cmd: argv[0], Args: argv[1:], Cwd: s.Runtime.Workdir, User: s.Runtime.User}
+	for _, e := range s.Env {
+		st.Env = append(st.Env, e.Key+"="+e.Value)
+	}
+	return st, nil
+}
+
+// boot is one start of a sandbox.
+type boot struct {
+	*catalog
+	spec     *spec
+	image    *oci.Image // of a new sandbox; nil for a disk image
+	vmdk     string     // the root disk of an OCI image
+	startup  *launch.Startup
+	detached bool
+
+	row     store.Sandbox
+	created bool // by this call: a start that was cancelled removes it again
+}
+
+// create adds the sandbox and boots it.
+func (b *boot) create(ctx context.Context) (*Sandbox, error) {
+	lock, err := b.home.lock(ctx, b.spec.Name, func() error {
+		_, err := b.byName(ctx, b.spec.Name)
+		if err == nil {
+			err = alreadyExists(b.spec.Name) // another process was faster
+		}
+		return gone(err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = lock.Release() }()
+	if err := b.insert(ctx); err != nil {
+		return nil, err
+	}
+	return b.run(ctx, lock)
+}
+
+func (b *boot) insert(ctx context.Context) error {
+	text, err := json.Marshal(b.spec)
+	if err != nil {
+		return wrap(ErrInternal, err)
+	}
+	root := &store.Rootfs{Mode: "disk-image"}
+	if b.image != nil {
+		root = &store.Rootfs{ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: b.spec.Image.OCI.RootDisk.Kind}
+	}
+	n := store.NewSandbox{
+		Name: b.spec.Name, Config: string(text), ActiveConfig: string(text), Status: store.Running, Ephemeral: b.spec.Lifecycle.Ephemeral,
+		Labels: b.spec.Labels, Rootfs: root,
+	}
+	b.row, err = b.store.InsertSandbox(ctx, n)
+	if errors.Is(err, store.ErrNotFound) && b.image != nil {
+		// The image is in the cache, but the database does not know it: it was deleted,
+		// or restored from a backup.
+		if err = b.store.SaveImage(ctx, stored(b.image)); err == nil {
+			b.row, err = b.store.InsertSandbox(ctx, n)
+		}
+	}
+	if errors.Is(err, store.ErrExists) {
+		return alreadyExists(b.spec.Name)
+	}
+	b.created = err == nil
+	return wrap(ErrInternal, err)
+}
+
+// start boots the sandbox of an existing row.
+func (b *boot) start(ctx context.Context, row store.Sandbox) (*Sandbox, error) {
+	lock, err := b.home.lock(ctx, row.Name, func() error {
+		fresh, err := b.again(ctx, row)
+		if err == nil && live(fresh.Status) {
+			err = fail(ErrSandboxStillRunning, "sandbox still running: %s", row.Name)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = lock.Release() }()
+	// The row's own text, not our reading of it: it may say more than we know.
+	ok, err := b.store.StartSandbox(ctx, row.ID, row.Config)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	if !ok {
+		if _, err := b.again(ctx, row); err != nil {
+			return nil, err
+		}
+		return nil, fail(ErrSandboxStillRunning, "sandbox still running: %s", row.Name)
+	}
+	b.row = row
+	return b.run(ctx, lock)
+}
+
+// run starts the runtime for the row, which says Running, and waits for the agent. The
+// caller holds the lock.
+func (b *boot) run(ctx context.Context, lock *launch.Lock) (*Sandbox, error) {
+	sb := &Sandbox{name: b.spec.Name, home: b.home, owned: !b.detached, spec: b.spec}
+	err := b.prepare()
+	if err == nil {
+		err = b.launch(ctx, lock, sb)
+	}
+	if err != nil {
+		return nil, b.failed(ctx, err)
+	}
+	return sb, nil
+}
+
+// prepare makes the sandbox's directories.
+func (b *boot) prepare() error {
+	name := b.spec.Name
+	if b.created {
+		// No row, no sandbox: what is there was left by a removal that did not end.
+		if err := os.RemoveAll(b.home.sandbox(name)); err != nil {
+			return wrap(ErrIO, err)
+		}
+	}
+	for _, dir := range []string{b.home.logs(name), b.home.runtime(name)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return wrap(ErrIO, err)
+		}
+	}
+	return wrap(ErrIO, launch.RemoveBootError(b.home.logs(name))) // of an earlier start
+}
+
+var errRuntimeEnded = errors.New("the sandbox process ended before its agent answered")
+
+// launch starts the runtime and connects sb to the agent.
+func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) error {
+	o, err := b.options(lock)
+	if err != nil {
+		return err
+	}
+	proc, err := launch.Spawn(ctx, o)
+	if err != nil {
+		return err
+	}
+	// The death of the runtime ends the wait for its agent.
+	wait, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-proc.Exited():
+			cancel(errRuntimeEnded)
+		case <-wait.Done():
+		}
+	}()
+	c, err := client.Dial(wait, o.Config.AgentSock, client.Options{RetryFor: readyTimeout})
+	switch {
+	case err == nil:
+		sb.client, sb.proc = c, proc
+		return nil
+	case errors.Is(context.Cause(wait), errRuntimeEnded):
+		if b.ranThrough(ctx) {
+			sb.proc = proc
+			return nil
+		}
+		err = fmt.Errorf("%w: %s", errRuntimeEnded, proc.State())
+	}
+	return errors.Join(err, abort(proc))
+}
+
+// abortGrace is how long a runtime may take to clean up behind a guest that never ran.
+const abortGrace = 3 * time.Second
+
+// abort ends a runtime whose guest nobody waits for any more.
+func abort(proc *launch.Process) error {
+	_ = proc.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case <-proc.Exited():
+	case <-time.After(abortGrace):
+		_ = proc.Signal(killSignal)
+		<-proc.Exited()
+	}
+	return proc.Close()
+}
+
+// ranThrough reports that the start-up command was so short that the sandbox had come and
+// gone before this process was connected.
+func (b *boot) ranThrough(ctx context.Context) bool {
+	if b.startup == nil || readBootFailure(b.home.logs(b.spec.Name)) != nil {
+		return false
+	}
+	run, err := b.store.LastRun(ctx, b.row.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		_, err = b.store.SandboxByID(ctx, b.row.ID)
+		return b.spec.Lifecycle.Ephemeral && errors.Is(err, store.ErrNotFound)
+	}
+	return err == nil && !run.Active && run.Reason != store.InternalError && run.Reason != store.AgentUnresponsive
+}
+
+// options describe the runtime to start.
+func (b *boot) options(lock *launch.Lock) (launch.Options, error) {
+	cfg, err := b.spec.launchConfig(b.home, b.row.NetworkSlot, b.vmdk)
+	if err != nil {
+		return launch.Options{}, err
+	}
+	cfg.Startup = b.startup
+	bin, err := launch.Resolve("", string(b.home), os.Getenv)
+	if err != nil {
+		return launch.Options{}, wrap(ErrLibraryNotLoaded, err)
+	}
+	r := b.spec.Resources
+	o := launch.Options{
+		Binary: bin, Name: b.spec.Name, SandboxID: b.row.ID, VCPUs: r.CPUs, MemoryMiB: r.MemoryMiB,
+		LogLevel: value(b.spec.Runtime.LogLevel), Config: cfg, Detached: b.detached, Lock: lock,
+	}
+	if r.MaxCPUs > r.CPUs {
+		o.MaxVCPUs = r.MaxCPUs
+	}
+	if r.MaxMemoryMiB > r.MemoryMiB {
+		o.MaxMemoryMiB = r.MaxMemoryMiB
+	}
+	return o, nil
+}
+
+// failed leaves the catalogue and the files as a start that failed should. A new sandbox
+// stays, stopped, with its logs; one that is ephemeral or whose creation was cancelled
+// does not. The caller holds the lock.
+func (b *boot) failed(ctx context.Context, cause error) error {
+	clean := context.WithoutCancel(ctx)
+	failure := readBootFailure(b.home.logs(b.spec.Name))
+	remove := b.created && ctx.Err() != nil || b.spec.Lifecycle.Ephemeral
+	cleanErr := b.settle(clean, remove)
+	if ctx.Err() != nil {
+		return errors.Join(cancelled(ctx), cleanErr)
+	}
+	cause = errors.Join(cause, cleanErr)
+	var known *Error
+	if errors.As(cause, &known) {
+		return cause
+	}
+	return &Error{Kind: ErrInternal, Cause: &StartError{Name: b.spec.Name, Failure: failure, Cause: cause, Removed: remove}}
+}
+
+func (b *boot) settle(ctx context.Context, remove bool) error {
+	if remove {
+		return b.erase(ctx, b.row)
+	}
+	_, err := b.store.Reconcile(ctx, b.row.ID, func(pid int) bool { return isRuntime(pid, b.row.ID) })
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return wrap(ErrInternal, err)
+	}
+	if _, err := b.store.SetStatus(ctx, b.row.ID, store.Stopped, store.Running, store.Draining, store.Crashed); err != nil {
+		return wrap(ErrInternal, err)
+	}
+	return wrap(ErrIO, b.home.removeSockets(b.spec.Name))
+}

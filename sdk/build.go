@@ -1,0 +1,323 @@
+package microsandbox
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/oci"
+)
+
+// Defaults of a new sandbox.
+const (
+	defaultCPUs            = 1
+	defaultMemoryMiB       = 512
+	defaultShell           = "/bin/sh"
+	defaultMetricsInterval = 1000 // ms
+)
+
+// The network column: a sandbox that configures nothing, and one that lets nothing through.
+const (
+	defaultNetwork = `{"enabled":true,"ports":[],"strict":false,"max_connections":null,"trust_host_cas":false}`
+	closedNetwork  = `{"enabled":true,"ports":[],"policy":{"default_egress":"deny","default_ingress":"deny","rules":[]},"strict":false,"max_connections":null,"trust_host_cas":false}`
+)
+
+func pointer[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+func orDefault[T comparable](v, d T) T {
+	var zero T
+	if v == zero {
+		return d
+	}
+	return v
+}
+
+// wholeSeconds rounds d up; nil stands for no bound.
+func wholeSeconds(d time.Duration) *uint64 {
+	if d <= 0 {
+		return nil
+	}
+	n := uint64((d + time.Second - 1) / time.Second)
+	return &n
+}
+
+// newSpec resolves the configuration against the image that the sandbox starts from.
+// img is nil for a disk image root.
+func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
+	s := &spec{
+		Name: c.Name,
+		Resources: resources{
+			CPUs: orDefault(c.CPUs, defaultCPUs), MemoryMiB: orDefault(c.MemoryMiB, defaultMemoryMiB),
+			THP: string(c.THP),
+		},
+		Runtime: runtimeSpec{
+			Workdir: pointer(c.Workdir), Shell: orDefault(c.Shell, defaultShell), Scripts: map[string]string{}, Hostname: pointer(c.Hostname), User: pointer(c.User),
+			LogLevel: pointer(string(c.LogLevel)), MetricsSampleInterval: defaultMetricsInterval,
+		},
+		Env: []keyValue{}, Labels: map[string]string{}, Rlimits: []rlimit{}, Mounts: []mountSpec{}, Patches: []json.RawMessage{},
+		PullPolicy:        map[PullPolicy]string{PullPolicyAlways: "Always", PullPolicyNever: "Never"}[c.PullPolicy],
+		SecurityProfile:   string(orDefault(c.SecurityProfile, SecurityProfileDefault)),
+		DeploymentProfile: "single_tenant",
+		Lifecycle:         lifecycleSpec{Ephemeral: c.Ephemeral, MaxDurationSecs: wholeSeconds(c.MaxDuration), IdleTimeoutSecs: wholeSeconds(c.IdleTimeout)},
+	}
+	s.PullPolicy = orDefault(s.PullPolicy, "IfMissing")
+	s.Resources.MaxCPUs = orDefault(c.MaxCPUs, s.Resources.CPUs)
+	s.Resources.MaxMemoryMiB = max(orDefault(c.MaxMemoryMiB, s.Resources.MemoryMiB), s.Resources.MemoryMiB)
+	s.Network = json.RawMessage(defaultNetwork)
+	if c.DisableNetwork {
+		s.Network = json.RawMessage(closedNetwork)
+	}
+	if err := s.setImage(c, img); err != nil {
+		return nil, err
+	}
+	for _, k := range c.envOrder {
+		s.Env = append(s.Env, keyValue{k, c.Env[k]})
+	}
+	for k, v := range c.Labels {
+		s.Labels[k] = v
+	}
+	if c.Entrypoint != nil {
+		s.Runtime.Entrypoint = c.Entrypoint
+	}
+	if c.Cmd != nil {
+		s.Runtime.Cmd = c.Cmd
+	}
+	for _, r := range c.Rlimits {
+		s.Rlimits = append(s.Rlimits, rlimit{strings.ToUpper(r.Resource[:1]) + r.Resource[1:], r.Soft, r.Hard})
+	}
+	if c.Init != nil {
+		s.Init = &initSpec{Cmd: c.Init.Cmd, Args: append([]string{}, c.Init.Args...), Env: []keyValue{}}
+		for _, k := range sortedKeys(c.Init.Env) {
+			s.Init.Env = append(s.Init.Env, keyValue{k, c.Init.Env[k]})
+		}
+	}
+	return s, s.setMounts(c, img != nil)
+}
+
+// setImage fills in the image and what its configuration says where the caller did not.
+func (s *spec) setImage(c *SandboxConfig, img *oci.Image) error {
+	if img == nil {
+		abs, err := filepath.Abs(c.Image)
+		if err != nil {
+			return wrap(ErrInvalidConfig, err)
+		}
+		s.Image.Disk = &diskSource{Path: abs, Format: diskFormat(abs), Fstype: pointer(c.ImageFstype)}
+		return nil
+	}
+	disk := rootDisk{Kind: "tmpfs"}
+	if c.RootDisk != nil {
+		disk.SizeMiB = pointer(c.RootDisk.SizeMiB)
+	}
+	s.Image.OCI = &ociSource{Reference: c.Image, RootDisk: disk}
+	s.ManifestDigest = pointer(img.ManifestDigest.String())
+	for _, kv := range img.Config.Env {
+		k, v, ok := strings.Cut(kv, "=")
+		if _, overridden := c.Env[k]; ok && k != "" && !overridden {
+			s.Env = append(s.Env, keyValue{k, v})
+		}
+	}
+	for k, v := range img.Config.Labels {
+		if k != "" && reservedPrefix(k) == "" {
+			s.Labels[k] = v
+		}
+	}
+	if c.Entrypoint == nil && len(img.Config.Entrypoint) > 0 {
+		s.Runtime.Entrypoint = img.Config.Entrypoint
+	}
+	if c.Cmd == nil && len(img.Config.Cmd) > 0 {
+		s.Runtime.Cmd = img.Config.Cmd
+	}
+	if s.Runtime.Workdir == nil {
+		s.Runtime.Workdir = pointer(img.Config.WorkingDir)
+	}
+	if s.Runtime.User == nil {
+		s.Runtime.User = pointer(img.Config.User)
+	}
+	return nil
+}
+
+// setMounts adds the mounts in the order of their paths, and the default /tmp.
+func (s *spec) setMounts(c *SandboxConfig, isOCI bool) error {
+	seen := map[string]bool{}
+	for _, guest := range c.volumeOrder {
+		m := c.Volumes[guest]
+		clean := filepath.Clean(guest)
+		if seen[clean] {
+			return fail(ErrInvalidConfig, "two mounts on %s", clean)
+		}
+		seen[clean] = true
+		flags := mountFlags{m.Readonly, m.Noexec, m.Nosuid, m.Nodev}
+		if m.Tmpfs {
+			s.Mounts = append(s.Mounts, mountSpec{Type: "Tmpfs", Guest: clean, SizeMiB: pointer(m.SizeMiB), Options: flags})
+			continue
+		}
+		abs, err := filepath.Abs(m.Disk)
+		if err != nil {
+			return wrap(ErrInvalidConfig, err)
+		}
+		format := "Raw"
+		if m.Format == "vmdk" {
+			format = "Vmdk"
+		}
+		s.Mounts = append(s.Mounts, mountSpec{Type: "DiskImage", Host: abs, Guest: clean, Format: format, Fstype: pointer(m.Fstype), Options: flags})
+	}
+	if isOCI && !seen["/tmp"] {
+		size := min(max(s.Resources.MemoryMiB/4, 1), 512)
+		s.Mounts = append(s.Mounts, mountSpec{Type: "Tmpfs", Guest: "/tmp", SizeMiB: &size})
+	}
+	slices.SortFunc(s.Mounts, func(a, b mountSpec) int { return strings.Compare(a.Guest, b.Guest) })
+	return nil
+}
+
+// isDiskImage reports that an image argument is the path of a disk image file.
+func isDiskImage(path string) bool {
+	ext := filepath.Ext(path)
+	return ext == ".raw" || ext == ".qcow2" || ext == ".vmdk"
+}
+
+func diskFormat(path string) string {
+	switch filepath.Ext(path) {
+	case ".qcow2":
+		return "Qcow2"
+	case ".vmdk":
+		return "Vmdk"
+	}
+	return "Raw"
+}
+
+// defaultCommand is entrypoint and command together; empty if there is none.
+func (s *spec) defaultCommand() []string {
+	return slices.Concat(s.Runtime.Entrypoint, s.Runtime.Cmd)
+}
+
+// launchConfig is what the runtime is told about the sandbox. vmdk is the root disk of
+// an OCI image, empty for a disk image.
+func (s *spec) launchConfig(h home, slot uint16, vmdk string) (*launch.Config, error) {
+	socket, err := launch.AgentSocket(h.run(), s.Name)
+	if err != nil {
+		return nil, wrap(ErrInvalidConfig, err)
+	}
+	interval := s.Runtime.MetricsSampleInterval
+	c := &launch.Config{
+		DBPath: h.database(), DBConnectTimeoutSecs: 30, LogDir: h.logs(s.Name), RuntimeDir: h.runtime(s.Name), SandboxesDir: h.sandboxes(), RunDir: h.run(),
+		CPULeaseDir: filepath.Join(h.run(), "cpu-leases"), WritebackLeaseDir: filepath.Join(h.run(), "writeback-leases"),
+		CPUPlacement: orDefault(s.Resources.CPUPlacement, "inherit"), THP: orDefault(s.Resources.THP, "madvise"),
+		AgentSock: socket, LibkrunfwPath: h.path("lib", "libkrunfw.so.5.6.1"),
+		Lifecycle:         launch.Lifecycle{MaxDurationSecs: s.Lifecycle.MaxDurationSecs, IdleTimeoutSecs: s.Lifecycle.IdleTimeoutSecs},
+		Metrics:           launch.Metrics{SampleIntervalMS: &interval, Disabled: s.Runtime.DisableMetrics},
+		DeploymentProfile: orDefault(s.DeploymentProfile, "single_tenant"), SandboxSlot: slot,
+	}
+	if c.Network, err = s.networkConfig(); err != nil {
+		return nil, err
+	}
+	b := &c.Bootstrap
+	b.Hostname = s.hostname()
+	b.SecurityProfile = proto.SecurityProfile(s.SecurityProfile)
+	if s.Runtime.User != nil {
+		b.User = *s.Runtime.User
+	}
+	if b.DefaultCwd = value(s.Runtime.Workdir); b.DefaultCwd == "" && s.Image.OCI != nil {
+		b.DefaultCwd = "/"
+	}
+	for _, e := range s.Env {
+		b.DefaultEnv = append(b.DefaultEnv, proto.EnvVar{Key: e.Key, Value: e.Value})
+	}
+	for _, r := range s.Rlimits {
+		b.Rlimits = append(b.Rlimits, proto.Rlimit{Resource: strings.ToLower(r.Resource), Soft: r.Soft, Hard: r.Hard})
+	}
+	if s.Init != nil {
+		b.HandoffInit = &proto.HandoffInit{Cmd: s.Init.Cmd, Args: s.Init.Args, Cwd: orDefault(b.DefaultCwd, "/")}
+		for _, e := range s.Init.Env {
+			b.HandoffInit.Env = append(b.HandoffInit.Env, proto.EnvVar{Key: e.Key, Value: e.Value})
+		}
+	}
+	if err := s.launchRoot(c, vmdk); err != nil {
+		return nil, err
+	}
+	return c, s.launchMounts(c)
+}
+
+func (s *spec) networkConfig() (*launch.Network, error) {
+	n := &launch.Network{Config: launch.DefaultNetworkConfig()}
+	if len(s.Network) > 0 {
+		if err := json.Unmarshal(s.Network, &n.Config); err != nil {
+			return nil, &Error{Kind: ErrInvalidConfig, Message: "network configuration", Cause: err}
+		}
+	}
+	return n, nil
+}
+
+func (s *spec) hostname() string {
+	if h := s.Runtime.Hostname; h != nil && *h != "" {
+		return *h
+	}
+	if len(s.Name) <= maxHostnameBytes {
+		return s.Name
+	}
+	return s.Name[:maxHostnameBytes-9] + "-" + launch.Hash24(s.Name)[:8]
+}
+
+func (s *spec) launchRoot(c *launch.Config, vmdk string) error {
+	b := &c.Bootstrap
+	switch {
+	case s.Image.OCI != nil:
+		format := "vmdk"
+		c.Rootfs.Disk, c.Rootfs.DiskFormat = &vmdk, &format
+		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootOCIErofs, Lower: launch.DiskPath(0)}
+		switch disk := s.Image.OCI.RootDisk; disk.Kind {
+		case "tmpfs":
+			b.BlockRoot.Upper = &proto.Upper{Kind: proto.UpperTmpfs, SizeMiB: disk.SizeMiB}
+		case "managed":
+			upper := filepath.Join(c.SandboxesDir, s.Name, "upper.ext4")
+			if _, err := os.Stat(upper); err != nil {
+				return &Error{Kind: ErrUnsupportedOperation, Message: "this sandbox's root disk was made by another release and is gone; create the sandbox again", Cause: err}
+			}
+			c.Rootfs.Upper = &upper
+			b.BlockRoot.Upper = &proto.Upper{Kind: proto.UpperDevice, Device: launch.DiskPath(1), FSType: "ext4"}
+		default:
+			return fail(ErrUnsupportedOperation, "root disk kind %q is not available in this release", disk.Kind)
+		}
+	case s.Image.Disk != nil:
+		format := strings.ToLower(s.Image.Disk.Format)
+		c.Rootfs.Disk, c.Rootfs.DiskFormat = &s.Image.Disk.Path, &format
+		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: launch.DiskPath(0)}
+		if s.Image.Disk.Fstype != nil {
+			b.BlockRoot.FSType = *s.Image.Disk.Fstype
+		}
+	default:
+		return fail(ErrUnsupportedOperation, "this kind of root file system is not available in this release")
+	}
+	return nil
+}
+
+func (s *spec) launchMounts(c *launch.Config) error {
+	for _, m := range s.Mounts {
+		flags := proto.MountFlags{ReadOnly: m.Options.Readonly, NoExec: m.Options.Noexec, NoSUID: m.Options.Nosuid, NoDev: m.Options.Nodev}
+		switch m.Type {
+		case "Tmpfs":
+			c.Bootstrap.TmpfsMounts = append(c.Bootstrap.TmpfsMounts, proto.TmpfsMount{Path: m.Guest, SizeMiB: m.SizeMiB, Flags: flags})
+		case "DiskImage":
+			d := launch.Disk{ID: launch.GuestMountTag(m.Guest), Host: m.Host, Format: strings.ToLower(m.Format), ReadOnly: m.Options.Readonly}
+			mount := proto.DiskMount{ID: d.ID, GuestPath: m.Guest, Flags: flags}
+			if m.Fstype != nil {
+				mount.FSType = *m.Fstype
+			}
+			c.Disks = append(c.Disks, d.String())
+			c.Bootstrap.DiskMounts = append(c.Bootstrap.DiskMounts, mount)
+		default:
+			return fail(ErrUnsupportedOperation, "mount %s: kind %s is not available in this release", m.Guest, strings.ToLower(m.Type))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package microsandbox
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// UnmarshalJSON decodes the persisted configuration of a sandbox.
+func (c *SandboxConfig) UnmarshalJSON(b []byte) error {
+	s, err := parseSpec(string(b))
+	if err != nil {
+		return err
+	}
+	*c = s.config()
+	return nil
+}
+
+// Config is the persisted configuration in the form of the options that made it.
+func (h *SandboxHandle) Config() (*SandboxConfig, error) {
+	s, err := parseSpec(h.row.Config)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	c := s.config()
+	return &c, nil
+}
+
+// EffectiveConfig is what the running machine uses, or what the next one will.
+func (h *SandboxHandle) EffectiveConfig() (*SandboxConfig, error) {
+	text := h.ActiveConfigJSON()
+	if text == "" {
+		text = h.row.Config
+	}
+	s, err := parseSpec(text)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	c := s.config()
+	return &c, nil
+}
+
+// DefaultCommand is the effective ENTRYPOINT and CMD, empty if there is none.
+func (c *SandboxConfig) DefaultCommand() []string { return slices.Concat(c.Entrypoint, c.Cmd) }
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+var rootDiskKinds = map[string]RootDiskKind{
+	"managed": RootDiskKindManaged, "tmpfs": RootDiskKindTmpfs, "image": RootDiskKindDiskImage, "flat": RootDiskKindFlat,
+}
+
+func (s *spec) config() SandboxConfig {
+	c := SandboxConfig{
+		Name: s.Name, Image: s.Image.describe(), CPUs: s.Resources.CPUs, MaxCPUs: s.Resources.MaxCPUs, MemoryMiB: s.Resources.MemoryMiB, MaxMemoryMiB: s.Resources.MaxMemoryMiB, THP: THPPolicy(s.Resources.THP),
+		Workdir: value(s.Runtime.Workdir), Shell: s.Runtime.Shell, User: value(s.Runtime.User), Hostname: value(s.Runtime.Hostname),
+		Labels: s.Labels, Entrypoint: s.Runtime.Entrypoint, Cmd: s.Runtime.Cmd, LogLevel: LogLevel(value(s.Runtime.LogLevel)), QuietLogs: s.Runtime.LogLevel == nil,
+		MaxDuration: time.Duration(value(s.Lifecycle.MaxDurationSecs)) * time.Second, IdleTimeout: time.Duration(value(s.Lifecycle.IdleTimeoutSecs)) * time.Second,
+		Ephemeral: s.Lifecycle.Ephemeral, SecurityProfile: SecurityProfile(s.SecurityProfile),
+		PullPolicy: map[string]PullPolicy{"Always": PullPolicyAlways, "Never": PullPolicyNever, "IfMissing": PullPolicyIfMissing}[s.PullPolicy],
+	}
+	if d := s.Image.OCI; d != nil {
+		c.RootDisk = &RootDiskConfig{kind: rootDiskKinds[d.RootDisk.Kind], SizeMiB: value(d.RootDisk.SizeMiB)}
+	}
+	if d := s.Image.Disk; d != nil {
+		c.ImageFstype = value(d.Fstype)
+	}
+	for _, e := range s.Env {
+		c.setEnv(e.Key, e.Value)
+	}
+	if s.Init != nil {
+		c.Init = &InitConfig{Cmd: s.Init.Cmd, Args: s.Init.Args, Env: map[string]string{}}
+		for _, e := range s.Init.Env {
+			c.Init.Env[e.Key] = e.Value
+		}
+	}
+	for _, r := range s.Rlimits {
+		c.Rlimits = append(c.Rlimits, Rlimit{Resource: strings.ToLower(r.Resource), Soft: r.Soft, Hard: r.Hard})
+	}
+	for _, m := range s.Mounts {
+		cfg := MountConfig{Tmpfs: m.Type == "Tmpfs", Disk: m.Host, Format: strings.ToLower(m.Format), Fstype: value(m.Fstype), SizeMiB: value(m.SizeMiB),
+			Readonly: m.Options.Readonly, Noexec: m.Options.Noexec, Nosuid: m.Options.Nosuid, Nodev: m.Options.Nodev}
+		WithMounts(map[string]MountConfig{m.Guest: cfg})(&c)
+	}
+	return c
+}

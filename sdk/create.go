@@ -1,0 +1,219 @@
+package microsandbox
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/gomsb/gomsb/oci"
+	"github.com/gomsb/gomsb/oci/cache"
+	"github.com/gomsb/gomsb/oci/ref"
+)
+
+// CreateSandbox creates a sandbox, boots it and waits for its agent. Unless WithDetached
+// is given, the handle owns the sandbox: it ends with Close or with this process. A
+// sandbox whose creation was cancelled leaves nothing behind. A guest that does not come
+// up is an error that wraps *StartError.
+func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sandbox, error) {
+	c := &SandboxConfig{}
+	for _, o := range opts {
+		o(c)
+	}
+	c.Name = name
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	h := defaultHome()
+	root := make(chan rootImage, 1)
+	go func() { root <- resolveImage(ctx, h, c.Image, c.PullPolicy) }() // while the database opens
+	cat, err := openCatalog(ctx, h, true)
+	img := <-root
+	if err != nil {
+		return nil, err
+	}
+	defer cat.close()
+	if img.err != nil {
+		return nil, img.err
+	}
+	s, err := newSpec(c, img.image)
+	if err != nil {
+		return nil, err
+	}
+	if err := cat.makeRoom(ctx, c); err != nil {
+		return nil, err
+	}
+	b := &boot{catalog: cat, spec: s, image: img.image, detached: c.Detached}
+	if img.image != nil {
+		b.vmdk = img.image.VMDK
+	}
+	if c.startup != nil {
+		if b.startup, err = s.startup(c.startup); err != nil {
+			return nil, err
+		}
+	}
+	return b.create(ctx)
+}
+
+// rootImage is what a sandbox starts from: image is nil for a disk image file.
+type rootImage struct {
+	image *oci.Image
+	err   error
+}
+
+func resolveImage(ctx context.Context, h home, image string, pull PullPolicy) rootImage {
+	if isDiskImage(image) || ref.IsLocalPath(image) {
+		return rootImage{err: checkDiskImage(image)}
+	}
+	img, err := cachedImage(ctx, h, image, pull)
+	return rootImage{image: img, err: err}
+}
+
+func checkDiskImage(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return wrap(ErrInvalidConfig, err)
+	case st.IsDir():
+		return fail(ErrUnsupportedOperation, "a host directory as root is not available in this release: %s", path)
+	case !st.Mode().IsRegular():
+		return fail(ErrInvalidConfig, "%s is not a disk image file", path)
+	case diskFormat(path) == "Qcow2":
+		return fail(ErrUnsupportedOperation, "qcow2 disk images are not available in this release: convert %s to raw", path)
+	}
+	return nil
+}
+
+func cachedImage(ctx context.Context, h home, image string, pull PullPolicy) (*oci.Image, error) {
+	r, err := ref.Parse(image)
+	if err != nil {
+		return nil, wrap(ErrInvalidConfig, err)
+	}
+	if pull == PullPolicyAlways {
+		return nil, fail(ErrImagePullFailed, "image error: this release does not pull: load %s from an archive (msb load) and use --pull if-missing", r)
+	}
+	images, err := cache.Open(h.cache())
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	img, err := images.Image(ctx, r.String())
+	switch {
+	case err == nil:
+		return img, nil
+	case !errors.Is(err, oci.ErrNotFound):
+		return nil, wrap(ErrIO, err)
+	case pull == PullPolicyNever:
+		return nil, fail(ErrImageNotFound, "image error: image not cached: %s", r)
+	}
+	return nil, fail(ErrImageNotFound, "image error: image not cached: %s; this release does not pull: load it from an archive (msb load)", r)
+}
+
+// makeRoom deals with a sandbox that has the name already.
+func (c *catalog) makeRoom(ctx context.Context, cfg *SandboxConfig) error {
+	row, err := c.byName(ctx, cfg.Name)
+	if err != nil {
+		return gone(err)
+	}
+	if !cfg.Replace {
+		return alreadyExists(cfg.Name)
+	}
+	grace := stopTimeout
+	if cfg.ReplaceWithTimeout != nil {
+		grace = *cfg.ReplaceWithTimeout
+	}
+	if grace > 0 {
+		err = c.stop(ctx, row, nil, grace)
+	} else {
+		err = c.kill(ctx, row, killTimeout)
+	}
+	if err != nil {
+		return gone(err)
+	}
+	return gone(c.remove(ctx, row))
+}
+
+func alreadyExists(name string) error {
+	return fail(ErrSandboxAlreadyExists, "sandbox already exists: %s", name)
+}
+
+// StartSandbox boots a stopped sandbox; the handle owns it.
+func StartSandbox(ctx context.Context, name string) (*Sandbox, error) {
+	return startSandbox(ctx, defaultHome(), name, startConfig{})
+}
+
+// StartSandboxDetached boots a stopped sandbox that survives this process.
+func StartSandboxDetached(ctx context.Context, name string) (*Sandbox, error) {
+	return startSandbox(ctx, defaultHome(), name, startConfig{detached: true})
+}
+
+// Start boots the stopped sandbox; the new handle owns it.
+func (h *SandboxHandle) Start(ctx context.Context) (*Sandbox, error) {
+	return startSandbox(ctx, h.home, h.row.Name, startConfig{})
+}
+
+// StartDetached boots the stopped sandbox so that it survives this process.
+func (h *SandboxHandle) StartDetached(ctx context.Context) (*Sandbox, error) {
+	return startSandbox(ctx, h.home, h.row.Name, startConfig{detached: true})
+}
+
+// StartCommand boots the stopped sandbox detached, and lets it run a command in the
+// background and stop when that ends.
+func (h *SandboxHandle) StartCommand(ctx context.Context, cmd string, args ...string) (*Sandbox, error) {
+	return startSandbox(ctx, h.home, h.row.Name, startConfig{detached: true, startup: &startupCommand{cmd, args}})
+}
+
+type startConfig struct {
+	detached bool
+	startup  *startupCommand
+}
+
+func startSandbox(ctx context.Context, h home, name string, cfg startConfig) (*Sandbox, error) {
+	cat, row, err := find(ctx, h, name)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.close()
+	if live(row.Status) {
+		return nil, fail(ErrSandboxStillRunning, "sandbox still running: %s", name)
+	}
+	s, err := parseSpec(row.Config)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	b := &boot{catalog: cat, spec: s, detached: cfg.detached}
+	if b.vmdk, err = s.rootDisk(ctx, h); err != nil {
+		return nil, err
+	}
+	if cfg.startup != nil {
+		if b.startup, err = s.startup(cfg.startup); err != nil {
+			return nil, err
+		}
+	}
+	return b.start(ctx, row)
+}
+
+// rootDisk is the descriptor of the image that the sandbox was created from, whatever
+// its reference stands for by now; empty for a disk image.
+func (s *spec) rootDisk(ctx context.Context, h home) (string, error) {
+	if s.Image.OCI == nil {
+		return "", nil
+	}
+	pinned := value(s.ManifestDigest)
+	if pinned == "" {
+		img, err := cachedImage(ctx, h, s.Image.OCI.Reference, PullPolicyNever)
+		if err != nil {
+			return "", err
+		}
+		return img.VMDK, nil
+	}
+	images, err := cache.Open(h.cache())
+	if err != nil {
+		return "", wrap(ErrIO, err)
+	}
+	vmdk, _, err := images.Disk(ctx, digest.Digest(pinned))
+	if errors.Is(err, oci.ErrNotFound) {
+		return "", &Error{Kind: ErrImageNotFound, Message: "image not found: " + s.Image.OCI.Reference + " as of the sandbox's creation", Cause: err}
+	}
+	return vmdk, wrap(ErrIO, err)
+}

@@ -1,0 +1,80 @@
+package microsandbox
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+)
+
+// home is the data root and the places below it.
+type home string
+
+// defaultHome is $MSB_HOME, else ~/.microsandbox, else ./.microsandbox.
+func defaultHome() home {
+	h := os.Getenv("MSB_HOME")
+	if h == "" {
+		user, _ := os.UserHomeDir() // "" leaves the working directory
+		h = filepath.Join(user, ".microsandbox")
+	}
+	if abs, err := filepath.Abs(h); err == nil {
+		h = abs
+	}
+	return home(h)
+}
+
+func (h home) path(parts ...string) string {
+	return filepath.Join(append([]string{string(h)}, parts...)...)
+}
+
+func (h home) database() string           { return h.path("db", "msb.db") }
+func (h home) cache() string              { return h.path("cache") }
+func (h home) run() string                { return h.path("run") }
+func (h home) sandboxes() string          { return h.path("sandboxes") }
+func (h home) sandbox(name string) string { return h.path("sandboxes", name) }
+func (h home) logs(name string) string    { return h.path("sandboxes", name, "logs") }
+func (h home) runtime(name string) string { return h.path("sandboxes", name, "runtime") }
+
+// lockPatience is how long a runtime that has said all may take to end: its rows say
+// that it stopped a moment before its process is gone.
+const lockPatience = 2 * time.Second
+
+// lock takes the lifecycle lock of a sandbox. It waits for a runtime that is ending,
+// unless giveUp returns an error.
+func (h home) lock(ctx context.Context, name string, giveUp func() error) (*launch.Lock, error) {
+	deadline := time.Now().Add(lockPatience)
+	for wait := time.Millisecond; ; wait = min(2*wait, 10*time.Millisecond) {
+		l, err := launch.AcquireLock(h.run(), name)
+		switch {
+		case err == nil:
+			return l, nil
+		case !errors.Is(err, launch.ErrLocked):
+			return nil, wrap(ErrIO, err)
+		case time.Now().After(deadline):
+			return nil, fail(ErrSandboxStillRunning, "sandbox still running: %s is being started or stopped", name)
+		}
+		if giveUp != nil {
+			if err := giveUp(); err != nil {
+				return nil, err
+			}
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, cancelled(ctx)
+		}
+	}
+}
+
+// removeSockets deletes what a runtime that was killed left in the run directory. The
+// caller holds the lifecycle lock.
+func (h home) removeSockets(name string) error {
+	link := launch.AgentLink(h.run(), name)
+	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(h.run(), "sandboxes", launch.Hash24(name)))
+}

@@ -1,0 +1,266 @@
+package microsandbox
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/oci"
+	"github.com/gomsb/gomsb/oci/cache"
+	"github.com/gomsb/gomsb/oci/ref"
+)
+
+type imageFactory struct{}
+
+// Image works on the image cache.
+var Image imageFactory
+
+// ImageHandle is one reference of the image cache.
+type ImageHandle struct{ img store.Image }
+
+// Reference is the canonical reference.
+func (i *ImageHandle) Reference() string { return i.img.Reference }
+
+// ManifestDigest is the digest of the platform's manifest.
+func (i *ImageHandle) ManifestDigest() string { return i.img.Digest }
+
+// Architecture is the CPU architecture in Go's words.
+func (i *ImageHandle) Architecture() string { return i.img.Architecture }
+
+// OS is the operating system.
+func (i *ImageHandle) OS() string { return i.img.OS }
+
+// LayerCount is the number of layers.
+func (i *ImageHandle) LayerCount() uint { return uint(max(i.img.LayerCount, 0)) }
+
+// SizeBytes is the size of all layer blobs, nil if unknown.
+func (i *ImageHandle) SizeBytes() *int64 { return pointer(i.img.TotalSize) }
+
+// CreatedAt is when the image was first stored, zero if unknown.
+func (i *ImageHandle) CreatedAt() time.Time { return i.img.CreatedAt }
+
+// LastUsedAt is when the image was last stored, zero if unknown.
+func (i *ImageHandle) LastUsedAt() time.Time { return i.img.UpdatedAt }
+
+// Inspect adds configuration and layers.
+func (i *ImageHandle) Inspect(ctx context.Context) (*ImageDetail, error) {
+	return Image.Inspect(ctx, i.img.Reference)
+}
+
+// Remove removes the reference.
+func (i *ImageHandle) Remove(ctx context.Context, force bool) error {
+	return Image.Remove(ctx, i.img.Reference, force)
+}
+
+// ImageDetail is an image with its configuration and layers.
+type ImageDetail struct {
+	*ImageHandle
+	Config *ImageConfig
+	Layers []ImageLayer
+}
+
+// ImageConfig is what an image says about running it.
+type ImageConfig struct {
+	Digest          string
+	Env             []string // "K=V"
+	Cmd, Entrypoint []string
+	WorkingDir      string
+	User            string
+	Labels          map[string]string
+	StopSignal      string
+}
+
+// ImageLayer is one layer, lowest first.
+type ImageLayer struct {
+	DiffID, BlobDigest, MediaType string
+	CompressedSizeBytes           *int64
+	ErofsSizeBytes                *int64
+	Position                      int
+}
+
+// canonical turns what a person typed into the cache's key.
+func canonical(text string) (string, error) {
+	r, err := ref.Parse(text)
+	if err != nil {
+		return "", wrap(ErrInvalidArgument, err)
+	}
+	return r.String(), nil
+}
+
+func imageError(reference string, err error) error {
+	var used *store.InUseError
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, oci.ErrNotFound):
+		return fail(ErrImageNotFound, "image not found: %s", reference)
+	case errors.As(err, &used):
+		return &Error{Kind: ErrImageInUse, Message: "image in use by sandbox(es): " + strings.Join(used.Sandboxes, ", ")}
+	}
+	return wrap(ErrInternal, err)
+}
+
+// Get looks a reference up.
+func (imageFactory) Get(ctx context.Context, reference string) (*ImageHandle, error) {
+	d, err := Image.Inspect(ctx, reference)
+	if err != nil {
+		return nil, err
+	}
+	return d.ImageHandle, nil
+}
+
+// List returns all references, newest first.
+func (imageFactory) List(ctx context.Context) ([]*ImageHandle, error) {
+	c, err := openCatalog(ctx, defaultHome(), false)
+	if errors.Is(err, store.ErrNoDatabase) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	images, err := c.store.Images(ctx)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	all := make([]*ImageHandle, 0, len(images))
+	for _, img := range images {
+		all = append(all, &ImageHandle{img})
+	}
+	return all, nil
+}
+
+// onImage runs f on the catalogue with the canonical form of a reference.
+func onImage(ctx context.Context, h home, reference string, f func(s *store.Store, name string) error) error {
+	name, err := canonical(reference)
+	if err != nil {
+		return err
+	}
+	c, err := openCatalog(ctx, h, false)
+	if err == nil {
+		defer c.close()
+		err = f(c.store, name)
+	}
+	if errors.Is(err, store.ErrNoDatabase) {
+		err = store.ErrNotFound
+	}
+	return imageError(reference, err)
+}
+
+// Inspect returns a reference with its configuration and layers.
+func (imageFactory) Inspect(ctx context.Context, reference string) (*ImageDetail, error) {
+	var img store.Image
+	err := onImage(ctx, defaultHome(), reference, func(s *store.Store, name string) (err error) {
+		img, err = s.Image(ctx, name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := img.Config
+	d := &ImageDetail{ImageHandle: &ImageHandle{img}, Config: &ImageConfig{Digest: img.ConfigDigest, Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint,
+		WorkingDir: c.WorkingDir, User: c.User, Labels: c.Labels, StopSignal: c.StopSignal}}
+	for n, l := range img.Layers {
+		d.Layers = append(d.Layers, ImageLayer{DiffID: l.DiffID, BlobDigest: l.BlobDigest, MediaType: l.MediaType,
+			CompressedSizeBytes: pointer(l.CompressedSize), ErofsSizeBytes: pointer(l.ErofsSize), Position: n})
+	}
+	return d, nil
+}
+
+// Remove deletes a reference, and the image's files with the last one. An image that a
+// sandbox uses is ErrImageInUse unless force.
+func (imageFactory) Remove(ctx context.Context, reference string, force bool) error {
+	h := defaultHome()
+	name := ""
+	err := onImage(ctx, h, reference, func(s *store.Store, key string) error {
+		name = key
+		_, err := s.RemoveImage(ctx, key, force)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	images, err := cache.Open(h.cache())
+	if err != nil {
+		return wrap(ErrIO, err)
+	}
+	if _, _, err = images.Remove(ctx, name); errors.Is(err, oci.ErrNotFound) {
+		err = nil // another release's cache entry, or files that are gone already
+	}
+	return wrap(ErrIO, err)
+}
+
+// Load stores the images of a docker-save or OCI-layout archive file. The tags name the
+// first image besides the names in the archive.
+func (imageFactory) Load(ctx context.Context, path string, tags ...string) ([]*ImageHandle, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	defer f.Close()
+	return Image.LoadFrom(ctx, f, tags...)
+}
+
+// LoadFrom is Load for a stream.
+func (imageFactory) LoadFrom(ctx context.Context, r io.Reader, tags ...string) ([]*ImageHandle, error) {
+	h := defaultHome()
+	images, err := cache.Open(h.cache())
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	loaded, loadErr := images.Load(ctx, r, cache.LoadOptions{Tags: tags})
+	if loadErr != nil {
+		loadErr = &Error{Kind: loadKind(loadErr), Message: "load image", Cause: loadErr}
+		if len(loaded) == 0 {
+			return nil, loadErr
+		}
+	}
+	// What was stored before an error is stored: the catalogue has to know it.
+	keep := context.WithoutCancel(ctx)
+	c, err := openCatalog(keep, h, true)
+	if err != nil {
+		return nil, errors.Join(loadErr, err)
+	}
+	defer c.close()
+	all := make([]*ImageHandle, 0, len(loaded))
+	for _, i := range loaded {
+		img := stored(i)
+		if err := c.store.SaveImage(keep, img); err != nil {
+			return nil, errors.Join(loadErr, wrap(ErrInternal, err))
+		}
+		all = append(all, &ImageHandle{img})
+	}
+	if loadErr != nil {
+		return nil, loadErr
+	}
+	return all, nil
+}
+
+func loadKind(err error) ErrorKind {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return ErrCancelled
+	case errors.Is(err, oci.ErrReference), errors.Is(err, oci.ErrUntagged):
+		return ErrInvalidArgument
+	case errors.Is(err, oci.ErrArchive), errors.Is(err, oci.ErrManifest), errors.Is(err, oci.ErrLayer), errors.Is(err, oci.ErrLimit),
+		errors.Is(err, oci.ErrDigestMismatch), errors.Is(err, oci.ErrSizeMismatch), errors.Is(err, oci.ErrCompression), errors.Is(err, oci.ErrMediaType), errors.Is(err, oci.ErrPlatform):
+		return ErrInvalidConfig
+	}
+	return ErrIO
+}
+
+// stored is the catalogue's form of a cached image.
+func stored(i *oci.Image) store.Image {
+	c := i.Config
+	img := store.Image{
+		Reference: i.Reference, Digest: i.ManifestDigest.String(), MediaType: i.MediaType, ConfigDigest: i.ConfigDigest.String(),
+		Architecture: i.Architecture, OS: i.OS, Variant: i.Variant, LayerCount: len(i.Layers), TotalSize: i.TotalSize(), CreatedAt: i.Updated, UpdatedAt: i.Updated,
+		Config: store.ImageConfig{Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, WorkingDir: c.WorkingDir, User: c.User, Labels: c.Labels, StopSignal: c.StopSignal},
+	}
+	for _, l := range i.Layers {
+		img.Layers = append(img.Layers, store.Layer{DiffID: l.DiffID.String(), BlobDigest: l.BlobDigest.String(), MediaType: l.MediaType, CompressedSize: l.Size})
+	}
+	return img
+}

@@ -1,0 +1,188 @@
+package microsandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// spec is a sandbox's configuration as the catalogue keeps it: the JSON of the sandbox
+// row of microsandbox 0.6.18. It is written once, when the sandbox is created; a row that
+// another release wrote is read, and never written back.
+type spec struct {
+	Name              string            `json:"name"`
+	Image             imageSource       `json:"image"`
+	Resources         resources         `json:"resources"`
+	Runtime           runtimeSpec       `json:"runtime"`
+	Env               []keyValue        `json:"env"`
+	Labels            map[string]string `json:"labels"`
+	Rlimits           []rlimit          `json:"rlimits"`
+	Mounts            []mountSpec       `json:"mounts"`
+	Patches           []json.RawMessage `json:"patches"`
+	Network           json.RawMessage   `json:"network"`
+	Vsock             json.RawMessage   `json:"vsock,omitempty"`
+	Init              *initSpec         `json:"init"`
+	PullPolicy        string            `json:"pull_policy"`
+	SecurityProfile   string            `json:"security_profile"`
+	DeploymentProfile string            `json:"deployment_profile"`
+	Lifecycle         lifecycleSpec     `json:"lifecycle"`
+	ManifestDigest    *string           `json:"manifest_digest"`
+}
+
+type keyValue struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+type resources struct {
+	CPUs         uint8  `json:"cpus"`
+	MemoryMiB    uint32 `json:"memory_mib"`
+	MaxCPUs      uint8  `json:"max_cpus"`
+	MaxMemoryMiB uint32 `json:"max_memory_mib"`
+	CPUPlacement string `json:"cpu_placement,omitempty"`
+	THP          string `json:"thp,omitempty"`
+}
+
+type runtimeSpec struct {
+	Workdir               *string           `json:"workdir"`
+	Shell                 string            `json:"shell"`
+	Scripts               map[string]string `json:"scripts"`
+	Entrypoint            []string          `json:"entrypoint"`
+	Cmd                   []string          `json:"cmd"`
+	Hostname              *string           `json:"hostname"`
+	User                  *string           `json:"user"`
+	LogLevel              *string           `json:"log_level"`
+	MetricsSampleInterval uint64            `json:"metrics_sample_interval_ms"`
+	DisableMetrics        bool              `json:"disable_metrics_sample"`
+}
+
+type rlimit struct {
+	Resource string `json:"resource"` // capitalised: Nofile
+	Soft     uint64 `json:"soft"`
+	Hard     uint64 `json:"hard"`
+}
+
+type mountFlags struct {
+	Readonly bool `json:"readonly"`
+	Noexec   bool `json:"noexec"`
+	Nosuid   bool `json:"nosuid"`
+	Nodev    bool `json:"nodev"`
+}
+
+// mountSpec is one mount; Type says which of the fields belong to it.
+type mountSpec struct {
+	Type    string     `json:"type"` // Tmpfs, DiskImage, Bind or Named
+	Host    string     `json:"host"`
+	Name    string     `json:"name"`
+	Guest   string     `json:"guest"`
+	SizeMiB *uint32    `json:"size_mib"`
+	Format  string     `json:"format"` // Raw, Qcow2 or Vmdk
+	Fstype  *string    `json:"fstype"`
+	Options mountFlags `json:"options"`
+}
+
+// MarshalJSON writes the fields of the mount's type, empty ones too. This release makes
+// tmpfs and disk image mounts only.
+func (m mountSpec) MarshalJSON() ([]byte, error) {
+	if m.Type == "Tmpfs" {
+		return json.Marshal(struct {
+			Type    string     `json:"type"`
+			Guest   string     `json:"guest"`
+			SizeMiB *uint32    `json:"size_mib"`
+			Options mountFlags `json:"options"`
+		}{m.Type, m.Guest, m.SizeMiB, m.Options})
+	}
+	return json.Marshal(struct {
+		Type    string     `json:"type"`
+		Host    string     `json:"host"`
+		Guest   string     `json:"guest"`
+		Format  string     `json:"format"`
+		Fstype  *string    `json:"fstype"`
+		Options mountFlags `json:"options"`
+	}{m.Type, m.Host, m.Guest, m.Format, m.Fstype, m.Options})
+}
+
+type initSpec struct {
+	Cmd  string     `json:"cmd"`
+	Args []string   `json:"args"`
+	Env  []keyValue `json:"env"`
+}
+
+type lifecycleSpec struct {
+	Ephemeral       bool    `json:"ephemeral"`
+	MaxDurationSecs *uint64 `json:"max_duration_secs"`
+	IdleTimeoutSecs *uint64 `json:"idle_timeout_secs"`
+}
+
+// imageSource says where the root file system comes from; exactly one field is set.
+type imageSource struct {
+	OCI  *ociSource
+	Disk *diskSource
+	// Other holds a source that this release does not know, with its JSON.
+	Other json.RawMessage
+}
+
+type ociSource struct {
+	Reference string   `json:"reference"`
+	RootDisk  rootDisk `json:"root_disk"`
+}
+
+type rootDisk struct {
+	Kind    string  `json:"kind"` // managed, tmpfs, flat or image
+	SizeMiB *uint32 `json:"size_mib,omitempty"`
+}
+
+type diskSource struct {
+	Path   string  `json:"path"`
+	Format string  `json:"format"`
+	Fstype *string `json:"fstype"`
+}
+
+// MarshalJSON writes the externally tagged form {"Oci": {...}}.
+func (s imageSource) MarshalJSON() ([]byte, error) {
+	switch {
+	case s.OCI != nil:
+		return json.Marshal(map[string]any{"Oci": s.OCI})
+	case s.Disk != nil:
+		return json.Marshal(map[string]any{"DiskImage": s.Disk})
+	case len(s.Other) > 0:
+		return s.Other, nil
+	}
+	return nil, errors.New("sandbox has no image source")
+}
+
+// UnmarshalJSON reads the externally tagged form.
+func (s *imageSource) UnmarshalJSON(b []byte) error {
+	var tagged map[string]json.RawMessage
+	if err := json.Unmarshal(b, &tagged); err != nil {
+		return fmt.Errorf("image source: %w", err)
+	}
+	*s = imageSource{}
+	if raw, ok := tagged["Oci"]; ok {
+		return json.Unmarshal(raw, &s.OCI)
+	}
+	if raw, ok := tagged["DiskImage"]; ok {
+		return json.Unmarshal(raw, &s.Disk)
+	}
+	s.Other = append(json.RawMessage(nil), b...)
+	return nil
+}
+
+// describe is the image as a person would name it.
+func (s imageSource) describe() string {
+	switch {
+	case s.OCI != nil:
+		return s.OCI.Reference
+	case s.Disk != nil:
+		return s.Disk.Path
+	}
+	return "-"
+}
+
+func parseSpec(text string) (*spec, error) {
+	s := new(spec)
+	if err := json.Unmarshal([]byte(text), s); err != nil {
+		return nil, fmt.Errorf("sandbox configuration: %w", err)
+	}
+	return s, nil
+}

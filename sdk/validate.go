@@ -1,0 +1,169 @@
+package microsandbox
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/gomsb/gomsb/internal/launch"
+)
+
+const (
+	maxNameBytes     = 128
+	maxHostnameBytes = 64
+	maxCPUs          = 32
+	minMemoryMiB     = 64
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// checkName reports whether a sandbox may be called name.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fail(ErrInvalidConfig, "sandbox name is required")
+	case len(name) > maxNameBytes:
+		return fail(ErrInvalidConfig, "sandbox name must be at most %d characters: got %d", maxNameBytes, len(name))
+	}
+	for i := range len(name) {
+		c := name[i]
+		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !alnum && (i == 0 || c != '.' && c != '-' && c != '_') {
+			return fail(ErrInvalidConfig, "sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: %s", name)
+		}
+	}
+	return nil
+}
+
+var rlimitNames = []string{"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime"}
+
+var reservedLabels = []string{"sandbox.", "microsandbox.", "service."}
+
+// validate checks everything that needs no look at the host.
+func (c *SandboxConfig) validate() error {
+	if err := checkName(c.Name); err != nil {
+		return err
+	}
+	switch {
+	case c.Image == "":
+		return fail(ErrInvalidConfig, "missing required sandbox field `image`; provide an image argument or set `image` in --conf")
+	case c.CPUs > maxCPUs:
+		return fail(ErrInvalidConfig, "cpus must be at most %d: got %d", maxCPUs, c.CPUs)
+	case c.MaxCPUs != 0 && c.MaxCPUs < max(c.CPUs, 1):
+		return fail(ErrInvalidConfig, "max cpus %d is less than cpus %d", c.MaxCPUs, max(c.CPUs, 1))
+	case c.MemoryMiB != 0 && c.MemoryMiB < minMemoryMiB:
+		return fail(ErrInvalidConfig, "memory must be at least %d MiB: got %d", minMemoryMiB, c.MemoryMiB)
+	case c.MaxMemoryMiB != 0 && c.MaxMemoryMiB < c.MemoryMiB:
+		return fail(ErrInvalidConfig, "max memory %d MiB is less than memory %d MiB", c.MaxMemoryMiB, c.MemoryMiB)
+	case len(c.Hostname) > maxHostnameBytes:
+		return fail(ErrInvalidConfig, "hostname is too long: %d bytes (max %d)", len(c.Hostname), maxHostnameBytes)
+	case c.RootDisk != nil && c.RootDisk.kind != RootDiskKindTmpfs:
+		return fail(ErrUnsupportedOperation, "only a tmpfs root disk is available in this release")
+	case c.RootDisk != nil && isDiskImage(c.Image):
+		return fail(ErrInvalidConfig, "a root disk goes with an OCI image, and %s is a disk image", c.Image)
+	case c.Shell != "" && (c.Shell == "/" || strings.ContainsAny(c.Shell, " \t\r\n\v\f\x00")):
+		return fail(ErrInvalidConfig, "shell %q is not a program: no white space, and not /", c.Shell)
+	case !slices.Contains([]PullPolicy{PullPolicyDefault, PullPolicyAlways, PullPolicyIfMissing, PullPolicyNever}, c.PullPolicy):
+		return fail(ErrInvalidConfig, "unknown pull policy %q: use always, if-missing or never", c.PullPolicy)
+	case !slices.Contains([]SecurityProfile{"", SecurityProfileDefault, SecurityProfileRestricted}, c.SecurityProfile):
+		return fail(ErrInvalidConfig, "unknown security profile %q: use default or restricted", c.SecurityProfile)
+	case !slices.Contains([]LogLevel{LogLevelDefault, LogLevelTrace, LogLevelDebug, LogLevelInfo, LogLevelWarn, LogLevelError}, c.LogLevel):
+		return fail(ErrInvalidConfig, "unknown log level %q: use error, warn, info, debug or trace", c.LogLevel)
+	case !slices.Contains([]THPPolicy{"", THPAlways, THPMadvise, THPNever}, c.THP):
+		return fail(ErrInvalidConfig, "unknown huge page policy %q: use always, madvise or never", c.THP)
+	case c.Init != nil && c.Init.Cmd != "auto" && !path.IsAbs(c.Init.Cmd):
+		return fail(ErrInvalidConfig, "init %q is neither an absolute path nor auto", c.Init.Cmd)
+	}
+	if err := checkEnv(c.Env); err != nil {
+		return err
+	}
+	if c.Init != nil {
+		if err := checkEnv(c.Init.Env); err != nil {
+			return err
+		}
+	}
+	for _, k := range sortedKeys(c.Labels) {
+		if err := checkLabel(k); err != nil {
+			return err
+		}
+	}
+	for _, r := range c.Rlimits {
+		if err := r.validate(); err != nil {
+			return err
+		}
+	}
+	for _, guest := range sortedKeys(c.Volumes) {
+		if err := c.Volumes[guest].validate(guest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkEnv(env map[string]string) error {
+	for _, k := range sortedKeys(env) {
+		switch {
+		case k == "" || strings.ContainsAny(k, "=\x00"):
+			return fail(ErrInvalidConfig, "environment variable %q is not a valid name", k)
+		case strings.HasPrefix(k, "MSB_"):
+			return fail(ErrInvalidConfig, "environment variable %q uses the reserved MSB_ prefix", k)
+		case strings.ContainsRune(env[k], 0):
+			return fail(ErrInvalidConfig, "environment variable %q has a NUL in its value", k)
+		}
+	}
+	return nil
+}
+
+func checkLabel(key string) error {
+	if key == "" {
+		return fail(ErrInvalidConfig, "label key must not be empty")
+	}
+	if p := reservedPrefix(key); p != "" {
+		return fail(ErrInvalidConfig, "label key '%s' uses reserved prefix '%s'", key, p)
+	}
+	return nil
+}
+
+// reservedPrefix returns the prefix that keeps a label key from being set, "" if none.
+func reservedPrefix(key string) string {
+	for _, p := range reservedLabels {
+		if strings.HasPrefix(key, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+func (r Rlimit) validate() error {
+	switch {
+	case !slices.Contains(rlimitNames, r.Resource):
+		return fail(ErrInvalidConfig, "unknown resource limit %q: use one of %s", r.Resource, strings.Join(rlimitNames, " "))
+	case r.Soft > r.Hard:
+		return fail(ErrInvalidConfig, "resource limit %s: soft %d exceeds hard %d", r.Resource, r.Soft, r.Hard)
+	}
+	return nil
+}
+
+func (m MountConfig) validate(guest string) error {
+	clean := path.Clean(guest)
+	switch {
+	case !path.IsAbs(guest) || strings.ContainsRune(guest, 0):
+		return fail(ErrInvalidConfig, "mount path %q is not absolute", guest)
+	case clean == "/":
+		return fail(ErrInvalidConfig, "cannot mount over /")
+	case slices.Contains(strings.Split(guest, "/"), ".."):
+		return fail(ErrInvalidConfig, "mount path %q must not contain ..", guest)
+	case m.Kind() == 0:
+		return fail(ErrInvalidConfig, "mount %s: choose a tmpfs or a disk image", guest)
+	case m.Disk != "" && m.SizeMiB != 0:
+		return fail(ErrInvalidConfig, "mount %s: a disk image has the size it has", guest)
+	case strings.ContainsAny(m.Disk, ":\x00"):
+		return fail(ErrInvalidConfig, "mount %s: the path %q must not contain a colon", guest, m.Disk)
+	case m.Disk != "" && len(launch.GuestMountTag(clean)) > launch.MaxSerial:
+		return fail(ErrInvalidConfig, "mount %s: a disk's path in the guest must begin with ASCII characters", guest)
+	case m.Disk != "" && m.Format != "" && m.Format != "raw" && m.Format != "vmdk":
+		return fail(ErrUnsupportedOperation, "mount %s: disk format %q is not available in this release: use raw or vmdk", guest, m.Format)
+	}
+	return nil
+}
