@@ -37,6 +37,7 @@ type Disk struct {
 	Format   string // raw or vmdk
 	ReadOnly bool
 	Serial   string
+	Root     bool // a part of the root file system
 }
 
 // Machine is a virtual machine as far as the runtime cares. Its life is Start, an end by

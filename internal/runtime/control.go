@@ -241,6 +241,7 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 		c.post(event{kind: bootFailed, err: context.Cause(ctx)})
 		return
 	}
+	c.log.Info("the guest agent has connected", "since_start", c.age())
 	r := c.newRelay(conn, func() { c.post(event{kind: asked}) })
 	relayed <- r
 	info, err := r.Boot(ctx, bootstrapFor(c.cfg.Bootstrap, c.config.Disks))
@@ -250,7 +251,7 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 		return
 	}
 	c.log.Info("the guest is ready", "agent", info.AgentVersion, "boot", time.Duration(info.BootTimeNs),
-		"init", time.Duration(info.InitTimeNs), "since_start", time.Since(c.began).Round(time.Millisecond))
+		"init", time.Duration(info.InitTimeNs), "since_start", c.age())
 	c.logged(c.execLog.System(journal.Started))
 	c.post(event{kind: ready})
 	kind := guestCut

@@ -71,8 +71,6 @@ func newHome(t *testing.T) *home {
 	return h
 }
 
-func pointer[T any](v T) *T { return &v }
-
 func (h *home) open() *store.Store {
 	h.t.Helper()
 	db, err := store.Open(context.Background(), h.config.DBPath, store.Options{Create: true})

@@ -56,7 +56,7 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 		}
 		if err := checkReadable(m.Disks[i].Path); err != nil {
 			stage := launch.StageMount
-			if i < len(root) {
+			if m.Disks[i].Root {
 				stage = launch.StageImage
 			}
 			return m, fail(stage, fmt.Errorf("disk image: %w", err))
@@ -85,14 +85,14 @@ func rootDisks(r *launch.Rootfs) ([]Disk, error) {
 	if err := checkFormat(format, readOnly); err != nil {
 		return nil, fail(launch.StageImage, fmt.Errorf("root disk %s: %w", *r.Disk, err))
 	}
-	disks := []Disk{{Path: *r.Disk, Format: format, ReadOnly: readOnly}}
+	disks := []Disk{{Path: *r.Disk, Format: format, ReadOnly: readOnly, Root: true}}
 	if r.Upper == nil {
 		return disks, nil
 	}
 	if r.UpperFormat != nil && *r.UpperFormat != "raw" {
 		return nil, unsupported(launch.StageImage, "a writable layer of format %s (%s): use raw", *r.UpperFormat, *r.Upper)
 	}
-	return append(disks, Disk{Path: *r.Upper, Format: "raw"}), nil
+	return append(disks, Disk{Path: *r.Upper, Format: "raw", Root: true}), nil
 }
 
 func checkFormat(format string, readOnly bool) error {

@@ -102,7 +102,7 @@ func TestLife(t *testing.T) {
 	given := h.machine()
 	assert.Equal(t, 2, given.VCPUs)
 	assert.Equal(t, 512, given.MemoryMiB)
-	assert.Equal(t, []Disk{{Path: *h.config.Rootfs.Disk, Format: "raw", Serial: "vda"}}, given.Disks)
+	assert.Equal(t, []Disk{{Path: *h.config.Rootfs.Disk, Format: "raw", Serial: "vda", Root: true}}, given.Disks)
 	assert.Equal(t, "transparent_hugepage=madvise extra=1", given.Words)
 	assert.Equal(t, filepath.Join(h.dir, "cache", "gomsb"), given.CacheDir)
 	assert.Equal(t, 50*time.Millisecond, given.StatsInterval)

@@ -86,6 +86,7 @@ func (s *sandbox) live(ctx context.Context) ending {
 	if err != nil {
 		return s.notBuilt(fail(launch.StageBuildVM, err))
 	}
+	s.log.Info("the machine is built", "since_start", s.age())
 	c := newControl(s, machine, board)
 	end := c.supervise(ctx)
 	if err := machine.Close(); err != nil {
@@ -93,6 +94,9 @@ func (s *sandbox) live(ctx context.Context) ending {
 	}
 	return end
 }
+
+// age is how long this process has worked on the sandbox.
+func (s *sandbox) age() time.Duration { return time.Since(s.began).Round(100 * time.Microsecond) }
 
 // notBuilt is the end of a run that never had a machine.
 func (s *sandbox) notBuilt(err error) ending {

@@ -1,5 +1,0 @@
-package runtime
-
-import "errors"
-
-func newMachine(MachineConfig) (Machine, error) { return nil, errors.New("x") }

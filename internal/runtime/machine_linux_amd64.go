@@ -1,0 +1,154 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/gomsb/gomsb/guestagent/image"
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/kernel"
+	"github.com/gomsb/gomsb/vmm"
+	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/vsock"
+)
+
+// guestCID is the guest's vsock address. The device ends in this process, so that all
+// sandboxes of a host can have the same one.
+const guestCID = 3
+
+// microVM is a Machine by package vmm.
+type microVM struct {
+	vm    *vmm.Machine
+	disks []vmm.Disk // the vm owns the backends; here for the last flush
+
+	close sync.Once
+	err   error
+}
+
+// newMachine is the Factory of the program.
+func newMachine(cfg MachineConfig) (Machine, error) {
+	img, err := openKernel(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = img.Close() }() // it has been copied or mapped by then
+	disks, err := openDisks(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m := &microVM{disks: disks}
+	m.vm, err = vmm.New(vmm.Config{
+		VCPUs: cfg.VCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks,
+		CommandLine: func(p vmm.Profile) string {
+			return img.CommandLine(string(p)) + " " + rootWords(len(disks)-1) + " " + cfg.Words
+		},
+		Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
+		Vsock: &vmm.VsockConfig{GuestCID: guestCID, Listener: func(port uint32, c *vsock.Conn) bool { return cfg.Listen(port, c) }},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// rootWords make disk n, the agent's, the kernel's root.
+func rootWords(n int) string {
+	return "root=" + vmm.DiskPath(n) + " rootfstype=erofs ro init=/init"
+}
+
+func openKernel(cfg MachineConfig) (*kernel.Image, error) {
+	if cfg.Kernel != "" {
+		return kernel.Open(cfg.Kernel)
+	}
+	return kernel.OpenEmbedded(cfg.CacheDir)
+}
+
+// openDisks opens the sandbox's disks and, last, the agent's. Nothing is left open after
+// an error.
+func openDisks(cfg MachineConfig) (disks []vmm.Disk, err error) {
+	defer func() {
+		if err != nil {
+			for _, d := range disks {
+				err = errors.Join(err, d.Backend.Close())
+			}
+			disks = nil
+		}
+	}()
+	for _, d := range cfg.Disks {
+		backend, err := openDisk(d)
+		if err != nil {
+			stage := launch.StageMount
+			if d.Root {
+				stage = launch.StageImage
+			}
+			return disks, fail(stage, fmt.Errorf("disk %s: %w", d.Path, err))
+		}
+		disks = append(disks, vmm.Disk{Backend: backend, ReadOnly: d.ReadOnly, Serial: d.Serial})
+	}
+	path, err := image.Open(cfg.CacheDir)
+	if err != nil {
+		return disks, err
+	}
+	backend, err := blk.OpenRaw(path, true)
+	if err != nil {
+		return disks, fmt.Errorf("guest agent: %w", err)
+	}
+	return append(disks, vmm.Disk{Backend: backend, ReadOnly: true, Serial: agentSerial}), nil
+}
+
+// agentSerial is the serial number of the agent's own disk.
+const agentSerial = "msb-agent"
+
+func openDisk(d Disk) (blk.Backend, error) {
+	if d.Format == "vmdk" {
+		return blk.OpenVMDK(d.Path)
+	}
+	return blk.OpenRaw(d.Path, d.ReadOnly)
+}
+
+func (m *microVM) Start() error          { return m.vm.Start() }
+func (m *microVM) Done() <-chan struct{} { return m.vm.Done() }
+func (m *microVM) Stop()                 { m.vm.Stop() }
+
+func (m *microVM) Outcome() Outcome {
+	r, err := m.vm.Wait(context.Background())
+	if err != nil {
+		return Outcome{Text: err.Error()}
+	}
+	return outcomeOf(r)
+}
+
+func outcomeOf(r vmm.Result) Outcome {
+	return Outcome{
+		Orderly: r.Kind == vmm.PowerOff, Reset: r.Kind == vmm.Reset, Stopped: r.Kind == vmm.Stopped, Text: r.String(),
+	}
+}
+
+// Close also makes durable what a guest that was cut off did not: a disk whose writes
+// were flushed by the guest costs next to nothing here.
+func (m *microVM) Close() error {
+	m.close.Do(func() {
+		m.vm.Stop()
+		<-m.vm.Done()
+		var errs []error
+		for _, d := range m.disks {
+			if !d.ReadOnly {
+				errs = append(errs, d.Backend.Flush())
+			}
+		}
+		m.err = errors.Join(append(errs, m.vm.Close())...)
+	})
+	return m.err
+}
+
+func (m *microVM) Stats() Stats {
+	s := Stats{CPUTime: m.vm.CPUTime()}
+	if guest, ok := m.vm.Balloon().Stats(); ok {
+		if used, ok := guest.Used(); ok {
+			s.MemoryKnown, s.MemoryUsed, s.MemoryAvailable = true, used, guest.Available
+		}
+	}
+	return s
+}
