@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/flagtype"
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// creation holds the flags that run and create share.
+type creation struct {
+	name, hostname, user  string
+	labels, env           []string
+	cpus, maxCPUs         uint8
+	memory, maxMemory     string
+	disks, tmpfs          []string
+	rootDisk              string
+	workdir, shell        string
+	entrypoint            string
+	init                  string
+	initArgs, initEnv     []string
+	security, logLevel    string
+	pull, thp             string
+	maxDuration, idle     string
+	replace, noNet, quiet bool
+	replaceTimeout        string
+}
+
+func (c *creation) flags(f *pflag.FlagSet) {
+	f.StringVarP(&c.name, "name", "n", "", "name of the sandbox; without one it gets a generated name")
+	f.StringVarP(&c.hostname, "hostname", "H", "", "the guest's host name (default: the sandbox's name)")
+	f.StringArrayVar(&c.labels, "label", nil, "attach a label, KEY=VALUE or KEY (repeatable)")
+	f.StringVarP(&c.user, "user", "u", "", "user of commands, NAME|UID[:GROUP|GID]")
+	f.Uint8VarP(&c.cpus, "cpus", "c", 0, "number of virtual processors (default 1)")
+	f.Uint8Var(&c.maxCPUs, "max-cpus", 0, "ceiling for later changes of --cpus")
+	f.StringVarP(&c.memory, "memory", "m", "", "guest memory, such as 512M or 2G (default 512M)")
+	f.StringVar(&c.maxMemory, "max-memory", "", "ceiling for later changes of --memory")
+	f.StringVar(&c.thp, "thp", "", "huge pages in the guest: always, madvise or never (default madvise)")
+	f.StringArrayVar(&c.disks, "mount-disk", nil, "mount a disk image, FILE:/GUEST[:OPTIONS] (repeatable)")
+	f.StringArrayVar(&c.tmpfs, "tmpfs", nil, "mount a file system in memory, /GUEST[:SIZE][:OPTIONS] (repeatable)")
+	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: tmpfs[:SIZE]")
+	f.StringVarP(&c.workdir, "workdir", "w", "", "working directory of commands")
+	f.StringVar(&c.shell, "shell", "", "shell for scripts (default /bin/sh)")
+	f.StringArrayVarP(&c.env, "env", "e", nil, "set a variable, KEY=VALUE, or KEY to copy it from here (repeatable)")
+	f.StringVar(&c.entrypoint, "entrypoint", "", "replace the image's entrypoint")
+	f.StringVar(&c.init, "init", "", "hand PID 1 to this program of the image, or auto")
+	f.StringArrayVar(&c.initArgs, "init-arg", nil, "argument for --init (repeatable)")
+	f.StringArrayVar(&c.initEnv, "init-env", nil, "variable for --init, KEY=VALUE (repeatable)")
+	f.StringVar(&c.security, "security", "", "security profile: default or restricted")
+	f.StringVar(&c.logLevel, "log-level", "", "detail of the runtime's log: error, warn, info, debug or trace")
+	f.StringVar(&c.pull, "pull", "", "when to fetch the image: always, if-missing or never")
+	f.StringVar(&c.maxDuration, "max-duration", "", "stop after this time, such as 90s, 10m or 2h")
+	f.StringVar(&c.idle, "idle-timeout", "", "stop after this time without activity")
+	f.BoolVar(&c.replace, "replace", false, "remove a sandbox of the same name first")
+	f.StringVar(&c.replaceTimeout, "replace-with-timeout", "", "like --replace, killing the old one after this time; 0 kills at once")
+	f.BoolVar(&c.noNet, "no-net", false, "give the sandbox no network")
+	f.BoolVarP(&c.quiet, "quiet", "q", false, "print no progress")
+}
+
+// overridden lists the creation flags that were given, but those that say which
+// sandbox is meant.
+func overridden(f *pflag.FlagSet) (names []string) {
+	shared := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(creation).flags(shared)
+	f.Visit(func(x *pflag.Flag) {
+		if shared.Lookup(x.Name) != nil && !slices.Contains([]string{"name", "quiet", "workdir", "user", "env"}, x.Name) {
+			names = append(names, "--"+x.Name)
+		}
+	})
+	return names
+}
+
+func parsed[T any](flag, value string, parse func(string) (T, error), set func(T)) error {
+	if value == "" {
+		return nil
+	}
+	v, err := parse(value)
+	if err != nil {
+		return usage("invalid value '%s' for '--%s': %w", value, flag, err)
+	}
+	set(v)
+	return nil
+}
+
+// options turns the flags into options for the sdk.
+func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.SandboxOption, error) {
+	err := firstError(
+		oneOf("pull", c.pull, "always", "if-missing", "never"),
+		oneOf("security", c.security, "default", "restricted"),
+		oneOf("thp", c.thp, "always", "madvise", "never"),
+		oneOf("log-level", c.logLevel, logLevels...),
+	)
+	if err != nil {
+		return nil, err
+	}
+	opts := []msb.SandboxOption{msb.WithImage(image)}
+	add := func(o ...msb.SandboxOption) { opts = append(opts, o...) }
+	changed := cmd.Flags().Changed
+	if changed("cpus") && c.cpus == 0 {
+		return nil, usage("cpus must be greater than 0")
+	}
+	add(msb.WithCPUs(c.cpus), msb.WithMaxCPUs(c.maxCPUs), msb.WithHostname(c.hostname), msb.WithUser(c.user), msb.WithWorkdir(c.workdir), msb.WithShell(c.shell),
+		msb.WithPullPolicy(msb.PullPolicy(c.pull)), msb.WithSecurityProfile(msb.SecurityProfile(c.security)), msb.WithTHP(msb.THPPolicy(c.thp)))
+	mib := func(o func(uint32) msb.SandboxOption) func(uint32) {
+		return func(v uint32) { add(o(v)) }
+	}
+	err = firstError(
+		parsed("memory", c.memory, positiveMiB, mib(msb.WithMemory)),
+		parsed("max-memory", c.maxMemory, positiveMiB, mib(msb.WithMaxMemory)),
+		parsed("max-duration", c.maxDuration, flagtype.Seconds, func(d time.Duration) { add(msb.WithMaxDuration(d)) }),
+		parsed("idle-timeout", c.idle, flagtype.Seconds, func(d time.Duration) { add(msb.WithIdleTimeout(d)) }),
+		parsed("replace-with-timeout", c.replaceTimeout, flagtype.SubSeconds, func(d time.Duration) { add(msb.WithReplaceWithTimeout(d)) }),
+		parsed("root-disk", c.rootDisk, rootDisk, func(d msb.RootDiskConfig) { add(msb.WithRootDisk(d)) }),
+	)
+	if err != nil {
+		return nil, err
+	}
+	if c.replace && c.replaceTimeout == "" {
+		add(msb.WithReplace())
+	}
+	for _, l := range c.labels {
+		k, v, err := flagtype.Label(l)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		add(msb.WithLabel(k, v))
+	}
+	for _, e := range c.env {
+		k, v, err := flagtype.Env(e)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		add(msb.WithEnv(map[string]string{k: v}))
+	}
+	if changed("entrypoint") {
+		add(msb.WithEntrypoint(strings.Fields(c.entrypoint)...))
+	}
+	if c.init == "" && (len(c.initArgs) > 0 || len(c.initEnv) > 0) {
+		return nil, usage("the following required arguments were not provided: --init <PATH>")
+	}
+	if c.init != "" {
+		env := map[string]string{}
+		for _, e := range c.initEnv {
+			k, v, err := flagtype.Env(e)
+			if err != nil {
+				return nil, usageError{err}
+			}
+			env[k] = v
+		}
+		add(msb.WithInit(msb.Init.Cmd(c.init, msb.InitOptions{Args: c.initArgs, Env: env})))
+	}
+	for _, m := range c.disks {
+		src, guest, o, err := flagtype.Mount(m)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		add(msb.WithMounts(map[string]msb.MountConfig{guest: msb.Mount.Disk(src, msb.DiskOptions{Format: o.Format, Fstype: o.Fstype,
+			Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev})}))
+	}
+	for _, m := range c.tmpfs {
+		guest, o, err := flagtype.Tmpfs(m)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		add(msb.WithMounts(map[string]msb.MountConfig{guest: msb.Mount.Tmpfs(msb.TmpfsOptions{SizeMiB: o.SizeMiB,
+			Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev})}))
+	}
+	if c.noNet {
+		add(msb.WithoutNetwork())
+	}
+	level := c.logLevel
+	if level == "" {
+		level = a.level
+	}
+	if level != "" {
+		add(msb.WithLogLevel(msb.LogLevel(level)))
+	}
+	return opts, nil
+}
+
+// oneOf checks a flag that has a few possible values; empty is not given.
+func oneOf(flag, value string, possible ...string) error {
+	if value == "" || slices.Contains(possible, value) {
+		return nil
+	}
+	return usage("invalid value '%s' for '--%s' [possible values: %s]", value, flag, strings.Join(possible, ", "))
+}
+
+func positiveMiB(s string) (uint32, error) {
+	n, err := flagtype.MiB(s)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("memory must be greater than 0")
+	}
+	return n, err
+}
+
+func rootDisk(s string) (msb.RootDiskConfig, error) {
+	kind, size, sized := strings.Cut(s, ":")
+	if kind != "tmpfs" {
+		return msb.RootDiskConfig{}, fmt.Errorf("only tmpfs[:SIZE] is available in this release")
+	}
+	var o msb.RootDiskTmpfsOptions
+	if sized {
+		var err error
+		if o.SizeMiB, err = positiveMiB(size); err != nil {
+			return msb.RootDiskConfig{}, err
+		}
+	}
+	return msb.RootDisk.Tmpfs(o), nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

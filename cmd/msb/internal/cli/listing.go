@@ -1,0 +1,247 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// printJSON prints v indented with sorted keys, as every --format json does.
+func printJSON(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var generic any // maps print their keys sorted
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.UseNumber()
+	if err := d.Decode(&generic); err != nil {
+		return err
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(generic)
+}
+
+// formatFlag is --format, whose only value is json.
+func formatFlag(cmd *cobra.Command, dst *bool) {
+	cmd.Flags().Func("format", "output format: json", func(s string) error {
+		if s != "json" {
+			return fmt.Errorf("invalid value '%s' [possible values: json]", s)
+		}
+		*dst = true
+		return nil
+	})
+}
+
+func timeJSON(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
+// capitalised is a status as JSON shows it.
+func capitalised(s msb.SandboxStatus) string {
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(string(s[:1])) + string(s[1:])
+}
+
+func runs(h *msb.SandboxHandle) bool {
+	return h.Status() == msb.SandboxStatusRunning || h.Status() == msb.SandboxStatusDraining
+}
+
+func (a *app) listCmd() *cobra.Command {
+	var running, stopped, asJSON, quiet bool
+	var labels []string
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List sandboxes", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			want, err := parseLabels(labels)
+			if err != nil {
+				return err
+			}
+			all, err := listAll(cmd.Context(), want)
+			if err != nil {
+				return err
+			}
+			all = slices.DeleteFunc(all, func(h *msb.SandboxHandle) bool {
+				if running { // wins if both are given
+					return !runs(h)
+				}
+				return stopped && h.Status() != msb.SandboxStatusStopped && h.Status() != msb.SandboxStatusCrashed
+			})
+			switch {
+			case asJSON:
+				out := []map[string]any{}
+				for _, h := range all {
+					out = append(out, map[string]any{"name": h.Name(), "image": h.Image(), "status": capitalised(h.Status()), "created_at": timeJSON(h.CreatedAt())})
+				}
+				return printJSON(a.Out, out)
+			case quiet:
+				for _, h := range all {
+					fmt.Fprintln(a.Out, h.Name())
+				}
+			case len(all) == 0:
+				fmt.Fprintln(a.Err, "No sandboxes found.")
+			default:
+				var rows [][]string
+				for _, h := range all {
+					rows = append(rows, []string{h.Name(), h.Image(), string(h.Status()), ui.Time(h.CreatedAt())})
+				}
+				ui.Table(a.Out, []string{"NAME", "IMAGE", "STATUS", "CREATED"}, rows)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&running, "running", false, "only running ones")
+	cmd.Flags().BoolVar(&stopped, "stopped", false, "only stopped ones")
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "only those with this label; repeat to narrow down")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	formatFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	var everything, asJSON, quiet bool
+	var labels []string
+	cmd := &cobra.Command{
+		Use: "status [NAME]", Aliases: []string{"ps"}, Short: "Show running sandboxes", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if everything || len(labels) > 0 {
+					return usage("the argument '[NAME]' cannot be used with '--all' or '--label'")
+				}
+				h, err := msb.GetSandbox(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return a.printStatus([]*msb.SandboxHandle{h}, asJSON, quiet, true)
+			}
+			want, err := parseLabels(labels)
+			if err != nil {
+				return err
+			}
+			all, err := listAll(cmd.Context(), want)
+			if err != nil {
+				return err
+			}
+			if !everything {
+				all = slices.DeleteFunc(all, func(h *msb.SandboxHandle) bool { return !runs(h) })
+			}
+			slices.SortFunc(all, func(x, y *msb.SandboxHandle) int { return strings.Compare(x.Name(), y.Name()) })
+			return a.printStatus(all, asJSON, quiet, false)
+		},
+	}
+	cmd.Flags().BoolVarP(&everything, "all", "a", false, "stopped ones too")
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "only those with this label; repeat to narrow down")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	formatFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool) error {
+	rows := [][]string{}
+	out := []map[string]any{}
+	for _, h := range all {
+		c, err := h.EffectiveConfig()
+		if err != nil {
+			return err
+		}
+		command := "-"
+		if argv := c.DefaultCommand(); len(argv) > 0 {
+			command = strings.Join(argv, " ")
+		}
+		out = append(out, map[string]any{
+			"name": h.Name(), "status": capitalised(h.Status()), "image": h.Image(), "command": command, "cpus": c.CPUs, "max_cpus": c.MaxCPUs,
+			"memory_mib": c.MemoryMiB, "max_memory_mib": c.MaxMemoryMiB, "ports": []string{}, "thp": thp(c),
+		})
+		rows = append(rows, []string{h.Name(), ui.Clip(h.Image(), 36), ui.Clip(command, 40), fmt.Sprintf("%d / %d", c.CPUs, c.MaxCPUs),
+			strconv.FormatUint(uint64(c.MemoryMiB), 10) + "M", string(h.Status()), "-"})
+	}
+	switch {
+	case asJSON && one:
+		return printJSON(a.Out, out[0])
+	case asJSON:
+		return printJSON(a.Out, out)
+	case quiet:
+		for _, h := range all {
+			fmt.Fprintln(a.Out, h.Name())
+		}
+	case len(all) == 0:
+		fmt.Fprintln(a.Err, "No running sandboxes.")
+	default:
+		ui.Table(a.Out, []string{"NAME", "IMAGE", "COMMAND", "CPUS", "MEM", "STATUS", "PORTS"}, rows)
+	}
+	return nil
+}
+
+func thp(c *msb.SandboxConfig) msb.THPPolicy {
+	if c.THP == "" {
+		return msb.THPMadvise
+	}
+	return c.THP
+}
+
+func (a *app) inspectCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "inspect NAME", Short: "Show everything known about a sandbox", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			h, err := msb.GetSandbox(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			c, err := h.Config()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				out := map[string]any{"name": h.Name(), "status": capitalised(h.Status()), "config": json.RawMessage(h.ConfigJSON()),
+					"created_at": timeJSON(h.CreatedAt()), "updated_at": timeJSON(h.UpdatedAt())}
+				if active := h.ActiveConfigJSON(); active != "" {
+					out["active_config"] = json.RawMessage(active)
+				}
+				return printJSON(a.Out, out)
+			}
+			line := func(key, value string) {
+				if value != "" {
+					fmt.Fprintf(a.Out, "%-12s %s\n", key+":", ui.Plain(value))
+				}
+			}
+			line("Name", h.Name())
+			line("Status", string(h.Status()))
+			line("Image", h.Image())
+			line("CPUs", strconv.Itoa(int(c.CPUs)))
+			line("Memory", strconv.FormatUint(uint64(c.MemoryMiB), 10)+" MiB")
+			line("Workdir", c.Workdir)
+			line("User", c.User)
+			line("Hostname", c.Hostname)
+			line("Shell", c.Shell)
+			line("Command", strings.Join(c.DefaultCommand(), " "))
+			for _, k := range sorted(c.Labels) {
+				line("Label", k+"="+c.Labels[k])
+			}
+			line("Created", ui.Time(h.CreatedAt()))
+			line("Updated", ui.Time(h.UpdatedAt()))
+			return nil
+		},
+	}
+	formatFlag(cmd, &asJSON)
+	return cmd
+}
+
+func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

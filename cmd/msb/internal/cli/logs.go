@@ -1,0 +1,219 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/flagtype"
+	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+type logFlags struct {
+	tail                 uint64
+	since, until         string
+	follow, stamps       bool
+	sources              []string
+	grep                 string
+	asJSON, showID       bool
+	color                string
+	noColor, colorBySess bool
+	pattern              *regexp.Regexp
+}
+
+func (a *app) logsCmd() *cobra.Command {
+	l := &logFlags{}
+	cmd := &cobra.Command{
+		Use: "logs NAME", Short: "Show what commands and the system printed", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := a.logs(cmd.Context(), l, args[0])
+			if errors.Is(err, context.Canceled) && l.follow {
+				return nil // Ctrl-C is how following ends
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.Uint64Var(&l.tail, "tail", 0, "only the last N entries")
+	f.StringVar(&l.since, "since", "", "only entries from this time on, RFC 3339 or such as 5m")
+	f.StringVar(&l.until, "until", "", "only entries up to this time")
+	f.BoolVarP(&l.follow, "follow", "f", false, "wait for more")
+	f.BoolVar(&l.stamps, "timestamps", false, "begin each line with its time")
+	f.StringArrayVar(&l.sources, "source", nil, "stdout, stderr, output or system (repeatable; default all but system)")
+	f.StringVar(&l.grep, "grep", "", "only entries that match this regular expression")
+	f.BoolVar(&l.asJSON, "json", false, "print JSON Lines")
+	f.StringVar(&l.color, "color", "auto", "auto, always or never")
+	f.BoolVar(&l.noColor, "no-color", false, "the same as --color never")
+	f.BoolVar(&l.showID, "show-id", false, "begin each line with its session")
+	f.BoolVar(&l.colorBySess, "color-sessions", false, "one colour for each session")
+	cmd.MarkFlagsMutuallyExclusive("no-color", "color")
+	return cmd
+}
+
+func (l *logFlags) options(now time.Time) (o msb.LogOptions, err error) {
+	o.Tail = l.tail
+	for _, s := range l.sources {
+		switch src := msb.LogSource(s); src {
+		case msb.LogSourceStdout, msb.LogSourceStderr, msb.LogSourceOutput, msb.LogSourceSystem:
+			o.Sources = append(o.Sources, src)
+		default:
+			return o, usage("invalid value '%s' for '--source' [possible values: stdout, stderr, output, system]", s)
+		}
+	}
+	if l.since != "" {
+		if o.Since, err = flagtype.LogTime(l.since, now); err != nil {
+			return o, err
+		}
+	}
+	if l.until != "" {
+		if o.Until, err = flagtype.LogTime(l.until, now); err != nil {
+			return o, err
+		}
+	}
+	if l.color != "auto" && l.color != "always" && l.color != "never" {
+		return o, usage("invalid value '%s' for '--color' [possible values: auto, always, never]", l.color)
+	}
+	if l.grep != "" {
+		if l.pattern, err = regexp.Compile(l.grep); err != nil {
+			return o, usage("invalid value '%s' for '--grep': %w", l.grep, err)
+		}
+	}
+	return o, nil
+}
+
+func (a *app) logs(ctx context.Context, l *logFlags, name string) error {
+	o, err := l.options(time.Now())
+	if err != nil {
+		return err
+	}
+	h, err := msb.GetSandbox(ctx, name)
+	if err != nil {
+		return err
+	}
+	if f := h.BootFailure(); f != nil {
+		a.printBootFailure(l, f)
+	}
+	tail := o.Tail
+	if l.follow {
+		o.Tail = 0 // the place to go on from is after all that there is
+	}
+	entries, err := h.Logs(ctx, o)
+	if err != nil {
+		return err
+	}
+	var last string
+	for _, e := range entries {
+		if e.Cursor != "" {
+			last = e.Cursor
+		}
+	}
+	if tail > 0 && uint64(len(entries)) > tail {
+		entries = entries[uint64(len(entries))-tail:]
+	}
+	for _, e := range entries {
+		a.printEntry(l, e)
+	}
+	if !l.follow {
+		return nil
+	}
+	more := msb.LogStreamOptions{Sources: o.Sources, FromCursor: last, Until: o.Until, Follow: true}
+	if last == "" {
+		more.Since = o.Since
+		if n := len(entries); n > 0 { // system logs have no cursors
+			more.Since = entries[n-1].Timestamp.Add(1)
+		}
+	}
+	s, err := h.LogStream(ctx, more)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = s.Close() }()
+	for {
+		e, err := s.Recv(ctx)
+		if err != nil || e == nil {
+			return err
+		}
+		a.printEntry(l, *e)
+	}
+}
+
+func (a *app) printBootFailure(l *logFlags, f *msb.BootFailure) {
+	if l.asJSON {
+		_ = json.NewEncoder(a.Out).Encode(map[string]any{"t": f.Time, "s": "boot-error", "d": map[string]any{"stage": f.Stage, "errno": f.Errno, "message": f.Message}})
+		return
+	}
+	fmt.Fprintf(a.Out, "boot failed at stage %s: %s\n", f.Stage, ui.Plain(f.Message))
+}
+
+func (a *app) printEntry(l *logFlags, e msb.LogEntry) {
+	if l.pattern != nil && !l.pattern.Match(e.Data) {
+		return
+	}
+	if l.asJSON {
+		type line struct {
+			T  string  `json:"t"`
+			S  string  `json:"s"`
+			D  string  `json:"d"`
+			ID *uint64 `json:"id"`
+			E  *string `json:"e"`
+		}
+		out := line{T: e.Timestamp.Format(time.RFC3339Nano), S: string(e.Source), D: e.Text(), ID: e.SessionID}
+		if !utf8.Valid(e.Data) {
+			enc := "b64"
+			out.E, out.D = &enc, base64.StdEncoding.EncodeToString(e.Data)
+		}
+		_ = json.NewEncoder(a.Out).Encode(out)
+		return
+	}
+	prefix := ""
+	if l.stamps {
+		prefix = e.Timestamp.Format("2006-01-02T15:04:05.000Z07:00") + " "
+	}
+	if l.showID && e.SessionID != nil {
+		prefix += fmt.Sprintf("[%d] ", *e.SessionID)
+	}
+	text := e.Text()
+	if l.coloured(a) {
+		text = l.paint(e, text)
+	}
+	fmt.Fprint(a.Out, prefix, text)
+	if prefix != "" && (len(e.Data) == 0 || e.Data[len(e.Data)-1] != '\n') {
+		fmt.Fprintln(a.Out)
+	}
+}
+
+func (l *logFlags) coloured(a *app) bool {
+	if l.noColor || l.color == "never" {
+		return false
+	}
+	if l.color == "always" {
+		return true
+	}
+	_, tty := ui.Terminal(a.Out)
+	return tty && os.Getenv("NO_COLOR") == ""
+}
+
+func (l *logFlags) paint(e msb.LogEntry, text string) string {
+	code := 0
+	switch {
+	case l.colorBySess && e.SessionID != nil:
+		code = 31 + int(*e.SessionID%6)
+	case e.Source == msb.LogSourceStderr:
+		code = 31
+	case e.Source == msb.LogSourceSystem:
+		code = 90
+	}
+	if code == 0 {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", code, text)
+}

@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// report prints one error the way msb does and returns its exit code. Nothing is said
+// about what the user interrupted.
+func (a *app) report(err error) int {
+	var exec *msb.ExecFailure
+	var boot *msb.StartError
+	switch {
+	case errors.As(err, &exec):
+		return a.reportExec(exec)
+	case errors.As(err, &boot):
+		a.reportBoot(boot)
+		return exitError
+	case errors.Is(err, context.Canceled) && a.sig != nil && a.sig.caught() != 0:
+		return exitBySig + int(a.sig.caught())
+	}
+	ui.Error(a.Err, err.Error())
+	return exitError
+}
+
+func (a *app) reportBoot(e *msb.StartError) {
+	var lines []string
+	if f := e.Failure; f != nil {
+		lines = append(lines, f.Stage+": "+f.Message)
+		if hint := bootHint(f); hint != "" {
+			lines = append(lines, hint)
+		}
+		if e.Removed {
+			for _, l := range f.KernelLog {
+				lines = append(lines, "guest: "+l)
+			}
+		}
+	} else if e.Cause != nil {
+		lines = append(lines, e.Cause.Error())
+	}
+	if e.Removed {
+		lines = append(lines, "give the sandbox a --name to keep its logs")
+	} else {
+		lines = append(lines, "run msb logs --source system "+e.Name+" for full diagnostics")
+	}
+	ui.Error(a.Err, fmt.Sprintf("failed to start %q", e.Name), lines...)
+}
+
+func bootHint(f *msb.BootFailure) string {
+	if f.Errno == nil {
+		return ""
+	}
+	e := syscall.Errno(*f.Errno)
+	switch {
+	case f.Stage == "mount" && e == syscall.ENOENT:
+		return "a host path of a mount does not exist"
+	case f.Stage == "mount" && e == syscall.EACCES:
+		return "a host path of a mount is not readable for this user"
+	case f.Stage == "image" && e == syscall.ENOENT:
+		return "the image's files are missing; load or pull it again"
+	case f.Stage == "network" && e == syscall.EADDRINUSE:
+		return "a published port is already in use on this host"
+	}
+	return ""
+}
+
+// execFailures say, for each kind of a command that could not be started, how it is
+// called, what code msb ends with and what may help.
+var execFailures = map[string]struct {
+	label string
+	code  int
+	hint  string
+}{
+	"not_found":         {"not found", 127, "the program is not in the sandbox's PATH; check the spelling or give its full path"},
+	"permission_denied": {"permission denied", 126, "the file exists but this user must not run it; check its mode and the user"},
+	"not_executable":    {"not executable", 126, "the file is no program for this sandbox; check its mode, format and interpreter line"},
+	"bad_cwd":           {"bad cwd", exitError, "the working directory does not exist in the sandbox; choose another with -w"},
+	"bad_args":          {"bad args", exitError, ""},
+	"resource_limit":    {"resource limit", exitError, "a limit of the sandbox or of --rlimit is in the way"},
+	"user_setup_failed": {"user setup", exitError, "the user does not exist in the sandbox; use a numeric UID[:GID]"},
+	"out_of_memory":     {"out of memory", exitError, "give the sandbox more with --memory"},
+	"pty_setup_failed":  {"pty setup", exitError, "try --no-tty"},
+}
+
+func (a *app) reportExec(f *msb.ExecFailure) int {
+	kind, ok := execFailures[f.Kind]
+	if !ok {
+		kind.label, kind.code = "exec", exitError
+	}
+	line := kind.label + ": " + f.Message
+	if f.ErrnoName != "" {
+		line += " (" + f.ErrnoName + ")"
+	}
+	lines := []string{line}
+	if kind.hint != "" {
+		lines = append(lines, kind.hint)
+	}
+	ui.Error(a.Err, fmt.Sprintf("failed to exec %q", f.Command), lines...)
+	return kind.code
+}

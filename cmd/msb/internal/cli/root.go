@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// logLevels are the names of the global flags that choose one, and of --log-level.
+var logLevels = []string{"error", "warn", "info", "debug", "trace"}
+
+// root builds the command tree.
+func (a *app) root() *cobra.Command {
+	title := "Microsandbox CLI v" + msb.SDKVersion()
+	root := &cobra.Command{
+		Use:               "msb",
+		Short:             title,
+		Long:              title + "\n\nRuns untrusted code in microVMs that start from OCI images.",
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		Version:           msb.SDKVersion(),
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:              cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usage("unrecognized subcommand '%s'", args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	root.SetVersionTemplate("msb {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.Flags().BoolP("version", "V", false, "print the version")
+	flags := root.PersistentFlags()
+	flags.BoolP("help", "h", false, "print help")
+	flags.Bool("tree", false, "print the command tree and exit")
+	for _, level := range logLevels {
+		flags.BoolFunc(level, "show diagnostics of this level", func(string) error {
+			if a.level != "" && a.level != level {
+				return fmt.Errorf("--%s cannot be used with --%s", level, a.level)
+			}
+			a.level = level
+			return nil
+		})
+	}
+	add := func(group string, cmds ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: group, Title: group + ":"})
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("Sandboxes", a.runCmd(), a.createCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.pingCmd(), a.touchCmd(), a.listCmd(), a.statusCmd(),
+		a.removeCmd(), a.execCmd(), a.copyCmd(), a.logsCmd(), a.inspectCmd())
+	add("Images", a.imageCmd(), a.loadCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")))
+	add("Installation", a.doctorCmd("doctor"), a.selfCmd(), a.completionCmd(root))
+	add("Other", a.versionCmd())
+	root.SetHelpCommandGroupID("Other")
+	a.prepare(root)
+	return root
+}
+
+func hidden(c *cobra.Command) *cobra.Command {
+	c.Hidden = true
+	return c
+}
+
+// group is the RunE of a command that only has subcommands.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("unrecognized subcommand '%s'", args[0])
+	}
+	return usage("'%s' requires a subcommand but one was not provided", cmd.CommandPath())
+}
+
+// prepare gives every command --tree, which comes before any check of its arguments, and
+// turns argument mistakes into usage errors.
+func (a *app) prepare(c *cobra.Command) {
+	wantsTree := func(cmd *cobra.Command) bool {
+		tree, _ := cmd.Flags().GetBool("tree")
+		return tree
+	}
+	check, run := c.Args, c.RunE
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if wantsTree(cmd) {
+			return nil
+		}
+		err := cmd.ValidateFlagGroups()
+		if err == nil && check != nil {
+			err = check(cmd, args)
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if wantsTree(cmd) {
+			printTree(a.Out, cmd, "")
+			return nil
+		}
+		return run(cmd, args)
+	}
+	for _, sub := range c.Commands() {
+		a.prepare(sub)
+	}
+}
+
+// printTree prints a command with its flags and, indented, its subcommands.
+func printTree(w io.Writer, c *cobra.Command, indent string) {
+	fmt.Fprintf(w, "%s%s\n", indent, strings.TrimSuffix(c.Use, " [flags]"))
+	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" || f.Name == "tree" {
+			return
+		}
+		name := "--" + f.Name
+		if f.Shorthand != "" {
+			name += ", -" + f.Shorthand
+		}
+		fmt.Fprintf(w, "%s    %s\n", indent, name)
+	})
+	for _, sub := range c.Commands() {
+		if !sub.Hidden {
+			printTree(w, sub, indent+"  ")
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(a.Out, "msb %s\n", msb.SDKVersion())
+			return err
+		},
+	}
+}
+
+func (a *app) completionCmd(root *cobra.Command) *cobra.Command {
+	shells := map[string]func(io.Writer) error{
+		"bash":       func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+		"zsh":        root.GenZshCompletion,
+		"fish":       func(w io.Writer) error { return root.GenFishCompletion(w, true) },
+		"powershell": root.GenPowerShellCompletionWithDesc,
+	}
+	return &cobra.Command{
+		Use: "completion SHELL", Short: "Print a completion script for bash, fish, powershell or zsh", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			gen, ok := shells[args[0]]
+			if !ok {
+				return usage("invalid value '%s' for '<SHELL>' [possible values: bash, fish, powershell, zsh]", args[0])
+			}
+			return gen(a.Out)
+		},
+	}
+}

@@ -1,0 +1,20 @@
+package main
+
+import (
+	"os"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/cli"
+	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
+	"github.com/gomsb/gomsb/internal/runtime"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "sandbox" {
+		os.Exit(runtime.Main(os.Args[2:]))
+	}
+	// The runtime of a sandbox is this very program, unless the user wants another.
+	if self, err := os.Executable(); err == nil && os.Getenv("MSB_PATH") == "" {
+		_ = os.Setenv("MSB_PATH", self)
+	}
+	os.Exit(cli.Main(os.Args[1:], ui.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
