@@ -262,7 +262,13 @@ func (a *Agent) stdin(m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	if len(data) > 0 {
+	a.mu.Lock()
+	cmd := a.running[m.ID]
+	a.mu.Unlock()
+	switch {
+	case cmd != "cat":
+		return nil
+	case len(data) > 0:
 		return a.data(m.ID, proto.TypeExecStdout, data)
 	}
 	if a.end(m.ID) {
