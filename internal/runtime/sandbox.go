@@ -77,14 +77,14 @@ func (s *sandbox) live(ctx context.Context) ending {
 			panic(p)
 		}
 	}()
-	if err := s.prepare(ctx); err != nil {
+	if err := s.prepare(); err != nil {
 		return s.notBuilt(err)
 	}
 	board := newSwitchboard(ctx, s.cfg.Vsock, s.log)
-	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
-	machine, err := s.build(s.config)
+	machine, err := s.recordAndBuild(ctx, board)
 	if err != nil {
-		return s.notBuilt(fail(launch.StageBuildVM, err))
+		board.stopAll()
+		return s.notBuilt(err)
 	}
 	s.log.Info("the machine is built", "since_start", s.age())
 	c := newControl(s, machine, board)
@@ -120,8 +120,8 @@ func (s *sandbox) reportBoot(e *launch.BootError) {
 // kernelTail is how many lines of the guest's console a boot error carries.
 const kernelTail = 20
 
-// prepare does all that comes before the machine, in the order of the official runtime.
-func (s *sandbox) prepare(ctx context.Context) (err error) {
+// prepare does what comes before the run row and the machine.
+func (s *sandbox) prepare() (err error) {
 	if err := launch.RemoveBootError(s.cfg.LogDir); err != nil {
 		s.log.Warn("cannot remove the last boot error", "err", err)
 	}
@@ -135,22 +135,50 @@ func (s *sandbox) prepare(ctx context.Context) (err error) {
 	if s.sock, err = listenAgent(s.cfg.AgentSock); err != nil {
 		return fail(launch.StageConfig, err)
 	}
-	if err := s.beginRun(ctx); err != nil {
-		return fail(launch.StageConfig, fmt.Errorf("record the run: %w", err))
-	}
-	if err := s.sock.publish(linkPath(s.inv), s.log); err != nil {
-		s.log.Warn("cannot link the agent socket for clients of old releases", "err", err)
-	}
 	if s.execLog, err = journal.OpenExecLog(filepath.Join(s.cfg.LogDir, "exec.log")); err != nil {
 		return fail(launch.StageConfig, err)
 	}
 	if s.kernelLog, err = journal.CreateKernelLog(filepath.Join(s.cfg.LogDir, "kernel.log")); err != nil {
 		return fail(launch.StageConfig, err)
 	}
+	return nil
+}
+
+// recordAndBuild writes the run row and builds the machine, at the same time: each takes
+// milliseconds of waiting, and nobody sees the one before the other is there.
+func (s *sandbox) recordAndBuild(ctx context.Context, board *switchboard) (Machine, error) {
+	recorded := make(chan error, 1)
+	go func() { recorded <- s.beginRun(ctx) }()
+	machine, err := s.assemble(board)
+	if e := <-recorded; e != nil {
+		if machine != nil {
+			e = errors.Join(e, machine.Close())
+		}
+		return nil, fail(launch.StageConfig, fmt.Errorf("record the run: %w", e))
+	}
 	s.openMetrics()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sock.publish(linkPath(s.inv), s.log); err != nil {
+		s.log.Warn("cannot link the agent socket for clients of old releases", "err", err)
+	}
+	return machine, nil
+}
+
+// assemble builds the machine that the configuration asks for.
+func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 	s.ignored()
-	s.config, err = plan(s.inv, s.getenv)
-	return err
+	var err error
+	if s.config, err = plan(s.inv, s.getenv); err != nil {
+		return nil, err
+	}
+	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
+	machine, err := s.build(s.config)
+	if err != nil {
+		return nil, fail(launch.StageBuildVM, err)
+	}
+	return machine, nil
 }
 
 // openMetrics takes over the metrics slot, if there is one to take.
