@@ -93,6 +93,10 @@ func ReadBootError(logDir string) (*BootError, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseBootError(b)
+}
+
+func parseBootError(b []byte) (*BootError, error) {
 	var j bootErrorJSON
 	if err := json.Unmarshal(b, &j); err != nil {
 		return nil, fmt.Errorf("%s: %w", bootErrorName, err)
