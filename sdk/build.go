@@ -73,7 +73,7 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	}
 	s.PullPolicy = orDefault(s.PullPolicy, "IfMissing")
 	s.Resources.MaxCPUs = orDefault(c.MaxCPUs, s.Resources.CPUs)
-	s.Resources.MaxMemoryMiB = max(orDefault(c.MaxMemoryMiB, s.Resources.MemoryMiB), s.Resources.MemoryMiB)
+	s.Resources.MaxMemoryMiB = orDefault(c.MaxMemoryMiB, s.Resources.MemoryMiB)
 	s.Network = json.RawMessage(defaultNetwork)
 	if c.DisableNetwork {
 		s.Network = json.RawMessage(closedNetwork)

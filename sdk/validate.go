@@ -50,12 +50,12 @@ func (c *SandboxConfig) validate() error {
 		return fail(ErrInvalidConfig, "missing required sandbox field `image`; provide an image argument or set `image` in --conf")
 	case c.CPUs > maxCPUs:
 		return fail(ErrInvalidConfig, "cpus must be at most %d: got %d", maxCPUs, c.CPUs)
-	case c.MaxCPUs != 0 && c.MaxCPUs < max(c.CPUs, 1):
-		return fail(ErrInvalidConfig, "max cpus %d is less than cpus %d", c.MaxCPUs, max(c.CPUs, 1))
+	case c.MaxCPUs != 0 && c.MaxCPUs < orDefault(c.CPUs, defaultCPUs):
+		return fail(ErrInvalidConfig, "max cpus %d is less than cpus %d", c.MaxCPUs, orDefault(c.CPUs, defaultCPUs))
 	case c.MemoryMiB != 0 && c.MemoryMiB < minMemoryMiB:
 		return fail(ErrInvalidConfig, "memory must be at least %d MiB: got %d", minMemoryMiB, c.MemoryMiB)
-	case c.MaxMemoryMiB != 0 && c.MaxMemoryMiB < c.MemoryMiB:
-		return fail(ErrInvalidConfig, "max memory %d MiB is less than memory %d MiB", c.MaxMemoryMiB, c.MemoryMiB)
+	case c.MaxMemoryMiB != 0 && c.MaxMemoryMiB < orDefault(c.MemoryMiB, defaultMemoryMiB):
+		return fail(ErrInvalidConfig, "max memory %d MiB is less than memory %d MiB", c.MaxMemoryMiB, orDefault(c.MemoryMiB, defaultMemoryMiB))
 	case len(c.Hostname) > maxHostnameBytes:
 		return fail(ErrInvalidConfig, "hostname is too long: %d bytes (max %d)", len(c.Hostname), maxHostnameBytes)
 	case c.RootDisk != nil && c.RootDisk.kind != RootDiskKindTmpfs:

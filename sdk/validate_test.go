@@ -1,0 +1,110 @@
+package microsandbox
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestNames(t *testing.T) {
+	for _, name := range []string{"a", "0", "A.b-c_d", strings.Repeat("x", 128)} {
+		assert.NoError(t, checkName(name), name)
+	}
+	for name, want := range map[string]string{
+		"":                       "sandbox name is required",
+		strings.Repeat("x", 129): "sandbox name must be at most 128 characters: got 129",
+		"-a":                     "sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: -a",
+		"..":                     "sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: ..",
+		"a/b":                    "sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: a/b",
+		"a\x00":                  "sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: a\x00",
+		"ä":                      "sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: ä",
+	} {
+		err := checkName(name)
+		assert.True(t, IsKind(err, ErrInvalidConfig), name)
+		assert.EqualError(t, err, want)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	disk := func(guest string, m MountConfig) SandboxOption { return WithMounts(map[string]MountConfig{guest: m}) }
+	for name, c := range map[string]struct {
+		opt  SandboxOption
+		want string
+	}{
+		"no image":            {WithImage(""), "missing required sandbox field `image`"},
+		"too many processors": {WithCPUs(33), "cpus must be at most 32"},
+		"ceiling below":       {func(c *SandboxConfig) { c.CPUs, c.MaxCPUs = 4, 2 }, "max cpus 2 is less than cpus 4"},
+		"little memory":       {WithMemory(16), "memory must be at least 64 MiB"},
+		"memory ceiling":      {func(c *SandboxConfig) { c.MemoryMiB, c.MaxMemoryMiB = 512, 256 }, "max memory 256 MiB is less than memory 512 MiB"},
+		"default ceiling":     {WithMaxMemory(256), "max memory 256 MiB is less than memory 512 MiB"},
+		"long host name":      {WithHostname(strings.Repeat("h", 65)), "hostname is too long: 65 bytes (max 64)"},
+		"unknown policy":      {WithPullPolicy("sometimes"), "unknown pull policy"},
+		"unknown profile":     {WithSecurityProfile("strict"), "unknown security profile"},
+		"unknown level":       {WithLogLevel("loud"), "unknown log level"},
+		"unknown pages":       {WithTHP("huge"), "unknown huge page policy"},
+		"shell with space":    {WithShell("/bin/sh -x"), "is not a program"},
+		"shell is root":       {WithShell("/"), "is not a program"},
+		"relative init":       {WithInit(Init.Cmd("init", InitOptions{})), "neither an absolute path nor auto"},
+		"init environment":    {WithInit(Init.Cmd("/i", InitOptions{Env: map[string]string{"MSB_A": ""}})), "reserved MSB_ prefix"},
+		"reserved variable":   {WithEnv(map[string]string{"MSB_X": "1"}), `environment variable "MSB_X" uses the reserved MSB_ prefix`},
+		"variable with =":     {WithEnv(map[string]string{"a=b": ""}), "is not a valid name"},
+		"variable with NUL":   {WithEnv(map[string]string{"A": "\x00"}), "has a NUL in its value"},
+		"reserved label":      {WithLabel("service.name", "x"), "label key 'service.name' uses reserved prefix 'service.'"},
+		"empty label":         {WithLabel("", "x"), "label key must not be empty"},
+		"unknown limit":       {WithRlimits(Rlimit{"files", 1, 1}), "unknown resource limit"},
+		"soft above hard":     {WithRlimits(Rlimit{"nofile", 2, 1}), "soft 2 exceeds hard 1"},
+		"relative mount":      {disk("data", Mount.Tmpfs(TmpfsOptions{})), "is not absolute"},
+		"mount over root":     {disk("//", Mount.Tmpfs(TmpfsOptions{})), "cannot mount over /"},
+		"mount with dots":     {disk("/a/../b", Mount.Tmpfs(TmpfsOptions{})), "must not contain .."},
+		"nothing mounted":     {disk("/a", MountConfig{}), "choose a tmpfs or a disk image"},
+		"two things mounted":  {disk("/a", MountConfig{Tmpfs: true, Disk: "/d"}), "choose a tmpfs or a disk image"},
+		"colon in path":       {disk("/a", Mount.Disk("/d:ro", DiskOptions{})), "must not contain a colon"},
+		"sized disk":          {disk("/a", MountConfig{Disk: "/d", SizeMiB: 1}), "has the size it has"},
+		"long disk id":        {disk("/日本語日本語日本語日本語", Mount.Disk("/d", DiskOptions{})), "must begin with ASCII"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := &SandboxConfig{Name: "a", Image: "i"}
+			c.opt(cfg)
+			err := cfg.validate()
+			require.True(t, IsKind(err, ErrInvalidConfig), "%v", err)
+			assert.ErrorContains(t, err, c.want)
+		})
+	}
+	for name, opt := range map[string]SandboxOption{
+		"managed root disk": WithRootDisk(RootDiskConfig{}), "qcow2 mount": disk("/a", Mount.Disk("/d", DiskOptions{Format: "qcow2"})),
+	} {
+		cfg := &SandboxConfig{Name: "a", Image: "i"}
+		opt(cfg)
+		assert.True(t, IsKind(cfg.validate(), ErrUnsupportedOperation), name)
+	}
+}
+
+func TestImagesThatCannotBe(t *testing.T) {
+	newHome(t)
+	ctx := testContext(t)
+	for image, kind := range map[string]ErrorKind{
+		"UPPER":       ErrInvalidConfig,
+		"alpine":      ErrImageNotFound,
+		"/":           ErrUnsupportedOperation, // a directory
+		"./none.raw":  ErrInvalidConfig,
+		"/dev/null":   ErrInvalidConfig,
+		"missing.raw": ErrInvalidConfig,
+	} {
+		_, err := CreateSandbox(ctx, "a", WithImage(image))
+		assert.True(t, IsKind(err, kind), "%s: %v", image, err)
+	}
+	_, err := CreateSandbox(ctx, "a", WithImage("alpine"), WithPullPolicy(PullPolicyNever))
+	assert.EqualError(t, err, "image error: image not cached: docker.io/library/alpine:latest")
+	_, err = CreateSandbox(ctx, "a", WithImage("alpine"), WithPullPolicy(PullPolicyAlways))
+	assert.True(t, IsKind(err, ErrImagePullFailed))
+}
+
+func TestDurations(t *testing.T) {
+	assert.Nil(t, wholeSeconds(0))
+	assert.Nil(t, wholeSeconds(-time.Second))
+	assert.Equal(t, uint64(1), *wholeSeconds(1))
+	assert.Equal(t, uint64(2), *wholeSeconds(1001 * time.Millisecond))
+}
