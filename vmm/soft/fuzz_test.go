@@ -21,7 +21,7 @@ func FuzzHandle(f *testing.F) {
 		seed(code, 3, 0, 2, 0, 0, 0, 0, 0) // RBX at the data
 		seed(code, 0xff, 3, 0xff, 0xff)
 	}
-	fresh := newGuest(f)
+	fresh := newGuest(f) // made once: it takes longer than what is tested
 	ram := fresh.mem.Regions()[0].Host
 	was := append([]byte(nil), ram...)
 	f.Fuzz(func(t *testing.T, input []byte) {

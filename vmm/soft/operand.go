@@ -55,7 +55,7 @@ func (c *cpu) badAddress() exception {
 func (c *cpu) reach(off, n uint32, kind access) bool {
 	first := c.area.base + uint64(off)
 	last := first + uint64(n) - 1
-	if !canonical(first) || !canonical(last) || last < first {
+	if !canonical(first) || !canonical(last) || last < c.area.base { // the last: it wraps around
 		return c.raise(c.badAddress())
 	}
 	for addr := first; ; addr = addr&^(memory.PageSize-1) + memory.PageSize {

@@ -225,6 +225,7 @@ func TestAddressesThatAreNotCanonical(t *testing.T) {
 		"of the frame in FS":     {loadFSRBP, 1 << 63, protection()},
 		"R13 is not the frame":   {loadR13, 1 << 63, protection()},
 		"store into the hole":    {storeRBX, 1<<47 - 64, protection()},
+		"header after a wrap":    {storeRBX, ^uint64(0) - 0x7f, protection()},
 		"aligned before address": {storeRBX, 1<<63 | 1, protection()},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -89,8 +89,11 @@ func (c *cpu) xrstor() bool {
 	if !c.in.wide && mask&bv&stateX87 != 0 {
 		m.narrowPointers()
 	}
+	// Initial values are written out and count as in use: left to the hypervisor, what was
+	// in its buffer before has been seen to come back (AVX, while the upper halves of ZMM
+	// registers are in use).
 	m.reset(mask&^bv, &c.limits)
-	m.setStateBV(m.stateBV()&^mask | bv&mask)
+	m.setStateBV(m.stateBV() | mask)
 	return c.setImage(m)
 }
 
@@ -142,7 +145,7 @@ func (c *cpu) ldmxcsr() bool {
 	if uint32(v)&^m.mxcsrMask() != 0 {
 		return c.raise(protection())
 	}
-	binary.LittleEndian.PutUint32(m[xMXCSR:], uint32(v))
+	m.setMXCSR(uint32(v))
 	return c.setImage(m)
 }
 

@@ -38,13 +38,13 @@ const (
 	fswErrorSummary = 1 << 7
 )
 
-// image is the vCPU's extended state in the standard format, with what XSTATE_BV calls
-// initial written out. It belongs to the vCPU and is good until it is asked for again.
+// image is the vCPU's extended state in the standard format, settled. It belongs to the vCPU and is good until it is asked for again.
 type image []byte
 
 func (m image) stateBV() uint64     { return binary.LittleEndian.Uint64(m[xHeader:]) }
 func (m image) setStateBV(v uint64) { binary.LittleEndian.PutUint64(m[xHeader:], v) }
 func (m image) mxcsr() uint32       { return binary.LittleEndian.Uint32(m[xMXCSR:]) }
+func (m image) setMXCSR(v uint32)   { binary.LittleEndian.PutUint32(m[xMXCSR:], v) }
 
 // mxcsrMask has the bits of MXCSR that are not reserved.
 func (m image) mxcsrMask() uint32 {
@@ -71,6 +71,17 @@ func (m image) reset(mask uint64, l *limits) {
 	}
 }
 
+// settle writes out what XSTATE_BV calls initial. That includes MXCSR if the SSE component
+// is: processors save it in the compacted format then by leaving it out, and KVM reports
+// what was in its buffer before.
+func (m image) settle(l *limits) {
+	bv := m.stateBV()
+	m.reset(^bv, l)
+	if bv&stateSSE == 0 {
+		m.setMXCSR(initialMXCSR)
+	}
+}
+
 // inside reports whether the component is behind the header and ends within n bytes.
 func (p component) inside(n int) bool {
 	return p.size > 0 && p.offset >= xHeaderEnd && uint64(p.offset)+uint64(p.size) <= uint64(min(n, maxArea))
@@ -86,14 +97,14 @@ func (c *cpu) image() (image, bool) {
 	if len(m) < xHeaderEnd {
 		return nil, c.fail(fmt.Errorf("extended state of %d bytes, want %d at least", len(m), xHeaderEnd))
 	}
-	m.reset(^m.stateBV(), &c.limits)
+	m.settle(&c.limits)
 	return m, true
 }
 
-// setImage makes the image the vCPU's state. A hypervisor ignores MXCSR if none of the
-// components that use it is there.
+// setImage makes the image the vCPU's state. Hypervisors keep it in the compacted format,
+// in which MXCSR is lost unless the SSE component is there.
 func (c *cpu) setImage(m image) bool {
-	if bv := m.stateBV(); bv&(stateX87|stateSSE|stateAVX) == 0 && m.mxcsr() != initialMXCSR {
+	if bv := m.stateBV(); bv&stateSSE == 0 && m.mxcsr() != initialMXCSR {
 		m.setStateBV(bv | stateSSE)
 	}
 	if err := c.v.SetXSAVE(m); err != nil {
