@@ -215,7 +215,6 @@ func TestNarrowPointers(t *testing.T) {
 	assert.Equal(t, make([]byte, 4), g.state[20:24])
 
 	g.ask(2)
-	state = append(state[:0], g.state...)
 	g.state[13] = 9
 	g.does(t, xrstor32...)
 	assert.Equal(t, byte(9), g.state[13], "x87 was not asked for")
