@@ -9,23 +9,42 @@ import (
 // deadly are the signals that end a Go program although nothing is wrong with it. Those
 // of real faults keep their handlers, for the trace.
 var deadly = [...]unix.Signal{
-	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTRAP, unix.SIGABRT, unix.SIGTERM,
-	unix.SIGSTKFLT, unix.SIGSYS, unix.SIGILL,
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT,
+	unix.SIGTERM, unix.SIGSTKFLT, unix.SIGSYS,
 }
 
-// sigaction is the kernel's struct, whose size on amd64 covers the other layouts too. Its
-// zero value is the default action.
+// sigaction is the kernel's struct of that name.
 type sigaction struct {
-	handler, flags, restorer, mask uint64
+	handler  uintptr
+	flags    uint64
+	restorer uintptr
+	mask     uint64
 }
 
-// surviveSignals gives the default action back to signals that anybody in the guest may
-// send. To PID 1 the kernel does not deliver them then. Not os/signal, which costs a
-// thread, and nothing that commands inherit, as ignoring would be.
+// Flags of a sigaction (include/uapi/asm-generic/signal-defs.h).
+const (
+	saRestorer = 0x04000000
+	saOnStack  = 0x08000000
+	saRestart  = 0x10000000
+)
+
+// handlers returns the addresses of a signal handler that does nothing and of what it
+// returns to, 0 if the kernel needs none.
+func handlers() (discard, sigreturn uintptr)
+
+// surviveSignals makes this process take no notice of signals that anybody in the guest
+// may send it.
+//
+// PID 1 is only safe from signals with the default action while its main thread does not
+// block them, which the Go runtime does at every fork; ignored signals would be inherited
+// by commands; and os/signal costs three threads. So there is a handler, which exec
+// resets.
 func surviveSignals() {
-	var fresh sigaction
+	a := sigaction{flags: saOnStack | saRestart}
+	if a.handler, a.restorer = handlers(); a.restorer != 0 {
+		a.flags |= saRestorer
+	}
 	for _, sig := range deadly {
-		const setSize = 8 // bytes of a kernel sigset
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&fresh)), 0, setSize, 0, 0)
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&a)), 0, unsafe.Sizeof(a.mask), 0, 0)
 	}
 }

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "85d575b5cf2cc19b2e5fc7a04054decb876c58e12ec4cebbe88ca8b41355b5dc"
+	SHA256 = "0be5c2a064af5f69256649f3a0fae9181dcf7d4364ccb569e36ad99cec5c8690"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3751936
 )
