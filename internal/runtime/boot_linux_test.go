@@ -51,7 +51,7 @@ func TestBootFailures(t *testing.T) {
 			func(h *home) { h.config.Disks = []string{"d:/no/such/disk:raw"} }, fakePlan{}, mount, "/no/such/disk", errno(2), store.InternalError,
 		},
 		"shared folder": {
-			func(h *home) { h.config.Mounts = []string{"t:/srv"} }, fakePlan{}, mount, "shared host directories (/srv)", nil, store.InternalError,
+			func(h *home) { h.config.Mounts = []string{"t:/srv"} }, fakePlan{}, mount, "sharing files of the host (/srv)", nil, store.InternalError,
 		},
 		"bad mount": {func(h *home) { h.config.Mounts = []string{"t"} }, fakePlan{}, mount, "want tag:host", nil, store.InternalError},
 		"published port": {

@@ -9,10 +9,15 @@
 //
 // A start goes: arguments (exit 2 if they are wrong) and lifecycle lock, the start-up
 // line, standard output to /dev/null and standard error to runtime.log, directories,
-// socket, run row, exec.log, metrics slot, machine, and only then the guest. The socket
-// accepts once the guest is ready. An end goes: machine, socket, rows, directory of an
-// ephemeral sandbox, last line of exec.log, metrics slot. A boot that fails leaves
-// boot-error.json and exit code 1.
+// socket, exec.log, run row and machine (at the same time), metrics slot, and only then
+// the guest. The socket accepts once the guest is ready. An end goes: machine, socket,
+// rows, directory of an ephemeral sandbox, last line of exec.log, metrics slot. A boot
+// that fails leaves boot-error.json and exit code 1.
+//
+// What a configuration asks for and this runtime cannot do is refused, but for wishes
+// about speed and room to grow, which are ignored with a warning: CPU placement and
+// write-back budgets, more processors and memory while it runs. There is no control
+// socket, which clients take for a sandbox that cannot be changed while it runs.
 //
 // # How it ends
 //

@@ -138,7 +138,7 @@ func TestIdleWaitsForTheIdle(t *testing.T) {
 	h.config.Lifecycle.IdleTimeoutSecs = pointer(uint64(1))
 	p := h.spawn(fakePlan{})
 	c := p.dial()
-	for range 8 {
+	for range 6 {
 		time.Sleep(200 * time.Millisecond)
 		_, err := c.Touch(t.Context())
 		require.NoError(t, err)
@@ -146,7 +146,7 @@ func TestIdleWaitsForTheIdle(t *testing.T) {
 	assert.Nil(t, p.State(), "touched in time")
 	e, err := c.Exec(t.Context(), client.Command{Name: "sleep"})
 	require.NoError(t, err)
-	time.Sleep(1800 * time.Millisecond)
+	time.Sleep(1300 * time.Millisecond)
 	assert.Nil(t, p.State(), "a command runs")
 	require.NoError(t, e.Kill(t.Context()))
 	_, _ = e.Wait(t.Context())

@@ -117,19 +117,20 @@ func checkReadable(path string) error {
 
 // checkShares refuses what needs virtio-fs.
 func checkShares(c *launch.Config) error {
-	for _, s := range c.Mounts {
+	shares := append([]string(nil), c.Mounts...)
+	for _, f := range c.FileMounts {
+		shares = append(shares, f.Mount)
+	}
+	var hosts []string
+	for _, s := range shares {
 		m, err := launch.ParseMount(s)
 		if err != nil {
 			return fail(launch.StageMount, err)
 		}
-		return unsupported(launch.StageMount, "shared host directories (%s)", m.Host)
+		hosts = append(hosts, m.Host)
 	}
-	for _, f := range c.FileMounts {
-		m, err := launch.ParseMount(f.Mount)
-		if err != nil {
-			return fail(launch.StageMount, err)
-		}
-		return unsupported(launch.StageMount, "shared host files (%s)", m.Host)
+	if len(hosts) > 0 {
+		return unsupported(launch.StageMount, "sharing files of the host (%s)", strings.Join(hosts, ", "))
 	}
 	return nil
 }

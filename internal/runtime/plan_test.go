@@ -62,7 +62,7 @@ func TestPlanRefuses(t *testing.T) {
 		"odd format":         {func(c *launch.Config) { c.Rootfs.DiskFormat = pointer("iso") }, launch.StageImage, `disk format "iso"`},
 		"bad disk string":    {func(c *launch.Config) { c.Disks = []string{"x"} }, launch.StageMount, "want id:host:format"},
 		"missing upper":      {func(c *launch.Config) { c.Rootfs.Upper = pointer("/no/upper") }, launch.StageImage, "/no/upper"},
-		"file mount":         {func(c *launch.Config) { c.FileMounts = []launch.FileMount{{Mount: "t:/etc/hosts"}} }, launch.StageMount, "shared host files (/etc/hosts)"},
+		"file mount":         {func(c *launch.Config) { c.FileMounts = []launch.FileMount{{Mount: "t:/etc/hosts"}} }, launch.StageMount, "sharing files of the host (/etc/hosts)"},
 		"bad file mount":     {func(c *launch.Config) { c.FileMounts = []launch.FileMount{{Mount: "t"}} }, launch.StageMount, "want tag:host"},
 		"vsock datagrams": {func(c *launch.Config) {
 			c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: 1, SocketType: "dgram"}}

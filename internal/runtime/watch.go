@@ -78,7 +78,7 @@ func (c *control) watchIdle() {
 	if limit == nil || *limit == 0 {
 		return
 	}
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(min(time.Second, seconds(*limit)/4))
 	defer tick.Stop()
 	for {
 		select {

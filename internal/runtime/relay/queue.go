@@ -17,7 +17,6 @@ type queue struct {
 	frames []*frame // protected by mu
 	bytes  int      // protected by mu
 	closed bool     // no more pushes; protected by mu
-	broken bool     // takes nothing any more; protected by mu
 
 	ready chan struct{} // there may be something to take
 	space chan struct{} // there may be room
