@@ -49,7 +49,7 @@ func Soft() Template {
 	return Template{Name: "soft", masks: append(slices.Clone(common),
 		mask{0x1, anyIndex, ecx, 1<<13 | 1<<23 | 1<<20, 0},       // cmpxchg16b, popcnt, sse4.2 (crc32)
 		mask{0x7, 0, ebx, 1<<9 | 1<<20 | 1<<7 | 1<<10 | 1<<0, 0}, // erms, smap, smep, invpcid, fsgsbase
-		mask{0x7, 0, ecx, 1<<2 | 1<<22, 0},                       // umip, rdpid
+		mask{0x7, 0, ecx, 1<<2 | 1<<3 | 1<<16 | 1<<22, 0},        // umip, protection keys, five-level paging, rdpid
 		mask{0x7, 0, edx, 1 << 4, 0},                             // fsrm
 		mask{0x7, 1, eax, 1<<10 | 1<<11 | 1<<12, 0},              // fzrm, fsrs, fsrc
 		mask{0xd, 1, eax, 0xf, 0},                                // xsaveopt, xsavec, xgetbv1, xsaves
