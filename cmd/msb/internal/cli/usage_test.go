@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{nil, {"-h"}, {"--help"}, {"help"}} {
+		r := run(args...)
+		assert.Zero(t, r.code, args)
+		assert.Empty(t, r.err, args)
+		assert.True(t, strings.HasPrefix(r.out, "Microsandbox CLI v0.6.18\n"), args)
+		last := -1
+		for _, g := range []string{"Sandboxes:", "Images:", "Installation:", "Other:"} {
+			i := strings.Index(r.out, "\n"+g)
+			assert.Greater(t, i, last, "%v: %s", args, g)
+			last = i
+		}
+	}
+	long, short := run("run", "--help"), run("help", "run")
+	assert.Zero(t, long.code)
+	assert.Equal(t, long, short)
+	assert.Contains(t, long.out, "--name")
+}
+
+func TestVersion(t *testing.T) {
+	for _, arg := range []string{"-V", "--version", "version"} {
+		assert.Equal(t, result{0, "msb 0.6.18\n", ""}, run(arg))
+	}
+}
+
+func TestTree(t *testing.T) {
+	r := succeed(t, "--tree")
+	golden(t, "tree", r.out)
+	r = succeed(t, "exec", "--tree") // before required arguments are missed
+	assert.Contains(t, r.out, "--workdir, -w")
+	assert.NotContains(t, r.out, "--name")
+	for _, cmd := range []string{"run", "image", "logs"} {
+		succeed(t, cmd, "--tree")
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	newHome(t)
+	for line, want := range map[string]string{
+		"nosuch":                         "unrecognized subcommand 'nosuch'",
+		"image nosuch":                   "unrecognized subcommand 'nosuch'",
+		"image":                          "requires a subcommand",
+		"run --nosuch":                   "unknown flag: --nosuch",
+		"run a b":                        "unexpected argument 'b' found",
+		"create a -- b":                  "use msb run to run a command",
+		"exec":                           "<NAME>",
+		"exec -- ls":                     "<NAME>",
+		"exec a ls":                      "the guest command follows --",
+		"exec a --tty --no-tty -- ls":    "tty",
+		"exec a --stream -t -- ls":       "stream",
+		"exec a --timeout 1d -- ls":      "invalid digit found in string",
+		"exec a --rlimit x -- ls":        "RESOURCE=SOFT[:HARD]",
+		"exec a -e =x -- ls":             "has no name",
+		"exec a -e GOMSB_NOT_SET -- ls":  "is not set on the host",
+		"run -d --timeout 1s mini":       "timeout",
+		"run --memory 1T mini":           "invalid value '1T' for '--memory'",
+		"run --memory 0 mini":            "memory must be greater than 0",
+		"run --cpus 0 mini":              "cpus must be greater than 0",
+		"run --cpus x mini":              "cpus",
+		"run --pull maybe mini":          "[possible values: always, if-missing, never]",
+		"run --security x mini":          "[possible values: default, restricted]",
+		"run --log-level x mini":         "[possible values: error, warn, info, debug, trace]",
+		"run --root-disk 4G mini":        "tmpfs[:SIZE]",
+		"run --init-arg x mini":          "--init <PATH>",
+		"run --label =x mini":            "has no key",
+		"run --tmpfs x mini":             "must be absolute",
+		"run --mount-disk /d:/m,ro mini": "did you mean /d:/m:ro?",
+		"run --error --debug mini":       "cannot be used with",
+		"start":                          "<NAMES>...",
+		"stop -t x a":                    "timeout",
+		"ls x":                           "unknown command",
+		"ls --format yaml":               "[possible values: json]",
+		"ps a --all":                     "cannot be used with",
+		"ps a b":                         "accepts at most 1 arg",
+		"logs":                           "accepts 1 arg",
+		"logs a --source x":              "[possible values: stdout, stderr, output, system]",
+		"logs a --color x":               "[possible values: auto, always, never]",
+		"logs a --grep (":                "invalid value '(' for '--grep'",
+		"logs a --color auto --no-color": "no-color",
+		"rmi":                            "requires at least 1 arg",
+		"completion tcsh":                "[possible values: bash, fish, powershell, zsh]",
+	} {
+		r := run(strings.Fields(line)...)
+		assert.Equal(t, exitUsage, r.code, "msb %s: %s", line, r.err)
+		assert.Empty(t, r.out, line)
+		assert.Contains(t, r.err, want, line)
+		assert.Contains(t, r.err, "\nFor more information, try '--help'.\n", line)
+		assert.Contains(t, r.err, "Usage: msb", line)
+	}
+}
+
+func TestErrorsThatAreNoUsage(t *testing.T) {
+	newHome(t)
+	for line, want := range map[string]string{
+		"run":                            "error: missing required sandbox field `image`; provide an image argument or set `image` in --conf\n",
+		"run --pull never alpine":        "error: image error: image not cached: docker.io/library/alpine:latest\n",
+		"create -e MSB_X=1 alpine":       "error: environment variable \"MSB_X\" uses the reserved MSB_ prefix\n",
+		"create --label service.a=1 x":   "error: label key 'service.a' uses reserved prefix 'service.'\n",
+		"create --name -- x":             "error: sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: --\n",
+		"start nosuch":                   "error: sandbox not found: nosuch\n",
+		"stop -q nosuch":                 "error: sandbox not found: nosuch\n",
+		"rm nosuch":                      "error: sandbox not found: nosuch\n",
+		"exec nosuch -- ls":              "error: sandbox not found: nosuch\n",
+		"logs nosuch":                    "error: sandbox not found: nosuch\n",
+		"inspect nosuch":                 "error: sandbox not found: nosuch\n",
+		"status nosuch":                  "error: sandbox not found: nosuch\n",
+		"ping nosuch":                    "error: sandbox not found: nosuch\n",
+		"logs --since zz a":              "error: could not parse time \"zz\" (expected RFC 3339 or `5m` etc.)\n",
+		"image inspect nosuch":           "error: image not found: nosuch\n",
+		"image rm nosuch":                "error: image not found: nosuch\nerror: some images failed to remove\n",
+		"copy a b":                       "error: msb copy requires at least one sandbox endpoint (SANDBOX:/path)\n",
+		"load -i /nonexistent/image.tar": "error: open /nonexistent/image.tar: no such file or directory\n",
+	} {
+		r := run(strings.Fields(line)...)
+		assert.Equal(t, exitError, r.code, line)
+		assert.Empty(t, r.out, line)
+		assert.Equal(t, want, r.err, line)
+	}
+	for _, line := range []string{"start -q nosuch", "rm -q nosuch", "ping -q nosuch", "touch -q nosuch", "restart -q nosuch"} {
+		assert.Equal(t, result{exitError, "", ""}, run(strings.Fields(line)...), line)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "fish", "powershell", "zsh"} {
+		r := run("completion", shell)
+		require.Zero(t, r.code)
+		assert.Contains(t, r.out, "msb")
+	}
+}
