@@ -32,6 +32,8 @@ const (
 	maxRanges         = 16
 	maxDiscardSectors = 1 << 22 // 2 GiB
 	maxZeroSectors    = 1 << 17 // 64 MiB
+	// discardAlign is in sectors: the host gives up whole pages only.
+	discardAlign = 8
 
 	serialSize = 20
 )
@@ -131,7 +133,7 @@ func (d *Device) ReadConfig(off uint32, p []byte) {
 	if !d.readOnly {
 		le.PutUint32(config[36:], maxDiscardSectors)
 		le.PutUint32(config[40:], maxRanges)
-		le.PutUint32(config[44:], 1) // discard_sector_alignment
+		le.PutUint32(config[44:], discardAlign)
 		le.PutUint32(config[48:], maxZeroSectors)
 		le.PutUint32(config[52:], maxRanges)
 		config[56] = 1 // write_zeroes_may_unmap

@@ -68,7 +68,7 @@ func TestConfigSpace(t *testing.T) {
 	assert.EqualValues(t, 512, le.Uint32(c[20:]), "blk_size")
 	assert.EqualValues(t, maxDiscardSectors, le.Uint32(c[36:]))
 	assert.EqualValues(t, maxRanges, le.Uint32(c[40:]))
-	assert.EqualValues(t, 1, le.Uint32(c[44:]))
+	assert.EqualValues(t, 8, le.Uint32(c[44:]))
 	assert.EqualValues(t, maxZeroSectors, le.Uint32(c[48:]))
 	assert.EqualValues(t, maxRanges, le.Uint32(c[52:]))
 	assert.EqualValues(t, 1, c[56])
