@@ -17,7 +17,7 @@ func MiB(s string) (uint32, error) {
 	}
 	if unit == "g" {
 		f, err := strconv.ParseFloat(num, 64)
-		if err != nil || f < 0 || math.IsNaN(f) || math.IsInf(f, 0) {
+		if err != nil || strings.Trim(num, "0123456789.") != "" {
 			return 0, fmt.Errorf("invalid size %q: use a number with M or G, such as 512M or 1.5G", s)
 		}
 		mib := math.Round(f * 1024)
