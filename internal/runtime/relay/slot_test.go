@@ -53,15 +53,20 @@ func startMute(t *testing.T) *mute {
 	return m
 }
 
+// expect waits until the guest was sent a message of that type.
+func (m *mute) expect(want proto.Type) {
+	for f := range m.in {
+		if msg, err := proto.ParseMessage(f); err == nil && msg.Type == want {
+			return
+		}
+	}
+}
+
 // leave closes a client and waits until the guest was told.
 func (m *mute) leave(t *testing.T, p *peer) {
 	t.Helper()
 	require.NoError(t, p.Close())
-	for f := range m.in {
-		if msg, err := proto.ParseMessage(f); err == nil && msg.Type == proto.TypeClientDisconnected {
-			break
-		}
-	}
+	m.expect(proto.TypeClientDisconnected)
 	require.Eventually(t, func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -103,6 +108,7 @@ func TestCleanSlotIsReusedAtOnce(t *testing.T) {
 		p := m.attach(t)
 		assert.Equal(t, uint32(0), p.slot())
 		id := p.exec(t, 0, "x")
+		m.expect(proto.TypeExecRequest)
 		require.NoError(t, m.out.WriteMessage(id, proto.TypeExecExited, proto.ExecExited{}))
 		require.Equal(t, proto.TypeExecExited, p.next(t).Type)
 		require.NoError(t, p.out.WriteData(id, proto.TypeExecStdin, []byte("too late"))) // changes nothing
