@@ -4,7 +4,7 @@ package boot
 
 import (
 	"errors"
-	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -85,16 +85,17 @@ func mountRuntime() (shared bool, err error) {
 // hasShares reports whether there is any virtio-fs device. To ask for a share that is
 // not there would leave a message in the kernel's log.
 func hasShares() bool {
-	dir, err := os.Open("/sys/bus/virtio/drivers/virtiofs")
+	// Not os.Open, which would start the poller before anything needs it.
+	fd, err := unix.Open("/sys/bus/virtio/drivers/virtiofs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
-	defer func() { _ = dir.Close() }() // only read
-	names, _ := dir.Readdirnames(-1)
-	for _, name := range names {
-		if strings.HasPrefix(name, "virtio") {
-			return true
-		}
+	defer func() { _ = unix.Close(fd) }() // only read
+	buf := make([]byte, 4096)
+	n, err := unix.ReadDirent(fd, buf)
+	if err != nil {
+		return false
 	}
-	return false
+	_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "virtio") })
 }

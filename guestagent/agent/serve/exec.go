@@ -151,7 +151,7 @@ func (e *execSession) startPipes(c *spawn.Command) (outputs [2]*os.File, err err
 		closeAll([]int{pipes[0][1], pipes[1][0], pipes[2][0]})
 		return outputs, err
 	}
-	e.input = newInput(e, pollable(pipes[0][1], "stdin"), true)
+	e.input = newPipeInput(e, pipes[0][1])
 	return [2]*os.File{pollable(pipes[1][0], "stdout"), pollable(pipes[2][0], "stderr")}, nil
 }
 
@@ -169,7 +169,7 @@ func (e *execSession) startTTY(c *spawn.Command, rows, cols uint16) (outputs [2]
 		return outputs, err
 	}
 	e.tty = pollable(master, "terminal")
-	e.input = newInput(e, e.tty, false)
+	e.input = newTTYInput(e, e.tty)
 	return [2]*os.File{e.tty}, nil
 }
 
@@ -193,7 +193,8 @@ func (e *execSession) start(c *spawn.Command, outputs int) (err error) {
 
 // pollable makes a file of a descriptor that waits in the runtime's poller.
 func pollable(fd int, name string) *os.File {
-	_ = unix.SetNonblock(fd, true) // fails only for a bad descriptor
+	// Plain F_SETFL, since none of our descriptors has other flags to keep.
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK)
 	return os.NewFile(uintptr(fd), name)
 }
 

@@ -15,16 +15,23 @@ import (
 
 // input feeds a command's stdin or terminal.
 type input struct {
-	e      *execSession
-	f      *os.File
-	in     *inbox
-	closes bool // the end of the data closes f: a pipe, not a terminal
+	e    *execSession
+	in   *inbox
+	pipe bool // the end of the data closes it; a terminal stays open
 
-	once sync.Once // starts feed
+	mu      sync.Mutex
+	fd      int      // of a pipe until it is used, which most never are, or closed; else -1; protected by mu
+	f       *os.File // nil before the first data; protected by mu
+	started bool     // feed runs or has run; protected by mu
+	stopped bool     // the command has ended; protected by mu
 }
 
-func newInput(e *execSession, f *os.File, closes bool) *input {
-	return &input{e: e, f: f, in: newInbox(&e.s.budget), closes: closes}
+func newPipeInput(e *execSession, fd int) *input {
+	return &input{e: e, in: newInbox(&e.s.budget), pipe: true, fd: fd}
+}
+
+func newTTYInput(e *execSession, tty *os.File) *input {
+	return &input{e: e, in: newInbox(&e.s.budget), fd: -1, f: tty}
 }
 
 func (s *Server) execStdin(m proto.Message) {
@@ -39,28 +46,61 @@ func (s *Server) execStdin(m proto.Message) {
 	i := e.input
 	switch {
 	case len(p) > 0:
-		i.once.Do(func() { go i.feed() })
+		i.open()
 		if err := i.in.put(p); err != nil {
 			i.failed(unix.ETIMEDOUT)
 		}
-	case i.closes:
+	case i.pipe && !i.closeUnused():
 		i.in.end()
-		i.once.Do(func() { go i.feed() })
+	}
+}
+
+// open starts feeding with the first data.
+func (i *input) open() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.started || i.stopped || i.pipe && i.fd < 0 {
+		return
+	}
+	i.started = true
+	if i.pipe {
+		i.f, i.fd = pollable(i.fd, "stdin"), -1
+	}
+	go i.feed(i.f)
+}
+
+// closeUnused closes a pipe that was never written to, and reports whether that is so.
+func (i *input) closeUnused() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.started {
+		return false
+	}
+	i.closePipe()
+	i.in.close() // later data is discarded
+	return true
+}
+
+// closePipe is called with mu held.
+func (i *input) closePipe() {
+	if i.fd >= 0 {
+		_ = unix.Close(i.fd)
+		i.fd = -1
 	}
 }
 
 // feed writes until the end of the data, the first error or the command's end.
-func (i *input) feed() {
+func (i *input) feed(f *os.File) {
 	for {
 		p, ok := i.in.take()
 		if !ok {
 			return
 		}
 		if p == nil {
-			_ = i.f.Close()
+			_ = f.Close() // the pipe has all
 			return
 		}
-		if _, err := i.f.Write(p); err != nil {
+		if _, err := f.Write(p); err != nil {
 			i.in.close()
 			if !errors.Is(err, os.ErrClosed) {
 				i.failed(err)
@@ -88,8 +128,14 @@ func (i *input) failed(err error) {
 	}
 }
 
-// stop ends the input with the command.
+// stop ends the input with the command. Whatever is left of the data is for nobody.
 func (i *input) stop() {
 	i.in.close()
-	_ = i.f.Close() // whatever is left of the data is for nobody
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = true
+	i.closePipe()
+	if i.f != nil {
+		_ = i.f.Close()
+	}
 }
