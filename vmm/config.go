@@ -102,6 +102,8 @@ func (c *Config) Validate() error {
 		return bad("no kernel command line")
 	case c.Profile != ProfileAuto && c.Profile != ProfileDefault && c.Profile != ProfileSoft:
 		return bad("CPU profile %q: choose %q or %q", c.Profile, ProfileDefault, ProfileSoft)
+	case c.StatsInterval < 0 || c.StatsInterval > 0 && c.StatsInterval < time.Millisecond:
+		return bad("memory statistics every %s: choose 1 ms or more, or 0 for never", c.StatsInterval)
 	case len(c.Disks) > maxDisks:
 		return bad("%d disks: at most %d", len(c.Disks), maxDisks)
 	case c.Vsock != nil && (c.Vsock.GuestCID < 3 || c.Vsock.GuestCID >= 1<<32-1):

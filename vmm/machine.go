@@ -124,6 +124,9 @@ func (m *Machine) Memory() *memory.Memory { return m.mem }
 // Vsock is the socket device, nil if the configuration has none.
 func (m *Machine) Vsock() *vsock.Device { return m.vsock }
 
+// Disks are the block devices, in the order of Config.Disks.
+func (m *Machine) Disks() []*blk.Device { return m.disks }
+
 // Balloon is the memory balloon.
 func (m *Machine) Balloon() *balloon.Device { return m.balloon }
 
@@ -142,10 +145,12 @@ func (m *Machine) free() error {
 	for _, c := range m.vcpus {
 		errs = append(errs, c.hv.Close())
 	}
-	errs = append(errs, m.bus.close())
+	// The VM before the events that are bound to it: unbinding them one by one waits for
+	// a grace period of the kernel's each.
 	if m.vm != nil {
 		errs = append(errs, m.vm.Close())
 	}
+	errs = append(errs, m.bus.close())
 	if m.host != nil {
 		errs = append(errs, m.host.Close())
 	}

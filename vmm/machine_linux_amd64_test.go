@@ -255,6 +255,7 @@ func TestNewFailsWithoutATrace(t *testing.T) {
 		"no words":          {func(c *Config) { c.CommandLine = nil }, ErrConfig},
 		"profile":           {func(c *Config) { c.Profile = "fast" }, ErrConfig},
 		"disk without file": {func(c *Config) { c.Disks = []Disk{{}} }, ErrConfig},
+		"interval":          {func(c *Config) { c.StatsInterval = time.Microsecond }, ErrConfig},
 		"host CID":          {func(c *Config) { c.Vsock = &VsockConfig{GuestCID: 2} }, ErrConfig},
 		"long command line": {func(c *Config) { c.CommandLine = func(Profile) string { return string(make([]byte, 3000)) } }, ErrConfig},
 		"no device":         {func(c *Config) { c.KVM = "/nonexistent" }, kvm.ErrNoDevice},

@@ -150,5 +150,10 @@ func (m *microVM) Stats() Stats {
 			s.MemoryKnown, s.MemoryUsed, s.MemoryAvailable = true, used, guest.Available
 		}
 	}
+	for _, d := range m.vm.Disks() {
+		n := d.Stats()
+		s.DiskRead += n.Read
+		s.DiskWritten += n.Written
+	}
 	return s
 }
