@@ -44,7 +44,7 @@ type Device interface {
 	Pause()
 	Resume()
 	// Reset stops the device's goroutines, waits for requests in flight and forgets the
-	// driver; the device may be activated again.
+	// driver, also one that RestoreState told it of; the device may be activated again.
 	Reset()
 	// SaveState captures what the device knows beyond its queues, while paused or not
 	// active. RestoreState is its inverse before Activate.

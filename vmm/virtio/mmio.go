@@ -93,7 +93,7 @@ type MMIO struct {
 	queueSel uint32        // protected by mu
 	queues   []queueConfig // protected by mu
 	live     []*Queue      // while active; protected by mu
-	active   bool          // protected by mu
+	active   bool          // the device was activated, or has restored state; protected by mu
 	closed   bool          // protected by mu
 }
 

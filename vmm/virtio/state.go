@@ -124,6 +124,7 @@ func (t *MMIO) RestoreState(b []byte) error {
 		return fmt.Errorf("device %d: %w", t.dev.ID(), err)
 	}
 	t.status, t.acked, t.devSel, t.drvSel, t.queueSel, t.queues = s.status, s.acked, s.devSel, s.drvSel, s.queueSel, s.queues
+	t.active = true // a reset must reach what the device has restored
 	t.interrupts.Store(s.interrupts)
 	t.generation.Store(s.generation)
 	if s.interrupts != 0 {

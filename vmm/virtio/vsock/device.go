@@ -192,7 +192,9 @@ func (d *Device) fail(act *activation, err error) {
 	if act.broken.Swap(true) {
 		return
 	}
-	d.log.Warn("vsock device needs a reset", "error", err)
+	if d.mayLog() {
+		d.log.Warn("vsock device needs a reset", "error", err)
+	}
 	act.fail(fmt.Errorf("vsock: %w", err))
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -213,6 +215,7 @@ func (d *Device) endAll() {
 // Reset ends all connections with ErrReset and forgets the driver.
 func (d *Device) Reset() {
 	act := d.active
+	d.restore.Store(false) // the driver that was to hear of it is gone
 	if act == nil {
 		return
 	}
@@ -264,10 +267,16 @@ func (d *Device) Stats() Stats {
 	}
 }
 
-// complain logs what the guest did, but not more often than every logInterval.
-func (d *Device) complain(what string, h *header) {
+// mayLog reports that the last line of the log is older than logInterval, and takes the
+// turn of the next one.
+func (d *Device) mayLog() bool {
 	now, last := time.Now().UnixNano(), d.lastLog.Load()
-	if now-last < int64(logInterval) || !d.lastLog.CompareAndSwap(last, now) {
+	return now-last >= int64(logInterval) && d.lastLog.CompareAndSwap(last, now)
+}
+
+// complain logs what the guest sent.
+func (d *Device) complain(what string, h *header) {
+	if !d.mayLog() {
 		return
 	}
 	d.log.Warn("vsock: "+what, "op", uint16(h.op), "src_cid", h.srcCID, "src_port", h.srcPort,

@@ -1,7 +1,9 @@
 package vsock
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -264,4 +266,22 @@ func TestTooSmallBuffers(t *testing.T) {
 	g.eventually(func() bool { return g.failure() != nil })
 	_, err := g.Dial(context.Background(), 1)
 	require.ErrorIs(t, err, ErrNotReady)
+}
+
+// TestGuestCannotFillTheLog breaks the device again and again, and sends packets with
+// wrong addresses.
+func TestGuestCannotFillTheLog(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer // written under the handler's lock, read when all is over
+	g := newGuest(t, func(d *Device) { d.log = slog.New(slog.NewTextHandler(&log, nil)) })
+	for range 20 {
+		g.forge = func(h *header) { h.dstCID = 9 }
+		g.send(header{op: opData, srcPort: 1, dstPort: 1}, nil)
+		g.forge = nil
+		g.corrupt(txQueue)
+		g.eventually(func() bool { return g.failure() != nil })
+		g.restart()
+	}
+	require.NoError(t, g.MMIO.Close())
+	assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("\n")), "%s", log.String())
 }
