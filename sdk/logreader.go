@@ -74,8 +74,10 @@ func (l *logReader) read() (*LogEntry, error) {
 		if !errors.Is(err, io.EOF) {
 			return nil, err
 		}
-		if err := l.rewind(); err != nil {
+		if afresh, err := l.rewind(); err != nil {
 			return nil, err
+		} else if afresh {
+			continue
 		}
 		successor, err := l.next()
 		if err != nil || !successor {
@@ -137,19 +139,19 @@ func (l *logReader) parse(line []byte) *LogEntry {
 }
 
 // rewind goes back to the end of the last line: the rest of the next one may follow. A
-// file that was truncated is read from its start.
-func (l *logReader) rewind() error {
+// file that was truncated is read from its start; afresh tells.
+func (l *logReader) rewind() (afresh bool, err error) {
 	st, err := l.file.Stat()
 	if err != nil {
-		return err
+		return false, err
 	}
-	if st.Size() < l.off {
+	if afresh = st.Size() < l.off; afresh {
 		l.off = 0
 	}
 	if l.text && st.ModTime().After(l.at) {
 		l.at = st.ModTime()
 	}
-	return l.seek(l.off)
+	return afresh, l.seek(l.off)
 }
 
 // next opens the file after the one that is open, if there is any: the next newer one, or

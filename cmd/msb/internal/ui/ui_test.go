@@ -2,14 +2,10 @@ package ui
 
 import (
 	"bytes"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 )
 
 func TestMessages(t *testing.T) {
@@ -19,35 +15,6 @@ func TestMessages(t *testing.T) {
 	Done(&b, "Created", "box", 0)
 	Done(&b, "Created", "box", 1500*time.Millisecond)
 	assert.Equal(t, "warn: careful\n  → really\nerror: bad\\x1b[2J\n  → because\\x00\n   ✓ Created      box\n   ✓ Created      box (1.5s)\n", b.String())
-}
-
-func TestColour(t *testing.T) {
-	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	defer func() { _ = pty.Close() }()
-	require.NoError(t, unix.IoctlSetPointerInt(int(pty.Fd()), unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(int(pty.Fd()), unix.TIOCGPTN)
-	require.NoError(t, err)
-	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
-	require.NoError(t, err)
-	defer func() { _ = tty.Close() }()
-	t.Setenv("NO_COLOR", "")
-	Error(tty, "x")
-	read := func() string {
-		buf := make([]byte, 100)
-		n, err := pty.Read(buf)
-		require.NoError(t, err)
-		return string(buf[:n])
-	}
-	assert.Equal(t, "\x1b[1;31merror:\x1b[0m x\r\n", read())
-	t.Setenv("NO_COLOR", "1")
-	Error(tty, "x")
-	assert.Equal(t, "error: x\r\n", read())
-	fd, ok := Terminal(tty)
-	assert.True(t, ok)
-	assert.Equal(t, int(tty.Fd()), fd)
-	_, ok = Terminal(&bytes.Buffer{})
-	assert.False(t, ok)
 }
 
 func TestTable(t *testing.T) {

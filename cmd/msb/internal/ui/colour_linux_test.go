@@ -1,0 +1,41 @@
+package ui
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestColour(t *testing.T) {
+	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	defer func() { _ = pty.Close() }()
+	require.NoError(t, unix.IoctlSetPointerInt(int(pty.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(pty.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	tty, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(t, err)
+	defer func() { _ = tty.Close() }()
+	t.Setenv("NO_COLOR", "")
+	Error(tty, "x")
+	read := func() string {
+		buf := make([]byte, 100)
+		n, err := pty.Read(buf)
+		require.NoError(t, err)
+		return string(buf[:n])
+	}
+	assert.Equal(t, "\x1b[1;31merror:\x1b[0m x\r\n", read())
+	t.Setenv("NO_COLOR", "1")
+	Error(tty, "x")
+	assert.Equal(t, "error: x\r\n", read())
+	fd, ok := Terminal(tty)
+	assert.True(t, ok)
+	assert.Equal(t, int(tty.Fd()), fd)
+	_, ok = Terminal(&bytes.Buffer{})
+	assert.False(t, ok)
+}
