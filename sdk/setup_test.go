@@ -37,7 +37,7 @@ func testContext(t testing.TB) context.Context {
 }
 
 // newHome makes an empty data root with a path short enough for sockets.
-func newHome(t *testing.T) home {
+func newHome(t testing.TB) home {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "msb")
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func newHome(t *testing.T) home {
 const testImage = "mini:latest"
 
 // newGuests makes a data root with an image, whose sandboxes behave as g says.
-func newGuests(t *testing.T, g runtimetest.Guest) home {
+func newGuests(t testing.TB, g runtimetest.Guest) home {
 	t.Helper()
 	h := newHome(t)
 	runtimetest.Use(t, g)
@@ -59,7 +59,7 @@ func newGuests(t *testing.T, g runtimetest.Guest) home {
 }
 
 // archive is a docker-save archive of a small image.
-func archive(t *testing.T) []byte {
+func archive(t testing.TB) []byte {
 	t.Helper()
 	layer := tarball(t, map[string][]byte{"etc/hostname": []byte("mini\n")})
 	sum := sha256.Sum256(layer)
@@ -76,7 +76,7 @@ func archive(t *testing.T) []byte {
 	return tarball(t, map[string][]byte{"config.json": config, "layer.tar": layer, "manifest.json": manifest})
 }
 
-func tarball(t *testing.T, files map[string][]byte) []byte {
+func tarball(t testing.TB, files map[string][]byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)

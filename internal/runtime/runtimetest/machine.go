@@ -32,7 +32,7 @@ type Guest struct {
 
 // Use makes the test binary the runtime of every sandbox that the test starts. TestMain
 // has to call Main.
-func Use(t *testing.T, g Guest) {
+func Use(t testing.TB, g Guest) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -106,7 +106,7 @@ func (m *machine) boot() {
 		return
 	}
 	if beats := m.dial(runtime.HeartbeatPort); beats != nil {
-		m.wg.Go(func() { m.agent.Beat(beats, 50*time.Millisecond) })
+		m.wg.Go(func() { m.agent.Beat(beats, 10*time.Millisecond) })
 	}
 	if m.agent.Serve(conn) == nil {
 		m.end(runtime.Outcome{Orderly: true, Text: "power-off"})
