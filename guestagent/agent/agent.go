@@ -61,6 +61,7 @@ type agent struct {
 	host   *hostlink.Conn // nil if there is no connection
 	reaper *reap.Table
 	state  state
+	upper  int  // the directory that state tells of, else -1
 	heir   bool // another program is PID 1
 }
 
@@ -73,13 +74,12 @@ type state struct {
 	DefaultCwd  string   `cbor:"default_cwd"`
 	Restricted  bool     `cbor:"restricted"`
 	Upper       bool     `cbor:"upper"` // there is an open directory on the writable layer
-	upper       int      // its descriptor
 }
 
 // boot connects to the host and turns the guest into the sandbox. The agent returned is
 // never nil.
 func (o Options) boot(begin time.Duration) (*agent, error) {
-	a := &agent{Options: o, reaper: reap.New()}
+	a := &agent{Options: o, reaper: reap.New(), upper: -1}
 	var err error
 	if a.host, err = o.Dial(hostlink.AgentPort); err != nil {
 		return a, err
@@ -89,17 +89,30 @@ func (o Options) boot(begin time.Duration) (*agent, error) {
 		a.state = state{
 			BootTimeNs: uint64(begin), InitTimeNs: uint64(sinceBoot() - begin), Env: res.Env,
 			DefaultUser: res.DefaultUser, DefaultCwd: res.DefaultCwd, Restricted: res.Restricted,
-			Upper: res.Upper >= 0, upper: res.Upper,
+			Upper: res.Upper >= 0,
 		}
+		a.upper = res.Upper
 		if res.Handoff != nil {
 			err = a.handOff(res.Handoff) // returns only if it failed
 		}
 	}
 	if err != nil {
 		boot.Report(a.host, err)
+		a.awaitEnd()
 		return a, fmt.Errorf("boot: %w", err)
 	}
 	return a, nil
+}
+
+// lastWords is how long a boot error may take to reach the host, which then ends the
+// machine.
+const lastWords = 500 * time.Millisecond
+
+// awaitEnd waits for the host to hang up, or for nothing to happen.
+func (a *agent) awaitEnd() {
+	if a.host.SetReadTimeout(lastWords) == nil {
+		_, _ = a.host.Read(make([]byte, 1))
+	}
 }
 
 // serve serves until the host wants the guest to go, which is nil, or its stream ends.

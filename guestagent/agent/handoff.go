@@ -114,7 +114,7 @@ func (a *agent) bequeath() error {
 	}
 	files := []uintptr{0, 1, 2, heirHost: uintptr(a.host.FD()), heirState: file.Fd()}
 	if a.state.Upper {
-		files = append(files, uintptr(a.state.upper))
+		files = append(files, uintptr(a.upper))
 	}
 	_, err = syscall.ForkExec("/proc/self/exe", []string{heirName}, &syscall.ProcAttr{
 		Env: []string{}, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
@@ -129,7 +129,7 @@ func (o Options) inherit() int {
 	for fd := heirHost; fd <= heirUpper; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	a := &agent{Options: o, host: hostlink.Adopt(heirHost), reaper: reap.New(), heir: true}
+	a := &agent{Options: o, host: hostlink.Adopt(heirHost), reaper: reap.New(), upper: -1, heir: true}
 	if err := a.readState(); err != nil {
 		say("state of PID 1: " + err.Error())
 		return 1
@@ -156,9 +156,8 @@ func (a *agent) readState() error {
 	if err := proto.Unmarshal(will, &a.state); err != nil {
 		return err
 	}
-	a.state.upper = -1
 	if a.state.Upper {
-		a.state.upper = heirUpper
+		a.upper = heirUpper
 	}
 	return nil
 }

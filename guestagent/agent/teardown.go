@@ -39,7 +39,7 @@ func (a *agent) teardown(orderly bool) {
 		_ = unix.Kill(-1, unix.SIGKILL)
 		a.reaper.WaitIdle(reapLimit)
 		unmountAll()
-		remountReadOnly(a.state.upper, a.state.Upper)
+		remountReadOnly(a.upper)
 		unix.Sync()
 	}()
 	select {
@@ -62,7 +62,7 @@ func (a *agent) leave(orderly bool) {
 		}
 	}
 	unmountAll()
-	remountReadOnly(a.state.upper, a.state.Upper)
+	remountReadOnly(a.upper)
 	_ = unix.Kill(1, unix.SIGTERM)
 }
 
@@ -129,8 +129,8 @@ func unescape(s string) string {
 
 // remountReadOnly settles the writable layer, which no path leads to, so that its file
 // system is clean.
-func remountReadOnly(fd int, is bool) {
-	if is {
+func remountReadOnly(fd int) {
+	if fd >= 0 {
 		_ = unix.Mount("", "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
 	}
 }

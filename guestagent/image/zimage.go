@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "0be5c2a064af5f69256649f3a0fae9181dcf7d4364ccb569e36ad99cec5c8690"
+	SHA256 = "553bf1be5f3de3d81391657219ed07bb23a8d38ac5607edaaea0bed09f0d495f"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3751936
+	Size = 3768320
 )

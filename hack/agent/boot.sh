@@ -3,7 +3,7 @@
 # KVM needed) and check what only a real guest shows. QEMU has no vsock of its own, so
 # the agent's stream goes over ports of the virtio console.
 #
-#   boot.sh [device|tmpfs|disk|broken]...   the root file systems to try; default: all
+#   boot.sh [device|tmpfs|disk|handoff|broken]...   the root file systems to try; default: all
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 "$top/hack/setup" qemu-system-x86:qemu-system-x86_64 busybox-static:busybox erofs-utils:mkfs.erofs e2fsprogs:mkfs.ext4 zstd:zstd
@@ -23,6 +23,13 @@ for a in $(busybox --list); do [ "$a" = busybox ] || ln -s busybox "$root/bin/$a
 printf 'root:x:0:0::/root:/bin/sh\nguest:x:1000:1000::/tmp:/bin/sh\n' >"$root/etc/passwd"
 ln -s ../run/nowhere/resolv.conf "$root/etc/resolv.conf"
 echo image >"$root/from-image"
+cat >"$root/bin/my-init" <<'INIT'
+#!/bin/sh
+trap '/bin/reboot -f' 38
+echo $MINE $PWD >/tmp/my-init
+while :; do sleep 0.2; done
+INIT
+chmod +x "$root/bin/my-init"
 mkfs.erofs "$tmp/lower.erofs" "$root" >/dev/null 2>&1
 
 boot() {
@@ -51,5 +58,5 @@ if [ $# = 0 ]; then
   # The writable layer was left clean.
   dumpe2fs -h "$tmp/upper.img" 2>/dev/null | grep '^Filesystem state: *clean$' || { echo "FAIL the writable layer is not clean"; exit 1; }
   if dumpe2fs -h "$tmp/upper.img" 2>/dev/null | grep -q needs_recovery; then echo "FAIL the journal was not settled"; exit 1; fi
-  for mode in tmpfs disk broken; do echo "--- $mode"; boot "$mode"; done
+  for mode in tmpfs disk handoff broken; do echo "--- $mode"; boot "$mode"; done
 fi

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -165,7 +166,8 @@ func deviceTypes() ([]string, error) {
 	return parseTypes(string(text)), nil
 }
 
-// parseTypes reads lines of "[nodev]<tab>type".
+// parseTypes reads lines of "[nodev]<tab>type". ext4 comes first: it mounts what ext2 and
+// ext3 would, and these complain to the console about an ext4.
 func parseTypes(text string) []string {
 	var types []string
 	for line := range strings.Lines(text) {
@@ -174,5 +176,16 @@ func parseTypes(text string) []string {
 			types = append(types, name)
 		}
 	}
+	slices.SortStableFunc(types, func(a, b string) int {
+		switch {
+		case a == b:
+			return 0
+		case a == "ext4":
+			return -1
+		case b == "ext4":
+			return 1
+		}
+		return 0
+	})
 	return types
 }

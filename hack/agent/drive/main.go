@@ -25,7 +25,7 @@ const limit = 2 * time.Minute
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) != 4 {
-		log.Fatal("usage: drive AGENT_SOCKET HEARTBEAT_SOCKET device|tmpfs|disk|broken")
+		log.Fatal("usage: drive AGENT_SOCKET HEARTBEAT_SOCKET device|tmpfs|disk|handoff|broken")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -45,11 +45,15 @@ func bootstrap(mode string) *proto.Bootstrap {
 	case "broken":
 		root.Lower = "/dev/vdq"
 	}
+	var handoff *proto.HandoffInit
+	if mode == "handoff" {
+		handoff = &proto.HandoffInit{Cmd: "/bin/my-init", Args: []string{"one"}, Env: []proto.EnvVar{{Key: "MINE", Value: "two"}}}
+	}
 	ip := func(s string) proto.IP { return proto.IP{Addr: netip.MustParseAddr(s)} }
 	dns, dns6 := ip("10.0.2.3"), ip("fec0::3")
 	size := uint32(8)
 	return &proto.Bootstrap{
-		BlockRoot: root, Hostname: "box", HostAlias: "host.example", User: "guest", DefaultCwd: "/tmp",
+		BlockRoot: root, HandoffInit: handoff, Hostname: "box", HostAlias: "host.example", User: "guest", DefaultCwd: "/tmp",
 		DefaultEnv:  []proto.EnvVar{{Key: "GREETING", Value: "hello"}},
 		TmpfsMounts: []proto.TmpfsMount{{Path: "/mnt/a", SizeMiB: &size, Flags: proto.MountFlags{NoExec: true}}},
 		Rlimits:     []proto.Rlimit{{Resource: "nofile", Soft: 500, Hard: 600}},
@@ -143,7 +147,14 @@ func checks(ctx context.Context, c *client.Client, mode string) error {
 		{"temporary directories", "stat -c %a /tmp /var/tmp", "1777\n1777\n"},
 		{"the root is writable", "echo x >/tmp/x && cat /tmp/x", "x\n"},
 		{"no zombie", "sh -c 'sleep 0.1 &'; sleep 0.3; ps -o stat | grep -c Z", "0\n"},
-		{"PID 1 survives", "cat /proc/1/comm", "init\n"},
+	}
+	if mode == "handoff" {
+		list = append(list,
+			check{"another init", "tr '\\0' ' ' </proc/1/cmdline; cat /tmp/my-init", "/bin/sh /bin/my-init one two /\n"},
+			check{"the heir", "ps -o user,args | grep -c '^root.*agentd-hei[r]'; cat /proc/[0-9]*/oom_score_adj | sort | uniq -c | grep -c -- -1000; cat /proc/self/oom_score_adj", "1\n1\n0\n"},
+			check{"the log", "ls /run/microsandbox", "agentd.log\n"})
+	} else {
+		list = append(list, check{"PID 1", "cat /proc/1/comm", "init\n"})
 	}
 	if mode != "disk" {
 		list = append(list, check{"overlay", "grep -c ' / overlay ' /proc/mounts; cat /from-image", "1\nimage\n"})
@@ -158,17 +169,27 @@ func checks(ctx context.Context, c *client.Client, mode string) error {
 		}
 		fmt.Println("ok", k.name)
 	}
+	if mode != "handoff" {
+		if err := signals(ctx, c); err != nil {
+			return err
+		}
+	}
 	return more(ctx, c)
 }
 
-// more checks what is not a script.
-func more(ctx context.Context, c *client.Client) error {
+// signals sends PID 1 what would end a program that is not prepared.
+func signals(ctx context.Context, c *client.Client) error {
 	for _, sig := range []string{"HUP", "INT", "QUIT", "TERM", "ABRT", "USR1", "ALRM", "KILL", "SYS", "ILL", "TRAP", "STKFLT"} {
 		if _, err := c.ExecCollect(ctx, client.Command{Name: "kill", Args: []string{"-" + sig, "1"}, User: "root"}, nil); err != nil {
 			return fmt.Errorf("SIG%s to PID 1: %w", sig, err)
 		}
 	}
 	fmt.Println("ok signals to PID 1")
+	return nil
+}
+
+// more checks what is not a script.
+func more(ctx context.Context, c *client.Client) error {
 	e, err := c.Exec(ctx, client.Command{Name: "sh", Args: []string{"-c", "tty; stty size"}, TTY: true, Rows: 30, Cols: 90})
 	if err != nil {
 		return err
