@@ -20,7 +20,7 @@ import (
 var agentMade = struct {
 	mounts  []string // file systems of their own
 	files   []string // written or created, with what is in them
-	parents []string // directories that got a new name, and with it a new time
+	parents []string // directories that got a new name, and with it a new time, or are new
 }{
 	mounts:  []string{"/dev", "/proc", "/sys", "/tmp", "/.msb"},
 	files:   []string{"/etc/hostname", "/etc/hosts", "/etc/profile", "/run/microsandbox"},
@@ -50,7 +50,6 @@ func compareTree(t *testing.T, image string, least int) {
 	require.NoError(t, err)
 
 	want, got := index(expected), index(seen)
-	require.Len(t, got, len(seen))
 	wrong := 0
 	for path, w := range want {
 		g, ok := got[path]
@@ -70,7 +69,7 @@ func compareTree(t *testing.T, image string, least int) {
 		}
 	}
 	for path := range got {
-		if _, ok := want[path]; !ok {
+		if _, ok := want[path]; !ok && !made(path, agentMade.parents) {
 			t.Errorf("%s is not in the image", path)
 		}
 	}
