@@ -453,3 +453,28 @@ func TestStartError(t *testing.T) {
 	assert.EqualError(t, e, `failed to start "a": why`)
 	assert.ErrorIs(t, e, cause)
 }
+
+func TestOtherBackendsAreRefused(t *testing.T) {
+	newHome(t)
+	t.Setenv("MSB_BACKEND", "cloud")
+	ctx := testContext(t)
+	_, err := CreateSandbox(ctx, "a", WithImage(testImage))
+	assert.True(t, IsKind(err, ErrUnsupportedOperation))
+	_, err = ListSandboxes(ctx)
+	assert.True(t, IsKind(err, ErrUnsupportedOperation))
+	_, err = ConnectSandbox(ctx, "a")
+	assert.True(t, IsKind(err, ErrUnsupportedOperation))
+	t.Setenv("MSB_BACKEND", "local")
+	_, err = ListSandboxes(ctx)
+	assert.NoError(t, err)
+}
+
+func TestStartedAsRuntime(t *testing.T) {
+	env := func(v string) func(string) string {
+		return func(k string) string { return map[string]string{"MSB_GOMSB_RUNTIME": v}[k] }
+	}
+	assert.True(t, startedAsRuntime([]string{"p", "sandbox", "--name"}, env("1")))
+	assert.False(t, startedAsRuntime([]string{"p", "sandbox"}, env("")), "the program's own argument")
+	assert.False(t, startedAsRuntime([]string{"p", "other"}, env("1")))
+	assert.False(t, startedAsRuntime([]string{"p"}, env("1")))
+}

@@ -286,6 +286,9 @@ func ConnectSandbox(ctx context.Context, name string) (*Sandbox, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
+	if err := checkBackend(); err != nil {
+		return nil, err
+	}
 	h := defaultHome()
 	c, err := connectAgent(ctx, h, name, client.Options{})
 	if err != nil {

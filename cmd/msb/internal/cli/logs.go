@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -148,10 +149,17 @@ func (a *app) logs(ctx context.Context, l *logFlags, name string) error {
 
 func (a *app) printBootFailure(l *logFlags, f *msb.BootFailure) {
 	if l.asJSON {
-		_ = json.NewEncoder(a.Out).Encode(map[string]any{"t": f.Time, "s": "boot-error", "d": map[string]any{"stage": f.Stage, "errno": f.Errno, "message": f.Message}})
+		a.printLine(map[string]any{"t": f.Time, "s": "boot-error", "d": map[string]any{"stage": f.Stage, "errno": f.Errno, "message": f.Message}})
 		return
 	}
 	fmt.Fprintf(a.Out, "boot failed at stage %s: %s\n", f.Stage, ui.Plain(f.Message))
+}
+
+// printLine prints one of the JSON Lines.
+func (a *app) printLine(v any) {
+	e := json.NewEncoder(a.Out)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // nothing in it can fail but the writing
 }
 
 func (a *app) printEntry(l *logFlags, e msb.LogEntry) {
@@ -171,8 +179,12 @@ func (a *app) printEntry(l *logFlags, e msb.LogEntry) {
 			enc := "b64"
 			out.E, out.D = &enc, base64.StdEncoding.EncodeToString(e.Data)
 		}
-		_ = json.NewEncoder(a.Out).Encode(out)
+		a.printLine(out)
 		return
+	}
+	text := e.Text()
+	if e.Source == msb.LogSourceSystem {
+		text = ui.Plain(strings.ReplaceAll(text, "\r\n", "\n")) // a guest's console, shown to somebody who diagnoses it
 	}
 	prefix := ""
 	if l.stamps {
@@ -181,13 +193,12 @@ func (a *app) printEntry(l *logFlags, e msb.LogEntry) {
 	if l.showID && e.SessionID != nil {
 		prefix += fmt.Sprintf("[%d] ", *e.SessionID)
 	}
-	text := e.Text()
-	if l.coloured(a) {
-		text = l.paint(e, text)
+	if prefix == "" {
+		fmt.Fprint(a.Out, l.paint(a, e, text))
+		return
 	}
-	fmt.Fprint(a.Out, prefix, text)
-	if prefix != "" && (len(e.Data) == 0 || e.Data[len(e.Data)-1] != '\n') {
-		fmt.Fprintln(a.Out)
+	for line := range strings.Lines(text) { // one entry may have several, and lack the last end
+		fmt.Fprintln(a.Out, prefix+l.paint(a, e, strings.TrimSuffix(line, "\n")))
 	}
 }
 
@@ -202,9 +213,11 @@ func (l *logFlags) coloured(a *app) bool {
 	return tty && os.Getenv("NO_COLOR") == ""
 }
 
-func (l *logFlags) paint(e msb.LogEntry, text string) string {
+// paint colours the text of an entry, if colours are wanted.
+func (l *logFlags) paint(a *app, e msb.LogEntry, text string) string {
 	code := 0
 	switch {
+	case !l.coloured(a):
 	case l.colorBySess && e.SessionID != nil:
 		code = 31 + int(*e.SessionID%6)
 	case e.Source == msb.LogSourceStderr:
