@@ -49,14 +49,23 @@ type BootConfig struct {
 	VCPUs       int
 }
 
+// header is the 32-bit field of the kernel's setup header at offset off of the zero page,
+// or the value of a plain kernel's.
+func (c *BootConfig) header(off int, plain uint32) uint32 {
+	if off -= zpSetupHeader; len(c.SetupHeader) >= off+4 {
+		return binary.LittleEndian.Uint32(c.SetupHeader[off:])
+	}
+	return plain
+}
+
 // Load puts the kernel and everything it is handed into guest memory, which is zero
 // before.
 func Load(mem *memory.Memory, c BootConfig) error {
 	if c.VCPUs < 1 || c.VCPUs > MaxVCPUs {
 		return fmt.Errorf("%w: %d processors, 1 to %d are possible", ErrBoot, c.VCPUs, MaxVCPUs)
 	}
-	if len(c.CommandLine) > MaxCommandLine {
-		return fmt.Errorf("%w: command line of %d bytes, at most %d", ErrBoot, len(c.CommandLine), MaxCommandLine)
+	if most := min(c.header(zpCmdlineSize, MaxCommandLine), MaxCommandLine); len(c.CommandLine) > int(most) {
+		return fmt.Errorf("%w: command line of %d bytes, at most %d", ErrBoot, len(c.CommandLine), most)
 	}
 	if strings.ContainsRune(c.CommandLine, 0) {
 		return fmt.Errorf("%w: command line contains a NUL", ErrBoot)
@@ -92,18 +101,19 @@ func loadKernel(mem *memory.Memory, c BootConfig) error {
 	inside := false
 	for i, s := range c.Segments {
 		size := max(s.Size, uint64(len(s.Data)))
-		if s.Addr < highMemory || s.Addr+size < s.Addr {
-			return fmt.Errorf("%w: segment of %d bytes at %#x, which is below 1 MiB or wraps around", ErrBoot, size, s.Addr)
+		if size == 0 {
+			continue
+		}
+		if s.Addr < highMemory || s.Addr >= bootMapped || size > bootMapped-s.Addr {
+			return fmt.Errorf("%w: segment of %d bytes at %#x, which is not from 1 MiB to 1 GiB", ErrBoot, size, s.Addr)
 		}
 		for _, o := range c.Segments[:i] {
 			if s.Addr < o.Addr+max(o.Size, uint64(len(o.Data))) && o.Addr < s.Addr+size {
 				return fmt.Errorf("%w: segments at %#x and %#x overlap", ErrBoot, o.Addr, s.Addr)
 			}
 		}
-		if size > 0 {
-			if _, err := mem.Slice(s.Addr, size); err != nil {
-				return fmt.Errorf("%w: %d bytes at %#x do not fit into %d MiB of memory: give the guest more", ErrBoot, size, s.Addr, mem.Size()>>20)
-			}
+		if _, err := mem.Slice(s.Addr, size); err != nil {
+			return fmt.Errorf("%w: %d bytes at %#x do not fit into %d MiB of memory: give the guest more", ErrBoot, size, s.Addr, mem.Size()>>20)
 		}
 		if err := s.load(mem); err != nil {
 			return fmt.Errorf("%w: %w", ErrBoot, err)
@@ -119,17 +129,19 @@ func loadKernel(mem *memory.Memory, c BootConfig) error {
 // span is a loaded range.
 type span struct{ addr, size uint64 }
 
-// loadInitrd puts the initial RAM disk at the end of low RAM, clear of the kernel.
+// loadInitrd puts the initial RAM disk as high as the kernel takes it in low RAM, clear of
+// the kernel.
 func loadInitrd(mem *memory.Memory, c BootConfig) (span, error) {
 	if len(c.Initrd) == 0 {
 		return span{}, nil
 	}
 	low := mem.Regions()[0]
 	size := uint64(len(c.Initrd))
-	if size > low.Size {
+	end := min(low.Base+low.Size, uint64(c.header(zpInitrdMax, maxInitrdAddr))+1)
+	if size > end {
 		return span{}, fmt.Errorf("%w: initrd of %d bytes does not fit into memory", ErrBoot, size)
 	}
-	addr := (low.Base + low.Size - size) &^ (memory.PageSize - 1)
+	addr := (end - size) &^ (memory.PageSize - 1)
 	for _, s := range c.Segments {
 		if addr < s.Addr+max(s.Size, uint64(len(s.Data))) {
 			return span{}, fmt.Errorf("%w: initrd of %d bytes would overlap the kernel: give the guest more memory", ErrBoot, size)
@@ -161,6 +173,7 @@ const (
 
 	loaderUndefined = 0xff
 	loadedHigh      = 1
+	maxInitrdAddr   = 0x7fffffff // last byte that an initial RAM disk may have
 
 	e820RAM      = 1
 	e820Reserved = 2
@@ -175,7 +188,7 @@ func zeroPage(mem *memory.Memory, c BootConfig, initrd span) []byte {
 		le.PutUint16(p[zpBootFlag:], 0xaa55)
 		copy(p[zpMagic:], "HdrS")
 		le.PutUint16(p[zpVersion:], 0x20f)
-		le.PutUint32(p[zpInitrdMax:], 0x7fffffff)
+		le.PutUint32(p[zpInitrdMax:], maxInitrdAddr)
 		le.PutUint32(p[zpAlignment:], 0x1000000)
 		le.PutUint32(p[zpCmdlineSize:], MaxCommandLine)
 	}
@@ -203,6 +216,9 @@ func zeroPage(mem *memory.Memory, c BootConfig, initrd span) []byte {
 	p[zpE820Count] = byte(n)
 	return p
 }
+
+// bootMapped is how much bootPageTables map, in bytes.
+const bootMapped = 1 << 30
 
 // bootPageTables map the first GiB one to one with 2 MiB pages; the kernel makes its own
 // at once.

@@ -60,7 +60,8 @@ func Soft() Template {
 
 // CPUID is the table of processor id of n, from what the hypervisor supports.
 func (t Template) CPUID(supported []hv.CPUIDEntry, id, n int) []hv.CPUIDEntry {
-	out := slices.Clone(supported)
+	out := withCores(slices.Clone(supported))
+	amd := isAMD(supported)
 	shift := uint32(bits.Len(uint(n - 1))) // of the APIC ID to the package
 	for i := range out {
 		e := &out[i]
@@ -70,14 +71,36 @@ func (t Template) CPUID(supported []hv.CPUIDEntry, id, n int) []hv.CPUIDEntry {
 				*r = *r&^m.clear | m.set
 			}
 		}
-		topology(e, uint32(id), uint32(n), shift)
+		topology(e, uint32(id), uint32(n), shift, amd)
 	}
 	return xsaveSizes(out)
 }
 
+// withCores adds the level of cores to the leaves of the topology, of which KVM has none
+// but the level of threads.
+func withCores(t []hv.CPUIDEntry) []hv.CPUIDEntry {
+	for _, leaf := range []uint32{0xb, 0x1f} {
+		has := func(index uint32) bool {
+			return slices.ContainsFunc(t, func(e hv.CPUIDEntry) bool { return e.Function == leaf && e.Index == index })
+		}
+		if has(0) && !has(1) {
+			t = append(t, hv.CPUIDEntry{Function: leaf, Index: 1, Indexed: true})
+		}
+	}
+	return t
+}
+
+// isAMD reports whether leaf 0 names a processor of AMD or of its licensee Hygon.
+func isAMD(t []hv.CPUIDEntry) bool {
+	const authenticAMD, hygonGenuine = 0x68747541, 0x6f677948 // the first four letters
+	return slices.ContainsFunc(t, func(e hv.CPUIDEntry) bool {
+		return e.Function == 0 && (e.EBX == authenticAMD || e.EBX == hygonGenuine)
+	})
+}
+
 // topology describes n single-threaded cores in one package whose APIC IDs are their
-// numbers.
-func topology(e *hv.CPUIDEntry, id, n, shift uint32) {
+// numbers, and which share a cache from the third level on.
+func topology(e *hv.CPUIDEntry, id, n, shift uint32, amd bool) {
 	switch e.Function {
 	case 0x1:
 		e.EBX = e.EBX&0x0000ffff | n<<16 | id<<24
@@ -87,15 +110,13 @@ func topology(e *hv.CPUIDEntry, id, n, shift uint32) {
 			e.EDX &^= 1 << 28
 		}
 	case 0x4:
-		if e.EAX&0x1f == 0 {
-			return
+		if e.EAX&0x1f != 0 {
+			e.EAX = e.EAX&0x3fff | sharers(e.EAX, n)<<14 | (n-1)<<26
 		}
-		level := e.EAX >> 5 & 7
-		shared := uint32(0)
-		if level >= 3 {
-			shared = n - 1
+	case 0x8000001d: // leaf 4 of AMD
+		if e.EAX&0x1f != 0 {
+			e.EAX = e.EAX&0x3fff | sharers(e.EAX, n)<<14
 		}
-		e.EAX = e.EAX&0x3fff | shared<<14 | (n-1)<<26
 	case 0xb, 0x1f:
 		e.EDX = id
 		switch e.Index {
@@ -107,10 +128,21 @@ func topology(e *hv.CPUIDEntry, id, n, shift uint32) {
 			e.EAX, e.EBX, e.ECX = 0, 0, e.Index
 		}
 	case 0x80000008:
-		e.ECX = shift<<12 | (n - 1)
+		if amd { // reserved with others
+			e.ECX = shift<<12 | (n - 1)
+		}
 	case 0x8000001e:
 		e.EAX, e.EBX, e.ECX = id, id, 0
 	}
+}
+
+// sharers is how many processors beside the first one share the cache that EAX of leaf 4
+// describes.
+func sharers(cache, n uint32) uint32 {
+	if level := cache >> 5 & 7; level >= 3 {
+		return n - 1
+	}
+	return 0
 }
 
 // xsaveSizes makes the sizes of leaf 0xD fit the instructions that are left: without

@@ -7,6 +7,7 @@ const (
 	localAPICAddr = 0xfee00000
 	ioAPICAddr    = 0xfec00000
 	irqLines      = 24
+	cascade       = 2 // of the second 8259
 )
 
 // Entry types of the MP configuration table (MP specification 1.4 §4.3).
@@ -32,7 +33,8 @@ const (
 
 // mpTable is the floating pointer with the configuration table behind it, for n
 // processors whose local APIC IDs are 0 to n-1 and an I/O APIC of 24 lines. The lines
-// are ISA interrupts: edge-triggered, active high.
+// are ISA interrupts, edge-triggered, active high, each on the input of its number: so
+// KVM wires them, the timer too, which a PC has on input 2.
 func mpTable(n int) []byte {
 	le := binary.LittleEndian
 	var entries []byte
@@ -56,14 +58,9 @@ func mpTable(n int) []byte {
 	add(mpBus, 0, 'I', 'S', 'A', ' ', ' ', ' ')
 	add(le.AppendUint32([]byte{mpIOAPIC, ioAPIC, 0x11, mpEnabled}, ioAPICAddr)...)
 	for irq := range byte(irqLines) {
-		line := irq
-		switch irq {
-		case 0:
-			line = 2 // the timer, as on every PC
-		case 2:
-			continue // the cascade of the second interrupt controller
+		if irq != cascade {
+			add(mpInterrupt, mpVectored, 0, 0, 0, irq, ioAPIC, irq)
 		}
-		add(mpInterrupt, mpVectored, 0, 0, 0, irq, ioAPIC, line)
 	}
 	add(mpLocalInterrupt, mpExtINT, 0, 0, 0, 0, 0, 0)
 	add(mpLocalInterrupt, mpNMI, 0, 0, 0, 0, allAPICs, 1)
