@@ -20,6 +20,7 @@ type recorder struct {
 	msrs  []hv.MSR
 	fcw   uint16
 	mxcsr uint32
+	xcr0  uint64
 	regs  *hv.Registers
 	sys   *hv.SystemRegisters
 }
@@ -39,6 +40,7 @@ func (r *recorder) SetFPU(fcw uint16, mxcsr uint32) error {
 	r.fcw, r.mxcsr = fcw, mxcsr
 	return r.call()
 }
+func (r *recorder) SetXCR0(v uint64) error { r.xcr0 = v; return r.call() }
 
 // SystemRegisters are those after a reset, of which only some matter here.
 func (r *recorder) SystemRegisters() (hv.SystemRegisters, error) {
@@ -81,6 +83,20 @@ func TestOtherProcessors(t *testing.T) {
 	assert.Nil(t, r.regs)
 	assert.Nil(t, r.sys)
 	assert.NotEmpty(t, r.msrs)
+}
+
+// TestExtendedState: what the kernel will enable is enabled, on every processor that has
+// it.
+func TestExtendedState(t *testing.T) {
+	t.Parallel()
+	for features, want := range map[uint32]uint64{3: 0, 5: 0, 7: 7, 0xe7: 7} {
+		for id := range 2 {
+			var r recorder
+			require.NoError(t, SetupVCPU(&r, id, 1, []hv.CPUIDEntry{{Function: 0xd, EAX: features}, {Function: 0xd, Index: 1, EAX: 7}}))
+			assert.Equal(t, want, r.xcr0)
+		}
+	}
+	assert.ErrorIs(t, SetupVCPU(&recorder{fails: 4}, 1, 1, []hv.CPUIDEntry{{Function: 0xd, EAX: 7}}), errFailed)
 }
 
 func TestSetupFails(t *testing.T) {
