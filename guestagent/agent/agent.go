@@ -120,8 +120,9 @@ func (a *agent) serve() error {
 	if err := a.host.Async(); err != nil {
 		return err
 	}
+	total, each := queueLimits()
 	s := serve.New(serve.Config{
-		Stream: a.host, Reaper: a.reaper, Log: say, UnscoreOOM: a.heir,
+		Stream: a.host, Reaper: a.reaper, Log: say, UnscoreOOM: a.heir, QueueTotal: total, QueueEach: each,
 		Heartbeat: func() (io.WriteCloser, error) {
 			c, err := a.Dial(hostlink.HeartbeatPort)
 			if err != nil {
@@ -143,6 +144,26 @@ func (a *agent) serve() error {
 		return nil
 	}
 	return fmt.Errorf("the host is gone: %w", err)
+}
+
+// How much input may wait in the guest, bytes.
+const (
+	minQueues = 4 << 20
+	maxQueues = 32 << 20
+	// queueShare is the part of the memory that all queues may take together: 1/16.
+	queueShare = 16
+	// queueParts is how many sessions it takes to fill them.
+	queueParts = 8
+)
+
+// queueLimits sizes the queues by the guest's memory.
+func queueLimits() (total, each int) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err == nil {
+		total = int(min(uint64(info.Totalram)*uint64(info.Unit)/queueShare, maxQueues))
+	}
+	total = max(total, minQueues)
+	return total, total / queueParts
 }
 
 // sinceBoot is the time since the kernel started.

@@ -100,3 +100,11 @@ func TestMainIsForPID1(t *testing.T) {
 	assert.Equal(t, 2, Main(Options{}))
 	assert.Positive(t, sinceBoot())
 }
+
+func TestQueueLimits(t *testing.T) {
+	t.Parallel()
+	total, each := queueLimits()
+	assert.GreaterOrEqual(t, total, minQueues)
+	assert.LessOrEqual(t, total, maxQueues)
+	assert.Equal(t, total/queueParts, each)
+}

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "553bf1be5f3de3d81391657219ed07bb23a8d38ac5607edaaea0bed09f0d495f"
+	SHA256 = "b1f3f3f81627c4c2d8cefb285135eb99f1a60039f1fdee362a1f0ade15cb86d5"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3768320
 )

@@ -158,10 +158,17 @@ func (t *Table) WaitIdle(limit time.Duration) bool {
 	t.mu.Lock()
 	idle := t.idle
 	t.mu.Unlock()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	select {
 	case <-idle:
 		return true
-	case <-time.After(limit):
+	case <-timer.C:
+	}
+	select {
+	case <-idle: // both came at once
+		return true
+	default:
 		return false
 	}
 }

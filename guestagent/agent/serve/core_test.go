@@ -234,3 +234,28 @@ func TestHeartbeat(t *testing.T) {
 	assert.EqualValues(t, 1, b.ExecCount)
 	assert.WithinDuration(t, time.Now(), b.Timestamp, time.Minute)
 }
+
+// stuck is a host that takes no heartbeats.
+type stuck struct{ until chan struct{} }
+
+func (s stuck) Write(p []byte) (int, error) {
+	<-s.until
+	return len(p), nil
+}
+
+func (stuck) Close() error { return nil }
+
+// A host that does not read heartbeats cannot keep the guest from shutting down.
+func TestShutdownWithAStuckHeartbeat(t *testing.T) {
+	t.Parallel()
+	until, asked := make(chan struct{}), make(chan struct{})
+	defer close(until)
+	g := boot(t, Config{Heartbeat: func() (io.WriteCloser, error) {
+		close(asked)
+		return stuck{until}, nil
+	}})
+	<-asked
+	g.raw(t).send(0, proto.TypeShutdown, nil)
+	<-g.done
+	require.ErrorIs(t, g.err, ErrShutdown)
+}

@@ -114,7 +114,6 @@ func (s *Server) disconnect(ids proto.IDRange) {
 		if ids.Contains(id) {
 			e.mute()
 			delete(s.execs, id)
-			s.activity.execs.Add(-1)
 		}
 	}
 	s.mu.Unlock()

@@ -69,13 +69,13 @@ func failure(err error) proto.ExecFailed {
 	return spawn.UserFailure(err).Payload()
 }
 
-// register makes the session known. A session that had the id before goes on unheard.
+// register makes the session known. A session that had the id before goes on unheard; it
+// counts as active until it ends all the same.
 func (s *Server) register(e *execSession) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.execs[e.id]; old != nil {
 		old.mute()
-		s.activity.execs.Add(-1)
 	}
 	s.execs[e.id] = e
 	s.activity.execs.Add(1)
@@ -217,9 +217,9 @@ func (e *execSession) partEnded() {
 	s.mu.Lock()
 	if s.execs[e.id] == e {
 		delete(s.execs, e.id)
-		s.activity.execs.Add(-1)
 	}
 	s.mu.Unlock()
+	s.activity.execs.Add(-1)
 	e.process.Release()
 	e.input.stop()
 	if !muted {

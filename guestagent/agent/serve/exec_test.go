@@ -528,6 +528,7 @@ func TestExecOfADepartedClient(t *testing.T) {
 	r.next(5, proto.TypeExecStarted, nil)
 	r.next(5, proto.TypeExecStdout, nil)
 	process := g.session(5).process
+	assert.EqualValues(t, 1, g.activity.execs.Load())
 	r.send(0, proto.TypeClientDisconnected, proto.ClientDisconnected{IDStart: 1, IDEndExclusive: 100})
 	r.send(7, proto.TypePing, proto.Empty{})
 	for { // what was on its way
@@ -544,6 +545,7 @@ func TestExecOfADepartedClient(t *testing.T) {
 	r.next(5, proto.TypeExecStdout, &out)
 	assert.Equal(t, "mine\n", string(out.Data))
 	r.next(5, proto.TypeExecExited, nil)
+	assert.EqualValues(t, 1, g.activity.execs.Load(), "it still runs, so the guest is not idle")
 	process.Signal(unix.SIGKILL)
-	assert.Eventually(t, func() bool { return isGone(process.PID()) }, 10*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return isGone(process.PID()) && g.activity.execs.Load() == 0 }, 10*time.Second, time.Millisecond)
 }

@@ -32,7 +32,7 @@ var errAborted = errors.New("the client is gone")
 type upload struct{ in *inbox }
 
 // fsRequest carries a request out in a goroutine of its own: no path, share or FIFO can
-// stop the loop.
+// stop the loop. A stream that had the id before ends without a word.
 func (s *Server) fsRequest(m proto.Message) {
 	var req proto.FSRequest
 	if !s.decode(m, &req) {
@@ -53,6 +53,9 @@ func (s *Server) fsRequest(m proto.Message) {
 	case proto.FSRead:
 		d := &download{}
 		s.mu.Lock()
+		if old := s.reads[id]; old != nil {
+			old.stop.Store(true)
+		}
 		s.reads[id] = d
 		s.mu.Unlock()
 		s.activity.files.Add(1)
@@ -60,6 +63,9 @@ func (s *Server) fsRequest(m proto.Message) {
 	case proto.FSWrite:
 		u := &upload{in: newInbox(&s.budget)}
 		s.mu.Lock()
+		if old := s.uploads[id]; old != nil {
+			old.in.close()
+		}
 		s.uploads[id] = u
 		s.mu.Unlock()
 		s.activity.files.Add(1)

@@ -568,3 +568,27 @@ func touch(t *testing.T, path string) string {
 	writeFile(t, path, "")
 	return path
 }
+
+// An id that is used again ends the stream that had it.
+func TestFileStreamsReplaced(t *testing.T) {
+	t.Parallel()
+	g := boot(t, Config{})
+	r := g.raw(t)
+	path := touch(t, t.TempDir()+"/file")
+	r.send(1, proto.TypeFSRequest, proto.FSRequest{Op: proto.FSOpenFile{Path: path, Options: proto.FSOpenOptions{Read: true, Write: true}}})
+	r.next(1, proto.TypeFSResponse, nil)
+	r.send(2, proto.TypeFSRequest, proto.FSRequest{Op: proto.FSWrite{Handle: 1}})
+	r.send(2, proto.TypeFSData, proto.Data{Data: []byte("old")})
+	r.send(2, proto.TypeFSRequest, proto.FSRequest{Op: proto.FSWrite{Handle: 1}})
+	r.send(2, proto.TypeFSData, proto.Data{Data: []byte("new")})
+	r.send(2, proto.TypeFSData, proto.Data{})
+	var p proto.FSResponse
+	r.next(2, proto.TypeFSResponse, &p)
+	assert.True(t, p.OK, "the first one let go of the handle")
+	require.Eventually(t, func() bool { return g.activity.files.Load() == 0 }, 10*time.Second, time.Millisecond)
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "new", string(b))
+	r.send(3, proto.TypePing, proto.Empty{})
+	r.next(3, proto.TypePong, nil)
+}

@@ -116,10 +116,8 @@ func (s *Server) Ready(r proto.Ready) error { return s.out.Message(0, proto.Type
 func (s *Server) Run() error {
 	if s.cfg.Heartbeat != nil {
 		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		wg.Go(func() { s.beat(stop) })
-		defer wg.Wait()
 		defer close(stop)
+		go s.beat(stop) // not waited for: it may hang in the host's hands
 	}
 	for {
 		f, err := s.in.ReadFrame()
