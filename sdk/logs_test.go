@@ -81,6 +81,25 @@ func TestLogStreamFollowsAcrossRotation(t *testing.T) {
 	assert.Nil(t, e, "closed while waiting")
 }
 
+func TestLogStreamFinishes(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "exec.log"), []byte(logLine(1, "stdout", "a", 1)+logLine(2, "stdout", "b", 1)), 0o600))
+	h, err := openLogStream(dir, LogStreamOptions{Follow: true})
+	require.NoError(t, err)
+	defer h.Close()
+	h.Finish()
+	h.Finish()
+	for _, want := range []string{"a", "b"} {
+		e, err := h.Recv(context.Background())
+		require.NoError(t, err)
+		require.NotNil(t, e)
+		assert.Equal(t, want, e.Text())
+	}
+	e, err := h.Recv(context.Background())
+	require.NoError(t, err)
+	assert.Nil(t, e)
+}
+
 func TestLogStreamResumesAtCursor(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "exec.log"), []byte(logLine(1, "stdout", "a", 1)+logLine(2, "stdout", "b", 1)), 0o600))

@@ -15,9 +15,11 @@ type LogStreamHandle struct {
 	opt LogStreamOptions
 	log *logMerge
 
-	mu        sync.Mutex // held by Recv: log
-	closeOnce sync.Once
-	closed    chan struct{}
+	mu         sync.Mutex // held by Recv: log
+	closeOnce  sync.Once
+	closed     chan struct{}
+	finishOnce sync.Once
+	finishing  chan struct{} // closed by Finish
 }
 
 // logPoll is how often a following stream looks for new entries.
@@ -27,7 +29,7 @@ func openLogStream(dir string, o LogStreamOptions) (*LogStreamHandle, error) {
 	if !o.Since.IsZero() && o.FromCursor != "" {
 		return nil, fail(ErrInvalidArgument, "since and cursor cannot be used together")
 	}
-	h := &LogStreamHandle{opt: o, dir: dir, log: newLogMerge(dir, wantedSources(o.Sources), false), closed: make(chan struct{})}
+	h := &LogStreamHandle{opt: o, dir: dir, log: newLogMerge(dir, wantedSources(o.Sources), false), closed: make(chan struct{}), finishing: make(chan struct{})}
 	if o.FromCursor == "" {
 		return h, nil
 	}
@@ -59,6 +61,7 @@ func (h *LogStreamHandle) Recv(ctx context.Context) (*LogEntry, error) {
 			return nil, nil
 		default:
 		}
+		last := !h.opt.Follow || h.finished() // asked before reading: what came until then is delivered
 		e, err := h.log.next()
 		if err != nil {
 			return nil, wrap(ErrIO, err)
@@ -72,7 +75,7 @@ func (h *LogStreamHandle) Recv(ctx context.Context) (*LogEntry, error) {
 			}
 			return e, nil
 		}
-		if !h.opt.Follow || !h.opt.Until.IsZero() && time.Now().After(h.opt.Until) {
+		if last || !h.opt.Until.IsZero() && time.Now().After(h.opt.Until) {
 			return nil, nil
 		}
 		if _, err := os.Stat(h.dir); errors.Is(err, fs.ErrNotExist) {
@@ -81,8 +84,22 @@ func (h *LogStreamHandle) Recv(ctx context.Context) (*LogEntry, error) {
 		select {
 		case <-ctx.Done():
 		case <-h.closed:
+		case <-h.finishing:
 		case <-time.After(logPoll):
 		}
+	}
+}
+
+// Finish ends a following stream after what there is: Recv delivers that and then the end
+// of the stream. It may be called while Recv waits, and again.
+func (h *LogStreamHandle) Finish() { h.finishOnce.Do(func() { close(h.finishing) }) }
+
+func (h *LogStreamHandle) finished() bool {
+	select {
+	case <-h.finishing:
+		return true
+	default:
+		return false
 	}
 }
 

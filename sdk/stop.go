@@ -252,37 +252,39 @@ func (h *SandboxHandle) request(ctx context.Context, do func(*catalog, store.San
 }
 
 // WaitUntilStopped returns when the sandbox has ended; the removal of an ephemeral one
-// counts.
+// counts. It keeps the database closed while it waits.
 func (h *SandboxHandle) WaitUntilStopped(ctx context.Context) (*SandboxStopResult, error) {
-	var result *SandboxStopResult
-	err := h.onCatalog(ctx, func(c *catalog, row store.Sandbox) (err error) {
-		result, err = c.awaitEnd(ctx, row)
-		return err
-	})
-	if IsKind(err, ErrSandboxNotFound) {
-		return &SandboxStopResult{Name: h.row.Name, Status: SandboxStatusStopped, ObservedAt: time.Now()}, nil
-	}
-	return result, err
-}
-
-func (c *catalog) awaitEnd(ctx context.Context, row store.Sandbox) (*SandboxStopResult, error) {
-	for live(row.Status) {
-		p, err := c.process(ctx, row)
-		switch {
-		case err != nil:
-		case p == nil:
+	for {
+		var result *SandboxStopResult
+		var p *process
+		err := h.onCatalog(ctx, func(c *catalog, row store.Sandbox) (err error) {
+			if live(row.Status) {
+				p, err = c.process(ctx, row)
+			} else {
+				result, err = c.stopResult(ctx, row)
+			}
+			return err
+		})
+		if IsKind(err, ErrSandboxNotFound) {
+			return &SandboxStopResult{Name: h.row.Name, Status: SandboxStatusStopped, ObservedAt: time.Now()}, nil
+		}
+		if err != nil || result != nil {
+			return result, err
+		}
+		if p == nil {
 			err = pause(ctx, 20*time.Millisecond) // it is being started, or has just ended
-		default:
+		} else {
 			_, err = p.wait(ctx, time.Hour)
 			p.close()
 		}
 		if err != nil {
 			return nil, err
 		}
-		if row, err = c.again(ctx, row); err != nil {
-			return nil, err
-		}
 	}
+}
+
+// stopResult tells how the last run of a sandbox ended.
+func (c *catalog) stopResult(ctx context.Context, row store.Sandbox) (*SandboxStopResult, error) {
 	r := &SandboxStopResult{Name: row.Name, Status: (&SandboxHandle{row: row}).Status(), ObservedAt: time.Now()}
 	run, err := c.store.LastRun(ctx, row.ID)
 	if errors.Is(err, store.ErrNotFound) {

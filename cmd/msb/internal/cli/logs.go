@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -47,7 +48,7 @@ func (a *app) logsCmd() *cobra.Command {
 	f.Uint64Var(&l.tail, "tail", 0, "only the last N entries")
 	f.StringVar(&l.since, "since", "", "only entries from this time on, RFC 3339 or such as 5m")
 	f.StringVar(&l.until, "until", "", "only entries up to this time")
-	f.BoolVarP(&l.follow, "follow", "f", false, "wait for more")
+	f.BoolVarP(&l.follow, "follow", "f", false, "wait for more until the sandbox stops")
 	f.BoolVar(&l.stamps, "timestamps", false, "begin each line with its time")
 	f.StringArrayVar(&l.sources, "source", nil, "stdout, stderr, output or system (repeatable; default all but system)")
 	f.StringVar(&l.grep, "grep", "", "only entries that match this regular expression")
@@ -138,6 +139,16 @@ func (a *app) logs(ctx context.Context, l *logFlags, name string) error {
 		return err
 	}
 	defer func() { _ = s.Close() }()
+	// The end of the sandbox is the end of its logs.
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		if _, err := h.WaitUntilStopped(ctx); err == nil {
+			s.Finish()
+		}
+	})
 	for {
 		e, err := s.Recv(ctx)
 		if err != nil || e == nil {

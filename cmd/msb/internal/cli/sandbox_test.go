@@ -89,8 +89,8 @@ func TestRunDetached(t *testing.T) {
 	assert.Empty(t, leftovers(t, home), "it had no name of its own")
 
 	assert.Equal(t, result{0, "b\n", ""}, run("run", "-d", "-n", "b", "mini", "--", "hello"))
+	assert.Equal(t, "hello\n", succeed(t, "logs", "-f", "b").out, "it ends with the sandbox")
 	awaitStopped(t, "b")
-	assert.Equal(t, "hello\n", succeed(t, "logs", "b").out)
 	assert.Equal(t, result{0, "b\n", ""}, run("run", "-d", "-n", "b", "--", "again"))
 	awaitStopped(t, "b")
 	assert.Equal(t, "hello\nagain\n", succeed(t, "logs", "b").out)
@@ -251,19 +251,23 @@ func TestBootFailures(t *testing.T) {
 
 func TestFollowedLogsEnd(t *testing.T) {
 	newGuests(t, runtimetest.Guest{})
-	succeed(t, "create", "-q", "--name", "a", "mini")
-	succeed(t, "exec", "a", "--", "echo", "before")
-	done := make(chan result, 1)
-	go func() { done <- run("logs", "-f", "a") }()
-	time.Sleep(100 * time.Millisecond)
-	succeed(t, "exec", "a", "--", "echo", "after")
-	time.Sleep(200 * time.Millisecond)
-	succeed(t, "rm", "-f", "-q", "a")
-	select {
-	case r := <-done:
-		assert.Equal(t, result{0, "before\nafter\n", ""}, r)
-	case <-time.After(20 * time.Second):
-		t.Fatal("following does not end with the sandbox")
+	for name, end := range map[string][]string{"removed": {"rm", "-f", "-q", "a"}, "stopped": {"stop", "-q", "a"}} {
+		t.Run(name, func(t *testing.T) {
+			succeed(t, "create", "-q", "--replace", "--name", "a", "mini")
+			succeed(t, "exec", "a", "--", "echo", "before")
+			done := make(chan result, 1)
+			go func() { done <- run("logs", "-f", "a") }()
+			time.Sleep(100 * time.Millisecond)
+			succeed(t, "exec", "a", "--", "echo", "after")
+			time.Sleep(200 * time.Millisecond)
+			succeed(t, end...)
+			select {
+			case r := <-done:
+				assert.Equal(t, result{0, "before\nafter\n", ""}, r)
+			case <-time.After(20 * time.Second):
+				t.Fatal("following does not end with the sandbox")
+			}
+		})
 	}
 }
 
