@@ -185,11 +185,24 @@ func (s *session) finish(ctx context.Context, a *app, code int, err error) error
 	if closeErr := s.Close(); err == nil {
 		err = closeErr
 	}
-	if err == nil && code != 0 {
+	switch {
+	case msb.IsKind(err, msb.ErrSandboxNotRunning):
+		return lost{s.Name(), err}
+	case err == nil && code != 0:
 		return exitStatus(code)
 	}
 	return err
 }
+
+// lost is the error of a command whose sandbox ended before it did.
+type lost struct {
+	name  string
+	cause error
+}
+
+func (l lost) Error() string { return "sandbox " + l.name + " ended while a command ran in it" }
+
+func (l lost) Unwrap() error { return l.cause }
 
 // defaultCommand is the sandbox's own command, or a shell where there is none and a
 // person to use it. It is empty where there is neither.

@@ -15,11 +15,15 @@ import (
 func (a *app) report(err error) int {
 	var exec *msb.ExecFailure
 	var boot *msb.StartError
+	var gone lost
 	switch {
 	case errors.As(err, &exec):
 		return a.reportExec(exec)
 	case errors.As(err, &boot):
 		a.reportBoot(boot)
+		return exitError
+	case errors.As(err, &gone):
+		ui.Error(a.Err, gone.Error(), gone.cause.Error(), "unless it was ephemeral, msb logs --source system "+gone.name+" says why")
 		return exitError
 	case errors.Is(err, context.Canceled) && a.sig != nil && a.sig.caught() != 0:
 		return exitBySig + int(a.sig.caught())

@@ -249,6 +249,18 @@ func TestBootFailures(t *testing.T) {
 	assert.Contains(t, r.err, "  → guest: fake kernel with 1 processors\n  → give the sandbox a --name to keep its logs\n")
 }
 
+func TestCrashOfTheGuest(t *testing.T) {
+	home := newGuests(t, runtimetest.Guest{})
+	r := run("run", "--entrypoint=", "mini", "--", "crash", "now")
+	assert.Equal(t, 1, r.code)
+	assert.Regexp(t, `^error: sandbox msb-[0-9a-f]{8} ended while a command ran in it\n  → connection to the guest agent ended.*\n  → unless it was ephemeral, msb logs`, r.err)
+	assert.Empty(t, leftovers(t, home))
+	r = run("run", "--name", "a", "--entrypoint=", "mini", "--", "crash", "now")
+	assert.Equal(t, 1, r.code)
+	assert.Contains(t, succeed(t, "ls").out, "crashed")
+	assert.Contains(t, succeed(t, "logs", "--source", "system", "a").out, "BUG: unable to handle page fault")
+}
+
 func TestFollowedLogsEnd(t *testing.T) {
 	newGuests(t, runtimetest.Guest{})
 	for name, end := range map[string][]string{"removed": {"rm", "-f", "-q", "a"}, "stopped": {"stop", "-q", "a"}} {
