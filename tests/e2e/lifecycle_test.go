@@ -114,15 +114,6 @@ func TestDrain(t *testing.T) {
 	assert.Equal(t, "DrainRequested", *r.Source)
 }
 
-func TestGuestPowersOff(t *testing.T) {
-	sb := create(t)
-	_, _ = sb.Shell(within(t, patience), "poweroff -f") // its answer may not get through any more
-	r := ended(t, sb.Name())
-	assert.Equal(t, msb.SandboxStatusStopped, r.Status)
-	require.NotNil(t, r.ExitCode)
-	assert.Zero(t, *r.ExitCode)
-}
-
 func TestReplace(t *testing.T) {
 	ctx := within(t, 3*patience)
 	sb := create(t)
