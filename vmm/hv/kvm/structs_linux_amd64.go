@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 the kernel's layouts, of which much passes through untouched
+
 package kvm
 
 // The kernel's structures, in the layout of linux/kvm.h on x86-64. Those that hv has in
