@@ -156,7 +156,7 @@ func (c *call) create() syscall.Errno {
 		return errno
 	}
 	n.setSize(0)
-	h, errno := c.s.table.addHandle(n, fd, writes(flags), false)
+	h, errno := c.s.table.addHandle(n, fd, flags, false)
 	if errno != 0 {
 		c.s.table.forget(n.id, 1)
 		return errno
@@ -438,7 +438,7 @@ func (c *call) tmpfile() syscall.Errno {
 		return errno
 	}
 	n.setSize(0)
-	h, errno := c.s.table.addHandle(n, fd, true, false)
+	h, errno := c.s.table.addHandle(n, fd, flags, false)
 	if errno != 0 {
 		c.s.table.forget(n.id, 1)
 		return errno

@@ -18,7 +18,7 @@ type handle struct {
 	next  *handle // of the same node
 	users int     // calls that use fd
 	gone  bool    // released by the guest
-	write bool
+	flags uint32  // of open(2)
 
 	dir *dirStream // of a directory
 }
@@ -32,14 +32,14 @@ type dirStream struct {
 }
 
 // addHandle makes a handle of an open file, which belongs to the table then.
-func (t *table) addHandle(n *node, fd int, write, dir bool) (*handle, syscall.Errno) {
+func (t *table) addHandle(n *node, fd int, flags int, dir bool) (*handle, syscall.Errno) {
 	t.lock()
 	defer t.unlock()
 	if len(t.byHandle) >= t.handles {
 		t.discard(fd)
 		return nil, unix.ENFILE
 	}
-	h := &handle{id: t.nextHandle, fd: fd, node: n, next: n.open, write: write}
+	h := &handle{id: t.nextHandle, fd: fd, node: n, next: n.open, flags: uint32(flags)}
 	if dir {
 		h.dir = &dirStream{}
 	}
@@ -48,6 +48,9 @@ func (t *table) addHandle(n *node, fd int, write, dir bool) (*handle, syscall.Er
 	t.byHandle[h.id] = h
 	return h, 0
 }
+
+// writable reports a handle through which the file can be changed.
+func (h *handle) writable() bool { return writes(int(h.flags)) }
 
 // useHandle returns the handle of a node that the guest names, until endHandle.
 func (c *call) useHandle(nodeID, id uint64) (*handle, syscall.Errno) {

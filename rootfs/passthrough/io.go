@@ -49,7 +49,7 @@ func (c *call) write() syscall.Errno {
 		return errno
 	}
 	defer c.endHandle(h)
-	if !h.write {
+	if !h.writable() {
 		return unix.EBADF
 	}
 	// What the guest's page cache writes back has its place already.
@@ -111,7 +111,7 @@ func (c *call) fallocate() syscall.Errno {
 		return errno
 	}
 	defer c.endHandle(h)
-	if !h.write {
+	if !h.writable() {
 		return unix.EBADF
 	}
 	var charged uint64
@@ -182,7 +182,7 @@ func (c *call) copyFileRange() syscall.Errno {
 		return errno
 	}
 	defer c.endHandle(to)
-	if !to.write {
+	if !to.writable() {
 		return unix.EBADF
 	}
 	charged, errno := c.s.quota.extend(to.node, toOff+n, to.fd)

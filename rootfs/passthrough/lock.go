@@ -182,7 +182,7 @@ func (c *call) setLock(h *handle, a *lockIn) syscall.Errno {
 // lockFile opens the file of a handle once more.
 func (c *call) lockFile(h *handle) (int, syscall.Errno) {
 	flags := unix.O_RDONLY | unix.O_NONBLOCK
-	if h.write {
+	if h.writable() {
 		flags = unix.O_RDWR | unix.O_NONBLOCK
 	}
 	return c.open(func() (int, syscall.Errno) { return openPath(c.procPath(h.fd), flags) })

@@ -81,7 +81,7 @@ func (c *call) openNode(id uint64, flags int, in uint32) (h *handle, out uint32,
 		return nil, 0, errno
 	}
 	n.learnSize(&st)
-	h, errno = c.s.table.addHandle(n, fd, writes(flags), false)
+	h, errno = c.s.table.addHandle(n, fd, flags, false)
 	if errno == 0 && n.unchanged(&st) {
 		out = openKeepCache
 	}

@@ -139,7 +139,7 @@ func (q *quota) recount() bool {
 	if !ok {
 		return false
 	}
-	q.used.Add(max(total-q.baseline, 0) - before)
+	q.used.Add(total - q.baseline - before) // negative if the guest has deleted what was there before it
 	return true
 }
 

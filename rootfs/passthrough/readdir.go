@@ -22,22 +22,27 @@ func (c *call) opendir() syscall.Errno {
 	if len(c.args) < 8 {
 		return unix.EINVAL
 	}
-	n, errno := c.holdDir(c.nodeID)
+	h, errno := c.openDirNode(c.nodeID)
+	if errno == 0 {
+		c.answerOpen(h, 0)
+	}
+	return errno
+}
+
+// openDirNode opens a directory.
+func (c *call) openDirNode(id uint64) (*handle, syscall.Errno) {
+	n, errno := c.holdDir(id)
 	if errno != 0 {
-		return errno
+		return nil, errno
 	}
 	defer c.drop(n)
 	fd, errno := c.open(func() (int, syscall.Errno) {
 		return openBeneath(n.fd, &dot[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	})
 	if errno != 0 {
-		return errno
+		return nil, errno
 	}
-	h, errno := c.s.table.addHandle(n, fd, false, true)
-	if errno == 0 {
-		c.answerOpen(h, 0)
-	}
-	return errno
+	return c.s.table.addHandle(n, fd, unix.O_RDONLY, true)
 }
 
 // readdir serves READDIR and READDIRPLUS. Offsets are those of the host's file system,

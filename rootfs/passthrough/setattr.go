@@ -97,7 +97,7 @@ func (c *call) setSize(n *node, a *setattrIn) syscall.Errno {
 	if a.valid&setattrFH != 0 {
 		// A file that is open for writing may have become read-only meanwhile.
 		if h, e := c.useFile(n.id, a.fh); e == 0 {
-			if h.write {
+			if h.writable() {
 				errno = ftruncate(h.fd, int64(a.size))
 			}
 			c.endHandle(h)

@@ -121,7 +121,6 @@ const (
 	writeCache     = 1 << 0
 	writeKillPrivs = 1 << 2
 
-	releaseFlush   = 1 << 0
 	releaseUnflock = 1 << 1
 
 	fsyncDataOnly = 1 << 0
