@@ -351,8 +351,10 @@ func TestHandlesThatAreNone(t *testing.T) {
 		{d.node, a.fh, unix.EBADF}, {a.node, dir, unix.EBADF}, {rootID, dir, unix.EBADF}, {0, a.fh, unix.EBADF},
 	}
 	body := map[opcode]func(fh uint64) []byte{
-		opRead:      func(fh uint64) []byte { return append(longs(fh, 0), append(words(10, 0), longs(0, 0)...)...) },
-		opWrite:     func(fh uint64) []byte { return append(append(longs(fh, 0), append(words(1, 0), longs(0, 0)...)...), 'x') },
+		opRead: func(fh uint64) []byte { return append(longs(fh, 0), append(words(10, 0), longs(0, 0)...)...) },
+		opWrite: func(fh uint64) []byte {
+			return append(append(longs(fh, 0), append(words(1, 0), longs(0, 0)...)...), 'x')
+		},
 		opRelease:   func(fh uint64) []byte { return append(longs(fh), longs(0, 0)...) },
 		opFsync:     func(fh uint64) []byte { return longs(fh, 0) },
 		opFallocate: func(fh uint64) []byte { return longs(fh, 0, 10, 0) },
