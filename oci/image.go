@@ -21,9 +21,8 @@ type Image struct {
 	Config         Config
 	Layers         []Layer // bottom first
 
-	RootImage     string // absolute path of the read-only EROFS image
-	RootImageSize int64  // bytes
-	VMDK          string // absolute path of the VMDK descriptor of the root disk
+	VMDK     string // absolute path of the VMDK descriptor of the root disk
+	DiskSize int64  // bytes of that disk; 0 if its files are not all there
 
 	RawManifest []byte // exactly the bytes ManifestDigest is the digest of
 	RawConfig   []byte // exactly the bytes ConfigDigest is the digest of
@@ -57,5 +56,7 @@ type Layer struct {
 	DiffID     digest.Digest // of the uncompressed tar stream
 	BlobDigest digest.Digest // of the blob, compressed or not
 	MediaType  string
-	Size       int64 // of the blob in bytes
+	Size       int64  // of the blob in bytes
+	Image      string // absolute path of the layer's EROFS image
+	ImageSize  int64  // bytes; 0 if it is not there
 }

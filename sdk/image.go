@@ -260,7 +260,7 @@ func stored(i *oci.Image) store.Image {
 		Config: store.ImageConfig{Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, WorkingDir: c.WorkingDir, User: c.User, Labels: c.Labels, StopSignal: c.StopSignal},
 	}
 	for _, l := range i.Layers {
-		img.Layers = append(img.Layers, store.Layer{DiffID: l.DiffID.String(), BlobDigest: l.BlobDigest.String(), MediaType: l.MediaType, CompressedSize: l.Size})
+		img.Layers = append(img.Layers, store.Layer{DiffID: l.DiffID.String(), BlobDigest: l.BlobDigest.String(), MediaType: l.MediaType, CompressedSize: l.Size, ErofsSize: l.ImageSize})
 	}
 	return img
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/oci"
+	"github.com/gomsb/gomsb/rootfs/erofs"
 )
 
 func TestListAndRemove(t *testing.T) {
@@ -31,7 +32,7 @@ func TestListAndRemove(t *testing.T) {
 	var names []string
 	for _, i := range all {
 		names = append(names, i.Reference[strings.LastIndexByte(i.Reference, '/')+1:])
-		assert.Positive(t, i.RootImageSize)
+		assert.Positive(t, i.DiskSize)
 	}
 	assert.Equal(t, []string{"newer:latest", "alias:latest", "first:latest"}, names)
 
@@ -46,12 +47,13 @@ func TestListAndRemove(t *testing.T) {
 	_, last, err = c.Remove(t.Context(), "alias")
 	require.NoError(t, err)
 	assert.True(t, last)
-	assert.NoFileExists(t, all[1].RootImage)
 	assert.NoFileExists(t, all[1].VMDK)
-	assert.FileExists(t, all[1].RootImage+".lock", "lock files stay")
+	assert.NoFileExists(t, all[1].Layers[0].Image)
+	assert.FileExists(t, all[1].Layers[0].Image+".lock", "lock files stay")
 	_, _, err = c.Remove(t.Context(), "alias")
 	assert.ErrorIs(t, err, oci.ErrNotFound)
-	assert.FileExists(t, all[0].RootImage)
+	assert.Len(t, files(t, c), 4, "of the other image nothing is gone")
+	mounted(t, all[0])
 }
 
 func TestImageUnknown(t *testing.T) {
@@ -71,7 +73,7 @@ func TestMovedCache(t *testing.T) {
 	c := open(t)
 	_, err := load(t, c, docker(t, image("app", base(t))), LoadOptions{})
 	require.NoError(t, err)
-	moved := filepath.Join(t.TempDir(), "elsewhere")
+	old, moved := c.dir, filepath.Join(t.TempDir(), "elsewhere")
 	require.NoError(t, os.Rename(c.dir, moved))
 	c, err = Open(moved)
 	require.NoError(t, err)
@@ -80,7 +82,11 @@ func TestMovedCache(t *testing.T) {
 	text, err := os.ReadFile(i.VMDK)
 	require.NoError(t, err)
 	assert.Contains(t, string(text), c.dir)
-	assert.True(t, strings.HasPrefix(i.RootImage, c.dir))
+	assert.NotContains(t, string(text), old)
+	mounted(t, i)
+	vmdk, size, err := c.Disk(t.Context(), i.ManifestDigest)
+	require.NoError(t, err)
+	assert.Equal(t, []any{i.VMDK, i.DiskSize}, []any{vmdk, size})
 }
 
 func TestCachePathIsCanonical(t *testing.T) {
@@ -93,28 +99,120 @@ func TestCachePathIsCanonical(t *testing.T) {
 	assert.True(t, strings.HasSuffix(c.dir, "/real/cache"), c.dir)
 }
 
-func TestDamagedRootImageIsMadeAgain(t *testing.T) {
+func TestDamagedFilesAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	raw := docker(t, image("app", base(t), top(t)))
 	for name, damage := range map[string]func(path string) error{
 		"removed":   os.Remove,
 		"emptied":   func(path string) error { return os.Truncate(path, 0) },
-		"cut short": func(path string) error { return os.Truncate(path, 8192) },
+		"cut short": func(path string) error { return os.Truncate(path, 4096) },
+		"replaced":  func(path string) error { return os.WriteFile(path, make([]byte, 8192), 0o600) },
 	} {
 		c := open(t)
 		got, err := load(t, c, raw, LoadOptions{})
 		require.NoError(t, err)
-		require.NoError(t, damage(got[0].RootImage))
+		require.NoError(t, damage(got[0].Layers[0].Image))
 		_, err = c.Image(t.Context(), "app")
+		assert.ErrorIs(t, err, oci.ErrNotFound, name)
+		_, _, err = c.Disk(t.Context(), got[0].ManifestDigest)
 		assert.ErrorIs(t, err, oci.ErrNotFound, name)
 		all, err := c.List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, all, 1)
-		assert.Zero(t, all[0].RootImageSize, name)
+		assert.Zero(t, all[0].DiskSize, name)
 		got, err = load(t, c, raw, LoadOptions{})
 		require.NoError(t, err)
 		checkRoot(t, got[0])
+
+		// What follows from the layers is made without the archive.
+		for _, path := range []string{fsmeta(t, got[0]), got[0].VMDK} {
+			want, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.NoError(t, damage(path))
+			i, err := c.Image(t.Context(), "app")
+			require.NoError(t, err, name)
+			checkRoot(t, i)
+			again, err := os.ReadFile(path)
+			require.NoError(t, err)
+			assert.True(t, string(want) == string(again), "%s: fsmeta from layer images and from their archive differ", name)
+		}
 	}
+}
+
+// TestLayersAreShared: a layer that two images have exists once, and as long as either.
+func TestLayersAreShared(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	one, err := load(t, c, docker(t, image("one", base(t), top(t))), LoadOptions{})
+	require.NoError(t, err)
+	started := 0
+	two, err := load(t, c, docker(t, image("two", base(t), other(t), base(t))), LoadOptions{Progress: func(e oci.Event) {
+		if e.Kind == oci.EventMaterializeStarted {
+			started++
+		}
+	}})
+	require.NoError(t, err)
+	assert.Equal(t, 1, started, "only the new layer is converted")
+	assert.Equal(t, one[0].Layers[0].Image, two[0].Layers[0].Image)
+	assert.Equal(t, two[0].Layers[0].Image, two[0].Layers[2].Image)
+	assert.Equal(t, "layer", content(t, mounted(t, two[0]), "other"))
+	assert.Equal(t, "root:x:0:0", content(t, mounted(t, two[0]), "etc/passwd"))
+
+	_, _, err = c.Remove(t.Context(), "one")
+	require.NoError(t, err)
+	assert.FileExists(t, two[0].Layers[0].Image)
+	assert.NoFileExists(t, one[0].Layers[1].Image)
+	again, err := c.Image(t.Context(), "two")
+	require.NoError(t, err)
+	mounted(t, again)
+}
+
+// TestDiskOutlivesItsReference: a sandbox keeps the image it was made from when the
+// reference comes to mean another.
+func TestDiskOutlivesItsReference(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	old, err := load(t, c, docker(t, image("app", base(t), top(t))), LoadOptions{})
+	require.NoError(t, err)
+	_, err = load(t, c, docker(t, image("app", base(t), other(t))), LoadOptions{})
+	require.NoError(t, err)
+	_, _, err = c.Remove(t.Context(), "app")
+	require.NoError(t, err)
+	vmdk, size, err := c.Disk(t.Context(), old[0].ManifestDigest)
+	require.NoError(t, err)
+	assert.Equal(t, []any{old[0].VMDK, old[0].DiskSize}, []any{vmdk, size})
+	checkRoot(t, old[0])
+	_, _, err = c.Disk(t.Context(), digest.FromString("unknown"))
+	assert.ErrorIs(t, err, oci.ErrNotFound)
+	_, _, err = c.Disk(t.Context(), "sha256:../../x")
+	assert.ErrorIs(t, err, oci.ErrManifest)
+}
+
+// TestFsmetaFollowsTheLayers: another program may lay out a layer in its own way after
+// the fsmeta image was made, which then must not be used any more.
+func TestFsmetaFollowsTheLayers(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	got, err := load(t, c, docker(t, image("app", base(t), top(t))), LoadOptions{})
+	require.NoError(t, err)
+	path := got[0].Layers[0].Image
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	r, err := erofs.NewReader(f, got[0].Layers[0].ImageSize)
+	require.NoError(t, err)
+	changes, err := r.ReadLayer(1000)
+	require.NoError(t, err)
+	require.NoError(t, c.publish(path, func(w io.Writer) error {
+		_, err := erofs.Build(w, changes) // metadata first
+		return err
+	}))
+	i, err := c.Image(t.Context(), "app")
+	require.NoError(t, err)
+	assert.Equal(t, "root:x:0:0", content(t, mounted(t, i), "etc/passwd"))
+	vmdk, _, err := c.Disk(t.Context(), i.ManifestDigest)
+	require.NoError(t, err)
+	assert.Equal(t, i.VMDK, vmdk)
 }
 
 func TestForeignAndBrokenDocuments(t *testing.T) {
@@ -141,17 +239,32 @@ func TestForeignAndBrokenDocuments(t *testing.T) {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	c := open(t)
-	stale, fresh, other := filepath.Join(c.tmp(), "1-x.erofs"+partSuffix), filepath.Join(c.tmp(), "2-x.erofs"+partSuffix), filepath.Join(c.tmp(), "other")
-	for _, path := range []string{stale, fresh, other} {
-		require.NoError(t, os.WriteFile(path, nil, 0o600))
+	now := time.Now()
+	var kept, gone []string
+	add := func(name string, age time.Duration, list *[]string) string {
+		path := filepath.Join(c.tmp(), name)
+		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+		require.NoError(t, os.Chtimes(path, now.Add(-age), now.Add(-age)))
+		*list = append(*list, path)
+		return path
 	}
-	past := time.Now().Add(-25 * time.Hour)
-	require.NoError(t, os.Chtimes(stale, past, past))
-	require.NoError(t, os.Chtimes(other, past, past))
-	c.sweep(time.Now())
-	assert.NoFileExists(t, stale)
-	assert.FileExists(t, fresh)
-	assert.FileExists(t, other)
+	add("a.erofs.1"+newSuffix, time.Second, &kept)
+	add("b.erofs.1"+newSuffix, 2*time.Minute, &gone)
+	add("sha256_1.part", 23*time.Hour, &kept)
+	add("sha256_2.part", 25*time.Hour, &gone)
+	add("sha256_2.download.lock", 25*time.Hour, &kept)
+	held, err := acquire(t.Context(), add("c.erofs.1"+newSuffix, 2*time.Minute, &kept))
+	require.NoError(t, err)
+	defer held.release()
+	removed, bytes := c.sweep(now)
+	assert.Equal(t, 2, removed)
+	assert.Positive(t, bytes)
+	for _, path := range kept {
+		assert.FileExists(t, path)
+	}
+	for _, path := range gone {
+		assert.NoFileExists(t, path)
+	}
 }
 
 func TestPublishReplacesWholly(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/archive"
 	"github.com/gomsb/gomsb/rootfs/erofs"
+	"github.com/gomsb/gomsb/rootfs/stitch"
 	"github.com/gomsb/gomsb/rootfs/tree"
 )
 
@@ -149,17 +151,64 @@ func load(t testing.TB, c *Cache, raw []byte, opts LoadOptions) ([]*oci.Image, e
 	return c.Load(t.Context(), bytes.NewReader(raw), opts)
 }
 
-// mounted reads the root image of an image.
+// joined reads the files of a descriptor one after another, as a disk does.
+type joined struct {
+	files []*os.File
+	sizes []int64
+}
+
+func (j *joined) ReadAt(p []byte, off int64) (n int, err error) {
+	for i, f := range j.files {
+		if off >= j.sizes[i] {
+			off -= j.sizes[i]
+			continue
+		}
+		got, err := f.ReadAt(p[n:min(int64(len(p)), int64(n)+j.sizes[i]-off)], off)
+		if n += got; n == len(p) || err != nil {
+			return n, err
+		}
+		off = 0
+	}
+	return n, io.EOF
+}
+
+// rootDisk opens the root disk of an image and returns the files that it consists of.
+func rootDisk(t testing.TB, i *oci.Image) (*joined, []stitch.Extent) {
+	t.Helper()
+	text, err := os.ReadFile(i.VMDK)
+	require.NoError(t, err)
+	extents, err := stitch.Parse(text)
+	require.NoError(t, err)
+	j, total := &joined{}, int64(0)
+	for _, e := range extents {
+		f, err := os.Open(e.Path)
+		require.NoError(t, err)
+		t.Cleanup(func() { f.Close() })
+		info, err := f.Stat()
+		require.NoError(t, err)
+		require.Equal(t, e.Size, info.Size())
+		j.files, j.sizes, total = append(j.files, f), append(j.sizes, e.Size), total+e.Size
+	}
+	require.Equal(t, total, i.DiskSize)
+	return j, extents
+}
+
+// mounted reads the root file system of an image from its disk.
 func mounted(t testing.TB, i *oci.Image) *tree.Tree {
 	t.Helper()
-	f, err := os.Open(i.RootImage)
-	require.NoError(t, err)
-	t.Cleanup(func() { f.Close() })
-	r, err := erofs.NewReader(f, i.RootImageSize)
+	j, _ := rootDisk(t, i)
+	r, err := erofs.NewReader(j, i.DiskSize)
 	require.NoError(t, err)
 	tr, err := r.Tree(1_000_000)
 	require.NoError(t, err)
 	return tr
+}
+
+// fsmeta is the path of an image's fsmeta image.
+func fsmeta(t testing.TB, i *oci.Image) string {
+	t.Helper()
+	_, extents := rootDisk(t, i)
+	return extents[0].Path
 }
 
 func content(t testing.TB, tr *tree.Tree, path string) string {
@@ -182,4 +231,10 @@ func files(t testing.TB, c *Cache) []string {
 		return err
 	}))
 	return all
+}
+
+// images is files without layer images, which may remain of an image that failed.
+func images(t testing.TB, c *Cache) []string {
+	t.Helper()
+	return slices.DeleteFunc(files(t, c), func(path string) bool { return filepath.Base(filepath.Dir(path)) == layersDir })
 }

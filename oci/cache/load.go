@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
 	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/archive"
@@ -103,7 +108,7 @@ func nameImages(images []archive.Image, tags []ref.Reference) ([][]ref.Reference
 }
 
 // store makes the files of one image, unless they exist, and records its references.
-// Locks are taken in the order references, root image.
+// Locks are taken in the order references, layers, fsmeta.
 func (c *Cache) store(ctx context.Context, image archive.Image, refs []ref.Reference, report func(oci.Event)) ([]*oci.Image, error) {
 	paths := make([]string, 0, len(refs))
 	for _, r := range refs {
@@ -114,11 +119,6 @@ func (c *Cache) store(ctx context.Context, image archive.Image, refs []ref.Refer
 		return nil, err
 	}
 	defer release()
-	held, err := acquire(ctx, c.rootLock(image.ManifestDigest))
-	if err != nil {
-		return nil, err
-	}
-	defer held.release()
 
 	about := oci.Event{Reference: refs[0].String(), ManifestDigest: image.ManifestDigest, Layers: len(image.Layers)}
 	about.Kind = oci.EventResolved
@@ -126,16 +126,15 @@ func (c *Cache) store(ctx context.Context, image archive.Image, refs []ref.Refer
 		about.Total += l.Size
 	}
 	report(about)
-	size, err := c.checkRoot(image.ManifestDigest)
+	layers, release, err := c.layers(ctx, image, report)
 	if err != nil {
-		if size, err = c.convert(ctx, image, report); err != nil {
-			return nil, err
-		}
+		return nil, err
 	}
-	if !c.vmdkCurrent(image.ManifestDigest, size) {
-		if err := c.writeVMDK(image.ManifestDigest, size); err != nil {
-			return nil, err
-		}
+	defer release()
+	d := &disk{Cache: c, manifest: image.ManifestDigest, layers: layers, report: report}
+	size, err := d.compose(ctx)
+	if err != nil {
+		return nil, err
 	}
 	stored := make([]*oci.Image, 0, len(refs))
 	for _, r := range refs {
@@ -146,10 +145,58 @@ func (c *Cache) store(ctx context.Context, image archive.Image, refs []ref.Refer
 		if err != nil {
 			return nil, err
 		}
-		done.RootImageSize = size
+		done.DiskSize = size
 		stored = append(stored, done)
 	}
 	about.Kind, about.Total = oci.EventComplete, 0
 	report(about)
 	return stored, nil
 }
+
+// layers makes sure that the images of all layers are there, several at a time, and
+// keeps them from being removed until they are released. A layer that occurs twice has
+// one image.
+func (c *Cache) layers(ctx context.Context, image archive.Image, report func(oci.Event)) (all []*layerImage, release func(), err error) {
+	var mu sync.Mutex // lets one event out at a time
+	b := &builder{Cache: c, report: func(e oci.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		report(e)
+	}}
+	all = make([]*layerImage, len(image.Layers))
+	release = func() {
+		for _, l := range all {
+			if l != nil {
+				l.lock.release()
+			}
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel())
+	first := map[digest.Digest]int{}
+	for i, l := range image.Layers {
+		if _, twice := first[l.DiffID]; twice {
+			continue
+		}
+		first[l.DiffID] = i
+		group.Go(func() error {
+			made, err := b.layer(ctx, l, i)
+			if err != nil {
+				return fmt.Errorf("layer %d of %d (%s): %w", i+1, len(image.Layers), l.BlobDigest, err)
+			}
+			all[i] = made
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		release()
+		return nil, nil, err
+	}
+	for i, l := range image.Layers {
+		all[i] = all[first[l.DiffID]]
+	}
+	return all, release, nil
+}
+
+// parallel is how many layers are read at a time.
+func parallel() int { return min(max(2*runtime.NumCPU(), 4), 16) }

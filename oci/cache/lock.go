@@ -15,35 +15,66 @@ import (
 // portably, so that a blocking call would ignore the context.
 const lockPoll = 20 * time.Millisecond
 
-// lock is an exclusive flock on a file that is never unlinked: a lock on an unlinked
-// file would exclude nobody.
+// lock is a flock on a file that is never unlinked: a lock on an unlinked file would
+// exclude nobody.
 type lock struct{ file *os.File }
 
-func acquire(ctx context.Context, path string) (*lock, error) {
+func openLock(path string) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return &lock{file: f}, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("waiting for another process on %s: %w", path, ctx.Err()), f.Close())
-		case <-time.After(lockPoll):
-		}
+	return &lock{file: f}, nil
+}
+
+// try takes the lock, unix.LOCK_EX or LOCK_SH, or changes it, if nobody is in the way.
+// A change that fails may leave it without any lock.
+func (l *lock) try(how int) (bool, error) {
+	err := unix.Flock(int(l.file.Fd()), how|unix.LOCK_NB)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, unix.EWOULDBLOCK), errors.Is(err, unix.EINTR):
+		return false, nil
+	}
+	return false, fmt.Errorf("lock %s: %w", l.file.Name(), err)
+}
+
+// wait pauses before the next try.
+func (l *lock) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for another process on %s: %w", l.file.Name(), ctx.Err())
+	case <-time.After(lockPoll):
+		return nil
 	}
 }
 
 // release gives the lock back; closing the file does it.
 func (l *lock) release() { _ = l.file.Close() }
 
-// acquireAll takes several locks in one order for everybody.
+// acquire takes an exclusive lock.
+func acquire(ctx context.Context, path string) (*lock, error) {
+	l, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		taken, err := l.try(unix.LOCK_EX)
+		if taken {
+			return l, nil
+		}
+		if err == nil {
+			err = l.wait(ctx)
+		}
+		if err != nil {
+			l.release()
+			return nil, err
+		}
+	}
+}
+
+// acquireAll takes several exclusive locks in one order for everybody.
 func acquireAll(ctx context.Context, paths []string) (release func(), err error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(paths)))
 	held := make([]*lock, 0, len(sorted))
@@ -61,4 +92,61 @@ func acquireAll(ctx context.Context, paths []string) (release func(), err error)
 		held = append(held, l)
 	}
 	return release, nil
+}
+
+// provide makes sure that something exists and keeps others from removing it. It
+// returns with a shared lock on path, held while there said that the thing is there;
+// if it is not, provide calls build under the exclusive lock.
+//
+// Nobody waits for another lock while holding this one exclusively, and who holds it
+// shared found the thing in place. So whoever waits here waits for one builder only,
+// and no order of locks among things is needed.
+func provide(ctx context.Context, path string, there func() bool, build func() error) (*lock, error) {
+	l, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err := l.attempt(there, build); err == nil {
+			return l, nil
+		} else if !errors.Is(err, errBusy) {
+			l.release()
+			return nil, err
+		}
+		if err := l.wait(ctx); err != nil {
+			l.release()
+			return nil, err
+		}
+	}
+}
+
+var errBusy = errors.New("lock is held")
+
+func (l *lock) attempt(there func() bool, build func() error) error {
+	if taken, err := l.try(unix.LOCK_SH); err != nil || !taken {
+		return errors.Join(err, errBusyUnless(err))
+	}
+	if there() {
+		return nil
+	}
+	if taken, err := l.try(unix.LOCK_EX); err != nil || !taken {
+		return errors.Join(err, errBusyUnless(err))
+	}
+	if !there() {
+		if err := build(); err != nil {
+			return err
+		}
+	}
+	// The change of the lock is not atomic: the next round finds the thing or makes it.
+	if taken, err := l.try(unix.LOCK_SH); err != nil || !taken || !there() {
+		return errors.Join(err, errBusyUnless(err))
+	}
+	return nil
+}
+
+func errBusyUnless(err error) error {
+	if err != nil {
+		return nil
+	}
+	return errBusy
 }

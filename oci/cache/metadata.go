@@ -30,8 +30,49 @@ type metadata struct {
 	MediaType      string          `json:"media_type,omitempty"`
 	RawManifest    string          `json:"raw_manifest_json"`
 	RawConfig      string          `json:"raw_config_json"`
-	Config         oci.Config      `json:"config"`
+	Config         config          `json:"config"`
 	Layers         []metadataLayer `json:"layers"`
+}
+
+// config is oci.Config in the form that microsandbox 0.6.18 gives it: what is absent is
+// null, but for the lists that are always there.
+type config struct {
+	Env          []string          `json:"env"`
+	Cmd          []string          `json:"cmd"`
+	Entrypoint   []string          `json:"entrypoint"`
+	WorkingDir   *string           `json:"working_dir"`
+	User         *string           `json:"user"`
+	ExposedPorts []string          `json:"exposed_ports"`
+	Volumes      []string          `json:"volumes"`
+	Labels       map[string]string `json:"labels"`
+	StopSignal   *string           `json:"stop_signal"`
+}
+
+func newConfig(c oci.Config) config {
+	list := func(l []string) []string { return append([]string{}, l...) }
+	absent := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	labels := c.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	return config{Env: list(c.Env), Cmd: c.Cmd, Entrypoint: c.Entrypoint, WorkingDir: absent(c.WorkingDir), User: absent(c.User),
+		ExposedPorts: list(c.ExposedPorts), Volumes: list(c.Volumes), Labels: labels, StopSignal: absent(c.StopSignal)}
+}
+
+func (c config) run() oci.Config {
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	return oci.Config{Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, WorkingDir: text(c.WorkingDir), User: text(c.User),
+		ExposedPorts: c.ExposedPorts, Volumes: c.Volumes, Labels: c.Labels, StopSignal: text(c.StopSignal)}
 }
 
 type metadataLayer struct {
@@ -46,20 +87,7 @@ func newMetadata(r ref.Reference, image archive.Image) metadata {
 		Reference:      r.String(),
 		ManifestDigest: image.ManifestDigest, ConfigDigest: image.ConfigDigest, MediaType: image.MediaType,
 		RawManifest: string(image.Manifest), RawConfig: string(image.Config),
-		Config: image.Parsed.Run, Layers: make([]metadataLayer, 0, len(image.Layers)),
-	}
-	// Lists that are always there are written as [] and {} rather than null.
-	if m.Config.Env == nil {
-		m.Config.Env = []string{}
-	}
-	if m.Config.ExposedPorts == nil {
-		m.Config.ExposedPorts = []string{}
-	}
-	if m.Config.Volumes == nil {
-		m.Config.Volumes = []string{}
-	}
-	if m.Config.Labels == nil {
-		m.Config.Labels = map[string]string{}
+		Config: newConfig(image.Parsed.Run), Layers: make([]metadataLayer, 0, len(image.Layers)),
 	}
 	for _, l := range image.Layers {
 		m.Layers = append(m.Layers, metadataLayer{Digest: l.BlobDigest, MediaType: l.MediaType, SizeBytes: l.Size, DiffID: l.DiffID})
@@ -111,13 +139,27 @@ func readMetadata(path string) (metadata, time.Time, error) {
 
 // check validates the digests, which become file names.
 func (m *metadata) check() error {
-	if err := errors.Join(m.ManifestDigest.Validate(), m.ConfigDigest.Validate()); err != nil {
+	errs := []error{m.ManifestDigest.Validate(), m.ConfigDigest.Validate()}
+	for _, l := range m.Layers {
+		errs = append(errs, l.DiffID.Validate())
+	}
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", oci.ErrManifest, err)
 	}
 	return nil
 }
 
-// image makes the value that describes the reference; files are not looked at.
+// layerNames returns the names of the layer files, bottom first.
+func (m *metadata) layerNames() []string {
+	names := make([]string, 0, len(m.Layers))
+	for _, l := range m.Layers {
+		names = append(names, safe(l.DiffID))
+	}
+	return names
+}
+
+// image makes the value that describes the reference; of the files only the layers are
+// looked for.
 func (c *Cache) image(m metadata, updated time.Time) (*oci.Image, error) {
 	parsed, err := archive.ParseConfig([]byte(m.RawConfig))
 	if err != nil {
@@ -127,18 +169,22 @@ func (c *Cache) image(m metadata, updated time.Time) (*oci.Image, error) {
 		Reference:      m.Reference,
 		ManifestDigest: m.ManifestDigest, MediaType: m.MediaType, ConfigDigest: m.ConfigDigest,
 		OS: parsed.Platform.OS, Architecture: parsed.Platform.Architecture, Variant: parsed.Platform.Variant,
-		Created: parsed.Created, Updated: updated, Config: m.Config,
-		RootImage: c.rootPath(m.ManifestDigest), VMDK: c.vmdkPath(m.ManifestDigest),
+		Created: parsed.Created, Updated: updated, Config: m.Config.run(), VMDK: c.vmdkPath(m.ManifestDigest),
 		RawManifest: []byte(m.RawManifest), RawConfig: []byte(m.RawConfig),
 	}
 	for _, l := range m.Layers {
-		i.Layers = append(i.Layers, oci.Layer{DiffID: l.DiffID, BlobDigest: l.Digest, MediaType: l.MediaType, Size: l.SizeBytes})
+		own := oci.Layer{DiffID: l.DiffID, BlobDigest: l.Digest, MediaType: l.MediaType, Size: l.SizeBytes, Image: c.layerPath(l.DiffID)}
+		if info, err := os.Stat(own.Image); err == nil {
+			own.ImageSize = info.Size()
+		}
+		i.Layers = append(i.Layers, own)
 	}
 	return i, nil
 }
 
-// documents calls visit for each readable document of the cache.
-func (c *Cache) documents(visit func(path string, m metadata, updated time.Time) error) error {
+// documents calls visit for each readable document of the cache; unless manifest is
+// empty, for those of that image only.
+func (c *Cache) documents(manifest digest.Digest, visit func(m metadata, updated time.Time)) error {
 	dir := filepath.Join(c.dir, manifestsDir)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -148,16 +194,15 @@ func (c *Cache) documents(visit func(path string, m metadata, updated time.Time)
 		if !strings.HasSuffix(e.Name(), ".json") {
 			continue
 		}
-		path := filepath.Join(dir, e.Name())
-		m, updated, err := readMetadata(path)
+		m, updated, err := readMetadata(filepath.Join(dir, e.Name()))
 		if errors.Is(err, oci.ErrNotFound) || errors.Is(err, oci.ErrManifest) {
 			continue // removed meanwhile, or not ours
 		}
 		if err != nil {
 			return err
 		}
-		if err := visit(path, m, updated); err != nil {
-			return err
+		if manifest == "" || m.ManifestDigest == manifest {
+			visit(m, updated)
 		}
 	}
 	return nil

@@ -1,26 +1,22 @@
 package cache
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/gomsb/gomsb/oci/ref"
 )
 
-// Folders of a cache.
+// Folders of a cache, as microsandbox 0.6.18 has them.
 const (
-	manifestsDir = "manifests"
-	rootsDir     = "flat-erofs"
-	vmdkDir      = "vmdk"
+	manifestsDir = "manifests" // metadata documents, by reference
+	layersDir    = "layers"    // EROFS images of single layers, by diff_id
+	fsmetaDir    = "fsmeta"    // EROFS images over them, by manifest
+	vmdkDir      = "vmdk"      // descriptors of root disks, by manifest
 	tmpDir       = "tmp"
 )
-
-// staleAfter is the age at which a file in tmp has been left by a process that died.
-const staleAfter = 24 * time.Hour
 
 func (c *Cache) metadataPath(r ref.Reference) string {
 	return filepath.Join(c.dir, manifestsDir, r.Key()+".json")
@@ -30,16 +26,29 @@ func (c *Cache) referenceLock(r ref.Reference) string {
 	return filepath.Join(c.dir, manifestsDir, r.Key()+".lock")
 }
 
-func (c *Cache) rootPath(manifest digest.Digest) string {
-	return filepath.Join(c.dir, rootsDir, safe(manifest)+".erofs")
+func (c *Cache) layerPath(diffID digest.Digest) string { return c.layerFile(safe(diffID)) }
+
+// layerFile is layerPath for a digest that is safe already.
+func (c *Cache) layerFile(name string) string {
+	return filepath.Join(c.dir, layersDir, name+imageSuffix)
 }
 
-// rootLock guards the root image and its VMDK descriptor.
-func (c *Cache) rootLock(manifest digest.Digest) string { return c.rootPath(manifest) + ".lock" }
+func (c *Cache) fsmetaPath(manifest digest.Digest) string {
+	return filepath.Join(c.dir, fsmetaDir, safe(manifest)+imageSuffix)
+}
 
 func (c *Cache) vmdkPath(manifest digest.Digest) string {
-	return filepath.Join(c.dir, vmdkDir, safe(manifest)+".vmdk")
+	return filepath.Join(c.dir, vmdkDir, safe(manifest)+vmdkSuffix)
 }
+
+const (
+	imageSuffix = ".erofs"
+	vmdkSuffix  = ".vmdk"
+	lockSuffix  = ".lock"
+)
+
+// fsmetaLock guards the fsmeta image of a manifest and its VMDK descriptor.
+func (c *Cache) fsmetaLock(manifest digest.Digest) string { return c.fsmetaPath(manifest) + lockSuffix }
 
 func (c *Cache) tmp() string { return filepath.Join(c.dir, tmpDir) }
 
@@ -52,19 +61,4 @@ func safe(d digest.Digest) string {
 		}
 		return '_'
 	}, d.String())
-}
-
-// sweep removes temporary files that dead processes left. It is a courtesy: what
-// cannot be removed stays.
-func (c *Cache) sweep(now time.Time) {
-	entries, err := os.ReadDir(c.tmp())
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && strings.HasSuffix(e.Name(), partSuffix) && now.Sub(info.ModTime()) > staleAfter {
-			_ = os.Remove(filepath.Join(c.tmp(), e.Name()))
-		}
-	}
 }

@@ -1,21 +1,26 @@
 package cache
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
-// partSuffix marks files in tmp that are not published yet.
-const partSuffix = ".part"
+// newSuffix marks files in tmp that are not published yet.
+const newSuffix = ".new"
 
-// publish makes path hold what write writes, all of it or nothing: temporary file in
-// the same file system, fsync, rename, fsync of the directory.
-func (c *Cache) publish(path string, write func(w io.Writer) error) (err error) {
-	f, err := os.CreateTemp(c.tmp(), "*-"+filepath.Base(path)+partSuffix)
+// publish makes path hold what write writes, all of it or nothing.
+func (c *Cache) publish(path string, write func(w io.Writer) error) error {
+	return c.publishFile(path, func(f *os.File) error { return write(f) })
+}
+
+// publishFile makes path a file that fill fills, complete or not at all: temporary file
+// in the same file system, fsync, rename, fsync of the directory.
+func (c *Cache) publishFile(path string, fill func(f *os.File) error) (err error) {
+	f, err := os.CreateTemp(c.tmp(), filepath.Base(path)+".*"+newSuffix)
 	if err != nil {
 		return err
 	}
@@ -24,11 +29,11 @@ func (c *Cache) publish(path string, write func(w io.Writer) error) (err error) 
 			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	w := &sparseWriter{file: f}
-	if err := write(w); err != nil {
+	// While it is locked, sweep leaves it alone.
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err
 	}
-	if err := w.finish(); err != nil {
+	if err := fill(f); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -47,36 +52,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// sparseWriter leaves holes where long runs of zeros are written.
-type sparseWriter struct {
-	file *os.File
-	off  int64
-}
-
-const holeSize = 64 << 10
-
-var holeBytes [holeSize]byte
-
-func (s *sparseWriter) Write(p []byte) (int, error) {
-	for done := 0; done < len(p); {
-		part := p[done:min(len(p), done+holeSize)]
-		if !bytes.Equal(part, holeBytes[:len(part)]) {
-			if _, err := s.file.WriteAt(part, s.off); err != nil {
-				return done, err
-			}
-		}
-		s.off += int64(len(part))
-		done += len(part)
-	}
-	return len(p), nil
-}
-
-// finish gives the file its length, which a hole at the end would not.
-func (s *sparseWriter) finish() error {
-	if err := s.file.Truncate(s.off); err != nil {
-		return fmt.Errorf("set length: %w", err)
-	}
-	return nil
 }

@@ -8,14 +8,14 @@ import (
 // names. All entries, "." and ".." among them, are in byte order over the whole
 // directory, because the kernel searches by bisection.
 
-// dirNames adds "." and ".." to the sorted names of a directory, keeping the order.
+// dirNames adds "." and ".." to the names of a directory and puts all in order, each
+// once.
 func dirNames(names []string) []string {
 	all := make([]string, 0, len(names)+2)
 	all = append(all, ".", "..")
 	all = append(all, names...)
-	// Only names that begin with a byte below '.' move.
 	slices.Sort(all)
-	return all
+	return slices.Compact(all)
 }
 
 // dirSize returns the length in bytes of a directory with these names.
@@ -37,28 +37,31 @@ type dirent struct {
 	fileType uint8
 }
 
-// encodeDir returns the directory content; entry gives what a name stands for.
-func encodeDir(names []string, size uint64, entry func(name string) dirent) []byte {
-	p := make([]byte, 0, size)
-	for len(names) > 0 {
-		n, used := 0, 0
+// appendDir appends the directory content; entry gives what a name stands for by its
+// position.
+func appendDir(p []byte, names []string, entry func(i int) dirent) []byte {
+	for done := 0; done < len(names); {
+		n, used := done, 0
 		for n < len(names) && used+direntSize+len(names[n]) <= BlockSize {
 			used += direntSize + len(names[n])
 			n++
 		}
-		p = appendDirBlock(p, names[:n], entry)
-		names = names[n:]
-		if len(names) > 0 {
-			p = append(p, make([]byte, BlockSize-used)...)
+		first := done
+		p = appendDirBlock(p, names[first:n], func(i int) dirent { return entry(first + i) })
+		done = n
+		if done < len(names) {
+			p = append(p, zeroBlock[:BlockSize-used]...)
 		}
 	}
 	return p
 }
 
-func appendDirBlock(p []byte, names []string, entry func(name string) dirent) []byte {
+var zeroBlock [BlockSize]byte
+
+func appendDirBlock(p []byte, names []string, entry func(i int) dirent) []byte {
 	offset := len(names) * direntSize
-	for _, name := range names {
-		e := entry(name)
+	for i, name := range names {
+		e := entry(i)
 		p = le.AppendUint64(p, e.nid)
 		p = le.AppendUint16(p, uint16(offset))
 		p = append(p, e.fileType, 0)

@@ -20,8 +20,9 @@ type File struct {
 	addr   uint64 // of the inode record
 	body   uint64 // bytes of inode record and xattrs
 	start  uint64 // byte address of the out-of-line data
-	inline bool
-	weight int // bytes of memory the xattrs take
+	layout uint16
+	bits   uint8 // blocks in a chunk, as a power of two
+	weight int   // bytes of memory the xattrs take
 }
 
 // maxXattrBytes bounds the xattrs of one file, shared ones included.
@@ -45,12 +46,10 @@ func (r *Reader) File(nid uint64) (*File, error) {
 			return nil, err
 		}
 	}
-	switch format >> 1 {
-	case layoutPlain:
-	case layoutInline:
-		f.inline = true
+	switch f.layout = format >> 1; f.layout {
+	case layoutPlain, layoutInline, layoutChunks:
 	default:
-		return nil, fmt.Errorf("%w: inode %d has data layout %d", ErrUnsupported, nid, format>>1)
+		return nil, fmt.Errorf("%w: inode %d has data layout %d", ErrUnsupported, nid, f.layout)
 	}
 	union := f.decode(&p, format&1 != 0)
 	if units := uint64(le.Uint16(p[2:])); units > 0 {
@@ -100,30 +99,18 @@ func (f *File) check(union uint32) error {
 	default:
 		return fmt.Errorf("%w: file type %#o", ErrCorrupt, n.Type())
 	}
-	limit := f.r.blocks << blockBits
-	if f.size > limit {
-		return fmt.Errorf("%w: %d bytes in an image of %d", ErrCorrupt, f.size, limit)
-	}
-	outside := f.size
-	if f.inline {
-		tail := f.size % BlockSize
-		outside -= tail
-		if begin := (f.addr + f.body) % BlockSize; begin+tail > BlockSize {
-			return fmt.Errorf("%w: inline tail crosses a block", ErrCorrupt)
-		}
-		if f.addr+f.body+tail > limit {
-			return fmt.Errorf("%w: inline tail lies outside", ErrCorrupt)
-		}
-	}
-	if outside > 0 {
-		f.start = uint64(union) << blockBits
-		if f.start+align(outside, BlockSize) > limit {
-			return fmt.Errorf("%w: data in blocks from %d lie outside", ErrCorrupt, union)
-		}
+	if err := f.checkData(union); err != nil {
+		return err
 	}
 	if n.Type() == tree.TypeRegular {
 		n.Size = int64(f.size)
-		if n.Size > 0 {
+		switch {
+		case n.Size == 0:
+		case f.layout == layoutPlain:
+			n.Content, n.Offset = f.r, int64(f.start)
+		case f.layout == layoutChunks:
+			n.Content = (*chunks)(f)
+		default:
 			n.Content = (*content)(f)
 		}
 		return nil
@@ -141,7 +128,36 @@ func (f *File) check(union uint32) error {
 	return nil
 }
 
-// content reads a file's data wherever it lies.
+// checkData validates where the data of a file with content lie.
+func (f *File) checkData(union uint32) error {
+	if f.layout == layoutChunks {
+		return f.checkChunks(union)
+	}
+	limit := f.r.blocks << blockBits
+	if f.size > limit {
+		return fmt.Errorf("%w: %d bytes in an image of %d", ErrCorrupt, f.size, limit)
+	}
+	outside := f.size
+	if f.layout == layoutInline {
+		tail := f.size % BlockSize
+		outside -= tail
+		if begin := (f.addr + f.body) % BlockSize; begin+tail > BlockSize {
+			return fmt.Errorf("%w: inline tail crosses a block", ErrCorrupt)
+		}
+		if f.addr+f.body+tail > limit {
+			return fmt.Errorf("%w: inline tail lies outside", ErrCorrupt)
+		}
+	}
+	if outside > 0 {
+		f.start = uint64(union) << blockBits
+		if f.start+align(outside, BlockSize) > limit {
+			return fmt.Errorf("%w: data in blocks from %d lie outside", ErrCorrupt, union)
+		}
+	}
+	return nil
+}
+
+// content reads the data of a plain or inline file wherever they lie.
 type content File
 
 func (c *content) ReadAt(p []byte, off int64) (int, error) {
@@ -150,7 +166,7 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	}
 	pos, done := uint64(off), 0
 	outside := c.size
-	if c.inline {
+	if c.layout == layoutInline {
 		outside &^= BlockSize - 1
 	}
 	for done < len(p) && pos < c.size {

@@ -18,7 +18,9 @@ const (
 	superSize   = 128
 	magic       = 0xE0F5E1E2
 
-	compatChecksum = 0x1
+	compatChecksum  = 0x1
+	incompatChunks  = 0x4
+	incompatDevices = 0x8
 
 	slotSize     = 32 // a nid counts slots of this size from the metadata area's start
 	slotBits     = 5
@@ -27,6 +29,16 @@ const (
 
 	layoutPlain  = 0
 	layoutInline = 2
+	layoutChunks = 4
+
+	chunkIndexes  = 0x20 // chunk format bit: entries of eight bytes with a device number
+	chunkBitsMask = 0x1f // chunk format bits: blocks in a chunk, as a power of two
+	chunkEntry    = 8
+	maxChunkBits  = 20
+
+	deviceSlot  = 128
+	firstDevice = superOffset + superSize // the device table follows the superblock
+	maxDevices  = 4096
 
 	noBlock = math.MaxUint32 // start block of an inode without out-of-line data
 

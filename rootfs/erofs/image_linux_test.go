@@ -43,6 +43,22 @@ func TestFsckAcceptsAndExtracts(t *testing.T) {
 	}
 }
 
+// TestFsckAcceptsLayersAndMeta has erofs-utils check both kinds of images.
+func TestFsckAcceptsLayersAndMeta(t *testing.T) {
+	t.Parallel()
+	base := tree.New()
+	require.NoError(t, base.AddFile("usr/bin/perl", 0o755, []byte("perl")))
+	_, disk := stitch(t, base, changes(t))
+	meta := filepath.Join(t.TempDir(), "meta")
+	require.NoError(t, os.WriteFile(meta, disk.raw[:disk.meta], 0o600))
+	args := []string{}
+	for _, path := range disk.layers {
+		run(t, "fsck.erofs", path)
+		args = append(args, "--device="+path)
+	}
+	run(t, "fsck.erofs", append(args, meta)...)
+}
+
 // TestKernelMounts lets Linux itself read the image where the test may mount; the
 // reader of this package and fsck.erofs have checked the same image everywhere.
 func TestKernelMounts(t *testing.T) {
@@ -147,4 +163,29 @@ func compareXattrs(t *testing.T, n *tree.Inode, at string) {
 		}
 	}
 	assert.Equal(t, want, got, "xattrs of %q", at)
+}
+
+func TestLayerLeavesHoles(t *testing.T) {
+	t.Parallel()
+	f, tr := temp(t), tree.New()
+	require.NoError(t, tr.AddFile("zeros", 0o644, make([]byte, 64<<20)))
+	require.NoError(t, tr.AddFile("data", 0o644, bytes.Repeat([]byte("x"), 3<<20)))
+	require.NoError(t, tr.AddFile("mixed", 0o644, append(make([]byte, 5<<20), "end"...)))
+	_, info := store(t, f, tr)
+	assert.Greater(t, info.Size(), int64(72<<20))
+	assert.Less(t, allocated(t, f), int64(8<<20))
+	r, err := NewReader(f, info.Size())
+	require.NoError(t, err)
+	got, err := r.ReadLayer(10)
+	require.NoError(t, err)
+	compareTrees(t, tr, got)
+}
+
+// allocated is what a file takes on disk, in bytes.
+func allocated(t testing.TB, f *os.File) int64 {
+	t.Helper()
+	require.NoError(t, f.Sync())
+	var st unix.Stat_t
+	require.NoError(t, unix.Fstat(int(f.Fd()), &st))
+	return st.Blocks * 512
 }

@@ -84,13 +84,30 @@ func parseDirBlock(p []byte) ([]Entry, error) {
 // names, and with ErrCorrupt if a directory has two names, an entry's type or an
 // inode's link count is wrong.
 func (r *Reader) Tree(maxNames int) (*tree.Tree, error) {
+	return r.load(&loader{r: r, left: maxNames})
+}
+
+// ReadLayer is Tree for the image of a single layer, as LayerWriter and others write it:
+// the result holds the changes that the layer makes. Character devices 0:0 become
+// whiteouts and the attributes of overlayfs opaque marks; images by LayerWriter also
+// tell implicit directories and hard links into the layers below. In others a directory
+// of mode 0755, root:root and time 0 counts as implicit. The Content of regular files
+// is the Reader, with their Offset in the image.
+func (r *Reader) ReadLayer(maxNames int) (*tree.Tree, error) {
+	if len(r.extra) > 0 {
+		return nil, fmt.Errorf("%w: a layer with content on other devices", ErrUnsupported)
+	}
+	return r.load(&loader{r: r, left: maxNames, marks: true})
+}
+
+func (r *Reader) load(l *loader) (*tree.Tree, error) {
 	root, err := r.Root()
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{r: r, left: maxNames, seen: map[uint64]*loaded{}}
-	node, err := l.dir(root, 0)
-	if err != nil {
+	l.seen = map[uint64]*loaded{}
+	l.tree.Root = tree.NewDir(0)
+	if err := l.dir(l.tree.Root, root, 0); err != nil {
 		return nil, err
 	}
 	for nid, f := range l.seen {
@@ -98,7 +115,7 @@ func (r *Reader) Tree(maxNames int) (*tree.Tree, error) {
 			return nil, fmt.Errorf("%w: inode %d counts %d links but has %d", ErrCorrupt, nid, f.links, f.names)
 		}
 	}
-	return &tree.Tree{Root: node}, nil
+	return &l.tree, nil
 }
 
 type loaded struct {
@@ -107,43 +124,52 @@ type loaded struct {
 }
 
 type loader struct {
-	r    *Reader
-	left int
-	used int // bytes of xattrs and link targets
-	seen map[uint64]*loaded
+	r     *Reader
+	tree  tree.Tree
+	marks bool
+	left  int
+	used  int // bytes of xattrs and link targets
+	seen  map[uint64]*loaded
 }
 
 // maxTreeBytes bounds the xattrs and link targets of a whole image: many inodes of a
 // hostile one can share the same bytes.
 const maxTreeBytes = 256 << 20
 
-func (l *loader) dir(f *File, depth int) (*tree.Inode, error) {
+// dir fills node with a directory of the image.
+func (l *loader) dir(node *tree.Inode, f *File, depth int) error {
 	if _, twice := l.seen[f.NID]; twice {
-		return nil, fmt.Errorf("%w: directory %d has two names", ErrCorrupt, f.NID)
+		return fmt.Errorf("%w: directory %d has two names", ErrCorrupt, f.NID)
 	}
 	if depth > tree.MaxDepth {
-		return nil, fmt.Errorf("%w: more than %d directories deep", ErrUnsupported, tree.MaxDepth)
+		return fmt.Errorf("%w: more than %d directories deep", ErrUnsupported, tree.MaxDepth)
 	}
-	node := tree.NewDir(0)
 	node.Describe(&f.Inode)
+	if l.marks {
+		unmark(node, l.r.OwnLayer())
+	}
 	own := &loaded{node: node, links: f.Links, names: 2}
 	l.seen[f.NID] = own
 	entries, err := f.ReadDir(l.left)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l.left -= len(entries)
 	for _, e := range entries {
 		child, err := l.child(e, depth)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if child.IsDir() {
 			own.names++
 		}
+		if l.marks && isWhiteout(child) {
+			node.SetWhiteout(e.Name)
+			continue
+		}
 		node.Set(e.Name, child)
 	}
-	return node, nil
+	return nil
 }
 
 func (l *loader) child(e Entry, depth int) (*tree.Inode, error) {
@@ -161,9 +187,15 @@ func (l *loader) child(e Entry, depth int) (*tree.Inode, error) {
 	if l.used += f.weight + len(f.Inode.Target); l.used > maxTreeBytes {
 		return nil, fmt.Errorf("%w: more than %d bytes of xattrs and link targets", ErrUnsupported, maxTreeBytes)
 	}
+	node := &tree.Inode{}
 	if f.Inode.IsDir() {
-		return l.dir(f, depth+1)
+		node = tree.NewDir(0)
+		return node, l.dir(node, f, depth+1)
 	}
-	l.seen[e.NID] = &loaded{node: &f.Inode, links: f.Links, names: 1}
-	return &f.Inode, nil
+	*node = f.Inode // alone, it takes less memory than all of f
+	if l.marks && unmark(node, true) {
+		node = l.tree.NewLink(node.Target)
+	}
+	l.seen[e.NID] = &loaded{node: node, links: f.Links, names: 1}
+	return node, nil
 }

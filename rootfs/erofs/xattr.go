@@ -28,10 +28,10 @@ func StorableXattr(name string) bool {
 	return ok && len(suffix) <= maxXattrNameLen
 }
 
-// xattrSize returns the bytes the attributes of node take behind its inode.
-func xattrSize(node *tree.Inode) (uint64, error) {
+// xattrSize returns the bytes that attributes take behind their inode.
+func xattrSize(xattrs []tree.Xattr) (uint64, error) {
 	var size uint64
-	for _, x := range node.Xattrs {
+	for _, x := range xattrs {
 		_, suffix, ok := xattrIndex(x.Name)
 		if !ok {
 			continue
@@ -59,10 +59,10 @@ func xattrUnits(size uint64) uint16 {
 	return uint16((size-xattrHeaderSize)/4 + 1)
 }
 
-func appendXattrs(p []byte, node *tree.Inode) []byte {
+func appendXattrs(p []byte, xattrs []tree.Xattr) []byte {
 	start := len(p)
 	p = append(p, make([]byte, xattrHeaderSize)...)
-	for _, x := range node.Xattrs {
+	for _, x := range xattrs {
 		index, suffix, ok := xattrIndex(x.Name)
 		if !ok {
 			continue

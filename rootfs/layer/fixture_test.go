@@ -52,17 +52,30 @@ func pack(t testing.TB, entries ...entry) []byte {
 	return b.Bytes()
 }
 
-func read(t testing.TB, raw []byte, opts Options) (*Layer, error) {
+// memory is a sink.
+type memory struct{ bytes.Buffer }
+
+func (m *memory) Append(r io.Reader, n int64) (int64, error) {
+	off := int64(m.Len())
+	_, err := io.CopyN(m, r, n)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return off, err
+}
+
+func (m *memory) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(m.Bytes()).ReadAt(p, off)
+}
+
+func read(t testing.TB, raw []byte, limits Limits) (*Layer, error) {
 	t.Helper()
-	spool, err := NewSpool(t.TempDir())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, spool.Close()) })
-	return Read(t.Context(), bytes.NewReader(raw), spool, opts)
+	return Read(t.Context(), bytes.NewReader(raw), &memory{}, limits)
 }
 
 func mustRead(t testing.TB, entries ...entry) *tree.Tree {
 	t.Helper()
-	l, err := read(t, pack(t, entries...), Options{Limits: DefaultLimits()})
+	l, err := read(t, pack(t, entries...), DefaultLimits())
 	require.NoError(t, err)
 	return l.Tree
 }

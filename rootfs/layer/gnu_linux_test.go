@@ -33,7 +33,7 @@ func TestSparse(t *testing.T) {
 		raw, err := exec.CommandContext(t.Context(), "tar", append(args, "sparse")...).Output()
 		require.NoError(t, err)
 		assert.Less(t, len(raw), 1<<20, "tar saw no holes")
-		l, err := read(t, raw, Options{Limits: DefaultLimits()})
+		l, err := read(t, raw, DefaultLimits())
 		require.NoError(t, err, format)
 		node := l.Tree.Lookup("sparse")
 		require.NotNil(t, node, format)
@@ -56,6 +56,6 @@ func TestSparseBomb(t *testing.T) {
 	require.NoError(t, f.Close())
 	raw, err := exec.CommandContext(t.Context(), "tar", "-C", dir, "--sparse", "--format=pax", "-c", "bomb").Output()
 	require.NoError(t, err)
-	_, err = read(t, raw, Options{Limits: DefaultLimits()})
+	_, err = read(t, raw, DefaultLimits())
 	assert.ErrorIs(t, err, ErrLimit)
 }

@@ -105,7 +105,7 @@ func (l *reader) xattrs(node *tree.Inode, records map[string]string) error {
 }
 
 func storable(name string) bool {
-	if strings.HasPrefix(name, overlayXattr) && name != overlayOpaque {
+	if strings.HasPrefix(name, overlayXattr) && name != overlayOpaque || strings.HasPrefix(name, tree.ReservedXattr) {
 		return false
 	}
 	for _, prefix := range xattrPrefixes {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
+	"slices"
 	"strings"
 
 	"github.com/gomsb/gomsb/rootfs/tree"
@@ -21,34 +21,36 @@ const (
 	opaqueName     = ".wh..wh..opq"
 )
 
-// Options of Read.
-type Options struct {
-	Limits Limits
-	// Lower is the flattened tree of the layers below, in which hard link targets are
-	// looked up that the layer itself lacks; nil refuses such links.
-	Lower *tree.Tree
+// Sink keeps the content of files.
+type Sink interface {
+	// Append stores exactly n bytes from r and returns the offset that they begin at. If
+	// r ends early, its error is io.ErrUnexpectedEOF.
+	Append(r io.Reader, n int64) (off int64, err error)
+	io.ReaderAt
 }
 
 // Layer is what Read made of a tar stream.
 type Layer struct {
 	Tree  *tree.Tree
-	Files int // names created, implicit directories included
+	Files int   // names created, implicit directories included
+	Bytes int64 // content of all files, also of those replaced later
 }
 
 // Read reads a tar stream (ustar, PAX, GNU; sparse files) into a tree of changes whose
-// file content lies in spool, which it flushes. It stops behind the end mark of the
-// archive and leaves what follows unread.
+// file content lies in sink, in the order of the archive. It stops behind the end mark
+// of the archive and leaves what follows unread.
 //
 // Paths are taken relative to the root whatever they begin with; ".." is refused. A
 // later entry replaces an earlier one, except that a directory over a directory only
 // changes attributes. A parent that is no directory, symbolic links included, is
 // replaced by an implicit one: links are never followed. Whiteouts and opaque marks
 // are recorded apart from the files. Device 0:0 counts as a whiteout, as overlayfs
-// takes it for one.
+// takes it for one. A hard link whose target the layer itself lacks becomes one to a
+// file of the layers below (tree.TypeLink), which a merge looks up.
 //
-// Errors wrap ErrLimit, ErrMalformed, ErrLink or those of r and spool.
-func Read(ctx context.Context, r io.Reader, spool *Spool, opts Options) (*Layer, error) {
-	l := &reader{tree: tree.New(), spool: spool, limits: opts.Limits, lower: opts.Lower}
+// Errors wrap ErrLimit, ErrMalformed, ErrLink, ErrSink or those of r.
+func Read(ctx context.Context, r io.Reader, sink Sink, limits Limits) (*Layer, error) {
+	l := &reader{tree: tree.New(), sink: sink, limits: limits}
 	source := &source{r: r}
 	archive := tar.NewReader(source)
 	for {
@@ -69,7 +71,7 @@ func Read(ctx context.Context, r io.Reader, spool *Spool, opts Options) (*Layer,
 			return nil, fmt.Errorf("layer entry %.200q: %w", h.Name, source.classify(err))
 		}
 	}
-	return &Layer{Tree: l.tree, Files: l.created}, spool.Flush()
+	return &Layer{Tree: l.tree, Files: l.created, Bytes: l.content}, nil
 }
 
 // source remembers an error of the stream itself, so that it can be told from what the
@@ -89,7 +91,7 @@ func (s *source) Read(p []byte) (int, error) {
 
 // classify makes err ErrMalformed unless it has a class already or came from the stream.
 func (s *source) classify(err error) error {
-	for _, class := range []error{ErrLimit, ErrMalformed, ErrLink, ErrSpool} {
+	for _, class := range []error{ErrLimit, ErrMalformed, ErrLink, ErrSink} {
 		if errors.Is(err, class) {
 			return err
 		}
@@ -102,8 +104,7 @@ func (s *source) classify(err error) error {
 
 type reader struct {
 	tree   *tree.Tree
-	lower  *tree.Tree
-	spool  *Spool
+	sink   Sink
 	limits Limits
 
 	entries  int
@@ -257,16 +258,16 @@ func (l *reader) link(parts []string, target string) error {
 		return fmt.Errorf("%w: %w", ErrLink, err)
 	}
 	node := l.tree.Find(to)
-	if node == nil && l.lower != nil {
-		node = l.lower.Find(to)
-	}
 	switch {
-	case node == nil:
-		return fmt.Errorf("%w: %.200q does not exist before it", ErrLink, target)
-	case node.IsDir():
-		return fmt.Errorf("%w: %.200q is a directory", ErrLink, target)
-	case path.Join(to...) == path.Join(parts...):
+	case slices.Equal(to, parts):
 		return nil
+	case len(to) == 0 || node != nil && node.IsDir():
+		return fmt.Errorf("%w: %.200q is a directory", ErrLink, target)
+	case node == nil:
+		node = l.tree.NewLink(strings.Join(to, "/"))
+		if err := l.account(len(node.Target)); err != nil {
+			return err
+		}
 	}
 	return l.put(parts, node)
 }
@@ -278,12 +279,16 @@ func (l *reader) store(node *tree.Inode, size int64, content io.Reader) error {
 	case size > l.limits.LayerBytes-l.content:
 		return fmt.Errorf("%w: more than %d bytes of files", ErrLimit, l.limits.LayerBytes)
 	}
-	off, err := l.spool.Append(content, size)
+	from := &source{r: content}
+	off, err := l.sink.Append(from, size)
 	if err != nil {
+		if from.err == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: %w", ErrSink, err)
+		}
 		return err
 	}
 	l.content += size
-	node.Size, node.Content, node.Offset = size, l.spool, off
+	node.Size, node.Content, node.Offset = size, l.sink, off
 	return nil
 }
 

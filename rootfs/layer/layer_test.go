@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -80,14 +79,13 @@ func TestLastEntryWins(t *testing.T) {
 
 func TestHardLinks(t *testing.T) {
 	t.Parallel()
-	lower := mustRead(t, file("below", "lower"))
-	l, err := read(t, pack(t, file("a", "x"), hardlink("dir/b", "./a"), symlink("s", "a"), hardlink("t", "/s"), hardlink("a", "a"), hardlink("c", "below")),
-		Options{Limits: DefaultLimits(), Lower: lower})
-	require.NoError(t, err)
-	tr := l.Tree
+	tr := mustRead(t, file("a", "x"), hardlink("dir/b", "./a"), symlink("s", "a"), hardlink("t", "/s"), hardlink("a", "a"),
+		hardlink("c", "/./below"), hardlink("d", "c"))
 	assert.Same(t, tr.Lookup("a"), tr.Lookup("dir/b"))
 	assert.Same(t, tr.Lookup("s"), tr.Lookup("t"))
-	assert.Same(t, lower.Lookup("below"), tr.Lookup("c"))
+	assert.Equal(t, tree.TypeLink, tr.Lookup("c").Type(), "the target must be in a layer below")
+	assert.Equal(t, "below", tr.Lookup("c").Target)
+	assert.Same(t, tr.Lookup("c"), tr.Lookup("d"))
 
 	// A name that is replaced leaves the inode to its other names.
 	tr = mustRead(t, file("a", "old"), hardlink("b", "a"), file("a", "new"))
@@ -116,7 +114,7 @@ func TestWhiteouts(t *testing.T) {
 	assert.True(t, mustRead(t, file("./.wh..wh..opq", "")).Root.Opaque())
 	upper := mustRead(t, file(".wh.a", ""), file("a", "same layer"))
 	below := mustRead(t, file("a", "lower"))
-	below.Merge(upper)
+	require.NoError(t, below.Merge(upper))
 	assert.Equal(t, "same layer", content(t, below.Lookup("a")))
 }
 
@@ -136,33 +134,30 @@ func TestRefusals(t *testing.T) {
 		want    error
 		entries []entry
 	}{
-		"climbs":                 {ErrMalformed, []entry{file("../etc/passwd", "")}},
-		"climbs inside":          {ErrMalformed, []entry{file("a/../../b", "")}},
-		"absolute climb":         {ErrMalformed, []entry{file("/../b", "")}},
-		"name of 256 bytes":      {ErrMalformed, []entry{file(strings.Repeat("n", 256), "")}},
-		"path of 4097 bytes":     {ErrLimit, []entry{file(strings.Repeat("abc/", 1024)+"x", "")}},
-		"129 components":         {ErrLimit, []entry{file(strings.Repeat("d/", 128)+"x", "")}},
-		"whiteout of ..":         {ErrMalformed, []entry{file("a/.wh...", "")}},
-		"whiteout of .":          {ErrMalformed, []entry{file(".wh..", "")}},
-		"file below a whiteout":  {ErrMalformed, []entry{file(".wh.a/b", "")}},
-		"root is a file":         {ErrMalformed, []entry{symlink("./", "/etc")}},
-		"link outside":           {ErrLink, []entry{hardlink("x", "../../etc/passwd")}},
-		"link to nothing":        {ErrLink, []entry{hardlink("x", "etc/passwd")}},
-		"link to later":          {ErrLink, []entry{hardlink("x", "y"), file("y", "")}},
-		"link to directory":      {ErrLink, []entry{dir("d"), hardlink("x", "d")}},
-		"link to the root":       {ErrLink, []entry{hardlink("x", "/")}},
-		"link through a symlink": {ErrLink, []entry{dir("d"), file("d/f", ""), symlink("s", "d"), hardlink("x", "s/f")}},
-		"symlink to nowhere":     {ErrMalformed, []entry{symlink("x", "")}},
-		"symlink of 4096 bytes":  {ErrLimit, []entry{symlink("x", strings.Repeat("t", 4096))}},
-		"xattr flood":            {ErrLimit, []entry{pax(flood)}},
-		"xattr of 64 KiB":        {ErrLimit, []entry{pax(map[string]string{"SCHILY.xattr.user.k": strings.Repeat("v", 64<<10)})}},
-		"xattr name 256 bytes":   {ErrLimit, []entry{pax(map[string]string{"SCHILY.xattr.user." + strings.Repeat("k", 251): ""})}},
-		"major 4096":             {ErrMalformed, []entry{device(4096, 0)}},
-		"minor 2^20":             {ErrMalformed, []entry{device(0, 1<<20)}},
-		"uid 2^32-1":             {ErrMalformed, []entry{{Header: tar.Header{Name: "x", Uid: 1<<32 - 1}}}},
-		"negative gid":           {ErrMalformed, []entry{{Header: tar.Header{Name: "x", Gid: -1, Format: tar.FormatGNU}}}},
+		"climbs":                {ErrMalformed, []entry{file("../etc/passwd", "")}},
+		"climbs inside":         {ErrMalformed, []entry{file("a/../../b", "")}},
+		"absolute climb":        {ErrMalformed, []entry{file("/../b", "")}},
+		"name of 256 bytes":     {ErrMalformed, []entry{file(strings.Repeat("n", 256), "")}},
+		"path of 4097 bytes":    {ErrLimit, []entry{file(strings.Repeat("abc/", 1024)+"x", "")}},
+		"129 components":        {ErrLimit, []entry{file(strings.Repeat("d/", 128)+"x", "")}},
+		"whiteout of ..":        {ErrMalformed, []entry{file("a/.wh...", "")}},
+		"whiteout of .":         {ErrMalformed, []entry{file(".wh..", "")}},
+		"file below a whiteout": {ErrMalformed, []entry{file(".wh.a/b", "")}},
+		"root is a file":        {ErrMalformed, []entry{symlink("./", "/etc")}},
+		"link outside":          {ErrLink, []entry{hardlink("x", "../../etc/passwd")}},
+		"link to directory":     {ErrLink, []entry{dir("d"), hardlink("x", "d")}},
+		"link to the root":      {ErrLink, []entry{hardlink("x", "/")}},
+		"symlink to nowhere":    {ErrMalformed, []entry{symlink("x", "")}},
+		"symlink of 4096 bytes": {ErrLimit, []entry{symlink("x", strings.Repeat("t", 4096))}},
+		"xattr flood":           {ErrLimit, []entry{pax(flood)}},
+		"xattr of 64 KiB":       {ErrLimit, []entry{pax(map[string]string{"SCHILY.xattr.user.k": strings.Repeat("v", 64<<10)})}},
+		"xattr name 256 bytes":  {ErrLimit, []entry{pax(map[string]string{"SCHILY.xattr.user." + strings.Repeat("k", 251): ""})}},
+		"major 4096":            {ErrMalformed, []entry{device(4096, 0)}},
+		"minor 2^20":            {ErrMalformed, []entry{device(0, 1<<20)}},
+		"uid 2^32-1":            {ErrMalformed, []entry{{Header: tar.Header{Name: "x", Uid: 1<<32 - 1}}}},
+		"negative gid":          {ErrMalformed, []entry{{Header: tar.Header{Name: "x", Gid: -1, Format: tar.FormatGNU}}}},
 	} {
-		_, err := read(t, pack(t, c.entries...), Options{Limits: DefaultLimits()})
+		_, err := read(t, pack(t, c.entries...), DefaultLimits())
 		assert.ErrorIs(t, err, c.want, name)
 	}
 }
@@ -185,10 +180,10 @@ func TestLimits(t *testing.T) {
 		"whiteouts":            {func(l *Limits) { l.MetadataBytes = 5 }, []entry{file(".wh.abcdef", "")}},
 	} {
 		raw, limits := pack(t, c.entries...), DefaultLimits()
-		_, err := read(t, raw, Options{Limits: limits})
+		_, err := read(t, raw, limits)
 		require.NoError(t, err, name)
 		c.set(&limits)
-		_, err = read(t, raw, Options{Limits: limits})
+		_, err = read(t, raw, limits)
 		assert.ErrorIs(t, err, ErrLimit, name)
 	}
 }
@@ -197,10 +192,10 @@ func TestTruncated(t *testing.T) {
 	t.Parallel()
 	raw := pack(t, file("a", strings.Repeat("x", 2000)), file("b", "y"))
 	for _, n := range []int{100, 512, 600, 2000, 2560 + 100, 2560 + 512} {
-		_, err := read(t, raw[:n], Options{Limits: DefaultLimits()})
+		_, err := read(t, raw[:n], DefaultLimits())
 		assert.ErrorIs(t, err, ErrMalformed, "cut at %d", n)
 	}
-	_, err := read(t, bytes.Repeat([]byte("garbage "), 200), Options{Limits: DefaultLimits()})
+	_, err := read(t, bytes.Repeat([]byte("garbage "), 200), DefaultLimits())
 	assert.ErrorIs(t, err, ErrMalformed)
 }
 
@@ -208,48 +203,48 @@ func TestStreamErrorsPassThrough(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("cable pulled")
 	raw := pack(t, file("a", strings.Repeat("x", 5000)))
-	spool, err := NewSpool(t.TempDir())
-	require.NoError(t, err)
-	defer spool.Close()
 	for _, n := range []int{0, 100, 700, 3000} {
-		_, err := Read(t.Context(), io.MultiReader(bytes.NewReader(raw[:n]), iotest.ErrReader(broken)), spool, Options{Limits: DefaultLimits()})
+		_, err := Read(t.Context(), io.MultiReader(bytes.NewReader(raw[:n]), iotest.ErrReader(broken)), &memory{}, DefaultLimits())
 		assert.ErrorIs(t, err, broken)
 		assert.NotErrorIs(t, err, ErrMalformed)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = Read(ctx, bytes.NewReader(raw), spool, Options{Limits: DefaultLimits()})
+	_, err := Read(ctx, bytes.NewReader(raw), &memory{}, DefaultLimits())
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-func TestSpool(t *testing.T) {
+// fullDisk is a sink that takes what fits.
+type fullDisk struct {
+	memory
+	room int64
+}
+
+var errFull = errors.New("no space left on device")
+
+func (f *fullDisk) Append(r io.Reader, n int64) (int64, error) {
+	if f.room -= n; f.room < 0 {
+		return 0, errFull
+	}
+	return f.memory.Append(r, n)
+}
+
+func TestSinkErrors(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s, err := NewSpool(dir)
+	raw := pack(t, file("a", "1234"), file("b", "5678"))
+	_, err := Read(t.Context(), bytes.NewReader(raw), &fullDisk{room: 7}, DefaultLimits())
+	assert.ErrorIs(t, err, ErrSink)
+	assert.ErrorIs(t, err, errFull)
+	l, err := Read(t.Context(), bytes.NewReader(raw), &fullDisk{room: 8}, DefaultLimits())
 	require.NoError(t, err)
-	left, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	assert.Empty(t, left, "the spool must have no name")
-	hole := 3 * spoolBuffer
-	var offsets []int64
-	parts := []string{"abc", strings.Repeat("\x00", hole), "def", strings.Repeat("y", spoolBuffer+1), strings.Repeat("\x00", hole)}
-	for _, part := range parts {
-		off, err := s.Append(strings.NewReader(part), int64(len(part)))
-		require.NoError(t, err)
-		offsets = append(offsets, off)
-	}
-	require.NoError(t, s.Flush())
-	for i, part := range parts {
-		got := make([]byte, len(part))
-		_, err := s.ReadAt(got, offsets[i])
-		require.NoError(t, err)
-		assert.True(t, string(got) == part, "part %d", i)
-	}
-	_, err = s.Append(strings.NewReader("abc"), 4)
-	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	require.NoError(t, s.Close())
-	_, err = s.Append(strings.NewReader(parts[3]), int64(len(parts[3])))
-	assert.ErrorIs(t, err, ErrSpool)
+	assert.EqualValues(t, 8, l.Bytes)
+}
+
+func TestReservedXattrs(t *testing.T) {
+	t.Parallel()
+	tr := mustRead(t, entry{Header: tar.Header{Name: "x", Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"SCHILY.xattr.trusted.gomsb.link": "y", "SCHILY.xattr.trusted.gomsb.implicit": "y", "SCHILY.xattr.trusted.kept": "y"}}})
+	assert.Equal(t, []tree.Xattr{{Name: "trusted.kept", Value: []byte("y")}}, tr.Lookup("x").Xattrs)
 }
 
 func FuzzTar(f *testing.F) {
@@ -258,12 +253,15 @@ func FuzzTar(f *testing.F) {
 	limits := DefaultLimits()
 	limits.FileBytes, limits.LayerBytes, limits.Entries = 1<<20, 4<<20, 1000
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		l, err := read(t, raw, Options{Limits: limits})
+		l, err := read(t, raw, limits)
 		if err != nil {
 			return
 		}
 		merged := tree.New()
-		merged.Merge(l.Tree)
+		if err := merged.Merge(l.Tree); err != nil {
+			require.ErrorIs(t, err, ErrLink)
+			return
+		}
 		require.NoError(t, merged.Walk(func(path string, n *tree.Inode) error {
 			_, err := tree.Split(path)
 			require.NoError(t, err)

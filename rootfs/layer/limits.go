@@ -1,6 +1,10 @@
 package layer
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/gomsb/gomsb/rootfs/tree"
+)
 
 // Limits bounds what one layer may contain. The zero value allows nothing; start from
 // DefaultLimits.
@@ -36,9 +40,9 @@ var (
 	ErrLimit = errors.New("layer exceeds a limit")
 	// ErrMalformed reports a layer that breaks the tar format or the OCI layer rules.
 	ErrMalformed = errors.New("malformed layer")
-	// ErrLink reports a hard link whose target is missing, a directory or outside.
-	ErrLink = errors.New("hard link target not usable")
-	// ErrSpool reports that the host could not keep the layer's content; it wraps the
+	// ErrLink reports a hard link whose target is a directory or outside.
+	ErrLink = tree.ErrLink
+	// ErrSink reports that the host could not keep the layer's content; it wraps the
 	// cause, such as a full disk.
-	ErrSpool = errors.New("layer content could not be spooled")
+	ErrSink = errors.New("layer content could not be stored")
 )

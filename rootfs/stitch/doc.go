@@ -1,4 +1,4 @@
 // Package stitch joins files to one virtual disk by describing them as extents of a
-// flat VMDK descriptor. It imports the standard library only and never reads or
-// copies the extents.
+// flat VMDK descriptor, and reads such descriptors back. It imports the standard
+// library only and never reads or copies the extents.
 package stitch

@@ -1,6 +1,7 @@
 package stitch
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -62,4 +63,50 @@ func TestDescriptorRefuses(t *testing.T) {
 		_, err := Descriptor(extents)
 		assert.ErrorIs(t, err, ErrExtent, name)
 	}
+}
+
+func TestParseInvertsDescriptor(t *testing.T) {
+	t.Parallel()
+	for _, extents := range [][]Extent{
+		{{Path: "/a", Size: 512}},
+		{{Path: "/a", Size: 4096}, {Path: "/b c", Size: 5<<30 + 4096}, {Path: "/b c", Size: 5<<30 + 4096}, {Path: "/d", Size: 2 << 30}},
+	} {
+		text, err := Descriptor(extents)
+		require.NoError(t, err)
+		got, err := Parse(text)
+		require.NoError(t, err)
+		assert.Equal(t, extents, got)
+	}
+	got, err := Parse([]byte(observed))
+	require.NoError(t, err)
+	assert.Len(t, got, 2)
+	for name, text := range map[string]string{
+		"empty":           "",
+		"other text":      "hello",
+		"changed":         strings.Replace(observed, `sectors = "63"`, `sectors = "62"`, 1),
+		"tail":            observed + "\n",
+		"geometry":        strings.Replace(observed, `cylinders = "5"`, `cylinders = "6"`, 1),
+		"sparse":          strings.Replace(observed, "FLAT", "SPARSE", 1),
+		"no number":       strings.Replace(observed, "RW 120", "RW x", 1),
+		"overflow":        strings.Replace(observed, "RW 120", "RW 36028797018963968", 1),
+		"negative":        strings.Replace(observed, "RW 120", "RW -120", 1),
+		"offset of first": strings.Replace(observed, `.erofs" 0`, `.erofs" 120`, 1),
+		"relative":        strings.ReplaceAll(observed, `"/home`, `"home`),
+	} {
+		_, err := Parse([]byte(text))
+		assert.ErrorIs(t, err, ErrDescriptor, name)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(observed)
+	f.Fuzz(func(t *testing.T, text string) {
+		extents, err := Parse([]byte(text))
+		if err != nil {
+			return
+		}
+		again, err := Descriptor(extents)
+		require.NoError(t, err)
+		assert.Equal(t, text, string(again))
+	})
 }

@@ -15,9 +15,16 @@ const (
 	TypeDir     uint32 = 0o040000
 	TypeChar    uint32 = 0o020000
 	TypeFIFO    uint32 = 0o010000
+	// TypeLink is no type of Linux: it stands in a layer's changes for a hard link to a
+	// file of the layers below, whose path is Target. Merge resolves it.
+	TypeLink uint32 = 0
 	// PermMask covers permissions, set-user-ID, set-group-ID and sticky.
 	PermMask uint32 = 0o7777
 )
+
+// ReservedXattr prefixes attributes by which images of single layers keep what only a
+// merge understands. No file of a layer may bring its own.
+const ReservedXattr = "trusted.gomsb."
 
 // Time is a modification time: seconds since 1970 (negative before) and nanoseconds
 // in [0, 1e9).
@@ -42,7 +49,7 @@ type Inode struct {
 	Size         int64       // bytes of content; TypeRegular only
 	Content      io.ReaderAt // holds Size bytes from Offset on; nil if Size is 0
 	Offset       int64
-	Target       string  // TypeSymlink only
+	Target       string  // TypeSymlink and TypeLink only
 	Xattrs       []Xattr // sorted by name, no name twice
 	// Implicit marks a directory that a layer never described, only used as a parent.
 	// A merge keeps the attributes of the directory below it.
@@ -111,6 +118,15 @@ func (n *Inode) Whiteouts() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Hides reports whether directory n hides name in the layers below it.
+func (n *Inode) Hides(name string) bool {
+	if n.dir == nil {
+		return false
+	}
+	_, ok := n.dir.whiteouts[name]
+	return ok
 }
 
 // Opaque reports whether directory n hides everything the layers below it have there.

@@ -1,13 +1,52 @@
 package tree
 
+import "fmt"
+
 // Merge applies the changes of a layer to t, which becomes the flattened result of
 // both. Whiteouts and opaque marks of the layer act on what t held before and never on
 // the layer's own files, whatever their order in the archive was; none survives in t.
-// The layer's inodes move into t: the caller must not use layer afterwards.
+// Hard links to files below become links to the inodes of t. The layer's inodes move
+// into t: the caller must not use layer afterwards.
 //
 // A directory over a directory takes the upper attributes (unless the upper one is
-// implicit) and keeps the lower children; everything else replaces what was there.
-func (t *Tree) Merge(layer *Tree) { merge(t.Root, layer.Root) }
+// implicit) and keeps the lower children; everything else replaces what was there. A
+// hard link to what is no file of t is ErrLink and leaves t as it was.
+func (t *Tree) Merge(layer *Tree) error {
+	if layer.links {
+		if err := t.resolve("", layer.Root, 0); err != nil {
+			return err
+		}
+	}
+	merge(t.Root, layer.Root)
+	return nil
+}
+
+// resolve replaces the hard links below dir of a layer by what they mean in t.
+func (t *Tree) resolve(path string, dir *Inode, depth int) error {
+	if dir.dir == nil {
+		return nil
+	}
+	if depth > MaxDepth {
+		return fmt.Errorf("%w: more than %d directories deep", ErrShape, MaxDepth)
+	}
+	for name, child := range dir.dir.children {
+		if child.IsDir() {
+			if err := t.resolve(path+"/"+name, child, depth+1); err != nil {
+				return err
+			}
+			continue
+		}
+		if child.Type() != TypeLink {
+			continue
+		}
+		target := t.Lookup(child.Target)
+		if target == nil || target.IsDir() {
+			return fmt.Errorf("%w: %.200q links to %.200q, which is no file of the layers below", ErrLink, path+"/"+name, child.Target)
+		}
+		dir.dir.children[name] = target
+	}
+	return nil
+}
 
 func merge(lower, upper *Inode) {
 	if !upper.Implicit {

@@ -21,12 +21,15 @@ var (
 	// ErrShape reports a tree that is not one: a directory with two names, a child
 	// below a file, too deep a nesting.
 	ErrShape = errors.New("malformed tree")
+	// ErrLink reports a hard link of a layer whose target the layers below lack.
+	ErrLink = errors.New("hard link target not usable")
 )
 
 // Tree is a root file system, or the changes one layer makes to it. Methods are not
 // safe for concurrent use.
 type Tree struct {
-	Root *Inode
+	Root  *Inode
+	links bool // some inode may be a TypeLink
 }
 
 // New returns a tree whose root is an implicit directory, mode 0755, root:root.
@@ -148,6 +151,13 @@ func (n *Inode) SetWhiteout(name string) {
 		n.dir.whiteouts = make(map[string]struct{})
 	}
 	n.dir.whiteouts[name] = struct{}{}
+}
+
+// NewLink returns a hard link to a file that only the layers below t have; path names
+// it there.
+func (t *Tree) NewLink(path string) *Inode {
+	t.links = true
+	return &Inode{Mode: TypeLink, Target: path}
 }
 
 // SetOpaque records that directory n hides everything of the layers below.

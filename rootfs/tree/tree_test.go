@@ -127,7 +127,7 @@ func TestMerge(t *testing.T) {
 	layer.Lookup("opaque").SetOpaque()
 	layer.Lookup("lib").SetOpaque()
 	layer.Lookup("lib").SetWhiteout("nothing")
-	tr.Merge(layer)
+	require.NoError(t, tr.Merge(layer))
 	assert.Equal(t, map[string]string{
 		"/": "", "/dir": "", "/dir/a": "upper", "/dir/new": "upper", "/dir/sub": "", "/dir/sub/c": "lower",
 		"/file": "", "/file/now": "", "/file/now/a": "", "/file/now/a/directory": "upper",
@@ -140,7 +140,7 @@ func TestMergeWhiteoutOfReplacedDirectory(t *testing.T) {
 	tr, layer := lower(t), New()
 	require.NoError(t, layer.AddFile("dir/only", 0o644, []byte("upper")))
 	layer.Root.SetWhiteout("dir")
-	tr.Merge(layer)
+	require.NoError(t, tr.Merge(layer))
 	got := paths(t, tr)
 	assert.Contains(t, got, "/dir/only")
 	assert.NotContains(t, got, "/dir/a")
@@ -151,7 +151,7 @@ func TestMergeOpaqueRoot(t *testing.T) {
 	tr, layer := lower(t), New()
 	require.NoError(t, layer.AddFile("only", 0o644, nil))
 	layer.Root.SetOpaque()
-	tr.Merge(layer)
+	require.NoError(t, tr.Merge(layer))
 	assert.Equal(t, map[string]string{"/": "", "/only": ""}, paths(t, tr))
 }
 
@@ -166,7 +166,7 @@ func TestMergeAttributes(t *testing.T) {
 	explicit := NewDir(0o1777)
 	explicit.SetXattr("user.k", []byte("v"))
 	require.NoError(t, layer.Add("changed", explicit))
-	tr.Merge(layer)
+	require.NoError(t, tr.Merge(layer))
 	assert.EqualValues(t, TypeDir|0o700, tr.Lookup("private").Mode)
 	assert.EqualValues(t, 5, tr.Lookup("private").UID)
 	assert.EqualValues(t, TypeDir|0o750, tr.Root.Mode)
@@ -193,4 +193,27 @@ func TestWalkRefusesCycle(t *testing.T) {
 	tr := New()
 	tr.Root.Set("again", tr.Root)
 	assert.ErrorIs(t, tr.Walk(func(string, *Inode) error { return nil }), ErrShape)
+}
+
+func TestMergeResolvesHardLinks(t *testing.T) {
+	t.Parallel()
+	tr := New()
+	require.NoError(t, tr.AddFile("etc/target", 0o644, []byte("x")))
+	target := tr.Lookup("etc/target")
+	layer := New()
+	require.NoError(t, layer.Add("deep/er/link", layer.NewLink("etc/target")))
+	require.NoError(t, layer.Add("again", layer.Lookup("deep/er/link")))
+	layer.Root.SetWhiteout("etc")
+	require.NoError(t, tr.Merge(layer))
+	assert.Same(t, target, tr.Lookup("deep/er/link"))
+	assert.Same(t, target, tr.Lookup("again"))
+	assert.Nil(t, tr.Lookup("etc"), "the layer hides the target's own name")
+
+	for _, missing := range []string{"nothing", "deep", "again/x", "", "../again"} {
+		bad := New()
+		require.NoError(t, bad.AddFile("new", 0o644, nil))
+		require.NoError(t, bad.Add("link", bad.NewLink(missing)))
+		assert.ErrorIs(t, tr.Merge(bad), ErrLink, missing)
+		assert.Nil(t, tr.Lookup("new"), "a refused layer changes nothing")
+	}
 }

@@ -1,0 +1,61 @@
+package cache
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files that are not published yet carry a lock as long as their writer lives, so that
+// what a killed process left can be told at once; a file this young may not be locked
+// yet. Interrupted downloads and files that this package did not make are left alone
+// until they are old.
+const (
+	unlockedFor = time.Minute
+	staleAfter  = 24 * time.Hour
+)
+
+// sweep removes temporary files that dead processes left. It is a courtesy: what
+// cannot be removed stays.
+func (c *Cache) sweep(now time.Time) (removed int, bytes int64) {
+	entries, err := os.ReadDir(c.tmp())
+	if err != nil {
+		return 0, 0
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() || strings.HasSuffix(e.Name(), lockSuffix) {
+			continue
+		}
+		age, path := now.Sub(info.ModTime()), filepath.Join(c.tmp(), e.Name())
+		if age > staleAfter || age > unlockedFor && strings.HasSuffix(e.Name(), newSuffix) && abandoned(path) {
+			if os.Remove(path) == nil {
+				removed++
+				bytes += allocated(info)
+			}
+		}
+	}
+	return removed, bytes
+}
+
+// abandoned reports whether nobody holds the lock of a temporary file.
+func abandoned(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+}
+
+// allocated is what a file takes on disk, in bytes.
+func allocated(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}
