@@ -10,13 +10,14 @@ import (
 	"github.com/gomsb/gomsb/vmm/virtio/balloon"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
 	"github.com/gomsb/gomsb/vmm/virtio/console"
+	"github.com/gomsb/gomsb/vmm/virtio/fs"
 	"github.com/gomsb/gomsb/vmm/virtio/rng"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
 
 // attachDevices puts the devices on the bus, in the order of the official monitor as far
-// as they exist there. *used counts the disks whose backends have got an owner.
-func (m *Machine) attachDevices(cfg *Config, disks []Disk, used *int) error {
+// as they exist there. It takes the backends that have got an owner out of own.
+func (m *Machine) attachDevices(cfg *Config, own *backends) error {
 	var err error
 	if m.balloon, err = balloon.New(balloon.Config{StatsInterval: cfg.StatsInterval, Logger: m.log}); err != nil {
 		return err
@@ -38,16 +39,11 @@ func (m *Machine) attachDevices(cfg *Config, disks []Disk, used *int) error {
 	if err := m.attach("console", screen); err != nil {
 		return err
 	}
-	for i, d := range disks {
-		dev, err := blk.New(blk.Config{Backend: d.Backend, ReadOnly: d.ReadOnly, Serial: d.Serial, Logger: m.log})
-		if err != nil {
-			return fmt.Errorf("disk %d: %w", i, err)
-		}
-		*used++
-		m.disks = append(m.disks, dev)
-		if err := m.attach(fmt.Sprintf("disk %d", i), dev); err != nil {
-			return err
-		}
+	if err := m.attachShares(own); err != nil {
+		return err
+	}
+	if err := m.attachDisks(own); err != nil {
+		return err
 	}
 	if cfg.Vsock == nil {
 		return nil
@@ -56,6 +52,37 @@ func (m *Machine) attachDevices(cfg *Config, disks []Disk, used *int) error {
 		return err
 	}
 	return m.attach("vsock", m.vsock)
+}
+
+func (m *Machine) attachShares(own *backends) error {
+	for len(own.shares) > 0 {
+		s := own.shares[0]
+		dev, err := fs.New(fs.Config{Tag: s.Tag, Backend: s.Backend, Logger: m.log})
+		if err != nil {
+			return fmt.Errorf("share %s: %w", s.Tag, err)
+		}
+		own.shares = own.shares[1:]
+		if err := m.attach("share "+s.Tag, dev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) attachDisks(own *backends) error {
+	for len(own.disks) > 0 {
+		d, n := own.disks[0], len(m.disks)
+		dev, err := blk.New(blk.Config{Backend: d.Backend, ReadOnly: d.ReadOnly, Serial: d.Serial, Logger: m.log})
+		if err != nil {
+			return fmt.Errorf("disk %d: %w", n, err)
+		}
+		own.disks = own.disks[1:]
+		m.disks = append(m.disks, dev)
+		if err := m.attach(fmt.Sprintf("disk %d", n), dev); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attach gives dev, which it owns from then on, a place on the bus.

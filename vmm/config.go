@@ -10,6 +10,7 @@ import (
 
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/fs"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
 
@@ -41,7 +42,7 @@ const (
 )
 
 // Config describes one microVM. It is a value: New copies what it needs, and owns the
-// backends of Disks from then on, also when it fails.
+// backends of Disks and Shares from then on, also when it fails.
 type Config struct {
 	// VCPUs is 1 to MaxVCPUs.
 	VCPUs int
@@ -56,6 +57,8 @@ type Config struct {
 	Profile Profile
 	// Disks become /dev/vda, /dev/vdb, ... in this order.
 	Disks []Disk
+	// Shares are file systems that the guest may mount by their tags.
+	Shares []Share
 	// Console receives what the guest writes to hvc0. It must not block for long.
 	Console io.Writer
 	// Vsock adds a socket device unless nil.
@@ -75,6 +78,13 @@ type Disk struct {
 	ReadOnly bool
 	// Serial is what the guest reads as the disk's serial number, at most 20 bytes.
 	Serial string
+}
+
+// Share is one virtio file system device.
+type Share struct {
+	// Tag is the name by which the guest mounts it, 1 to 36 bytes.
+	Tag     string
+	Backend fs.Backend
 }
 
 // VsockConfig describes the socket device (virtio 1.2 §5.10).
@@ -116,6 +126,17 @@ func (c *Config) Validate() error {
 		if len(d.Serial) > 20 || strings.ContainsRune(d.Serial, 0) {
 			return bad("disk %d: serial %q is not 0 to 20 bytes", i, d.Serial)
 		}
+	}
+	seen := make(map[string]bool)
+	for i, sh := range c.Shares {
+		cfg := fs.Config{Tag: sh.Tag, Backend: sh.Backend}
+		if err := cfg.Validate(); err != nil {
+			return bad("share %d: %v", i, err)
+		}
+		if seen[sh.Tag] {
+			return bad("two shares have the tag %q", sh.Tag)
+		}
+		seen[sh.Tag] = true
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ type Machine struct {
 func New(cfg Config) (m *Machine, err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, closeDisks(cfg.Disks))
+			err = errors.Join(err, (&backends{cfg.Disks, cfg.Shares}).close())
 		}
 	}()
 	if err := cfg.Validate(); err != nil {
@@ -63,28 +63,38 @@ func New(cfg Config) (m *Machine, err error) {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	m.cond = sync.NewCond(&m.mu)
-	disks := cfg.Disks
-	cfg.Disks = nil // from here on the devices own the backends
-	if err := m.build(&cfg, disks); err != nil {
+	own := &backends{cfg.Disks, cfg.Shares}
+	cfg.Disks, cfg.Shares = nil, nil // from here on the devices own the backends
+	if err := m.build(&cfg, own); err != nil {
 		return nil, errors.Join(err, m.free())
 	}
 	return m, nil
 }
 
-func closeDisks(disks []Disk) error {
+// backends are those that no device owns yet.
+type backends struct {
+	disks  []Disk
+	shares []Share
+}
+
+func (b *backends) close() error {
 	var errs []error
-	for _, d := range disks {
+	for _, d := range b.disks {
 		if d.Backend != nil {
 			errs = append(errs, d.Backend.Close())
+		}
+	}
+	for _, s := range b.shares {
+		if s.Backend != nil {
+			errs = append(errs, s.Backend.Close())
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // build fills m; on failure the caller frees what is there.
-func (m *Machine) build(cfg *Config, disks []Disk) error {
-	used := 0
-	defer func() { _ = closeDisks(disks[used:]) }()
+func (m *Machine) build(cfg *Config, own *backends) error {
+	defer func() { _ = own.close() }()
 	var err error
 	if m.host, err = kvm.Open(cfg.KVM); err != nil {
 		return err
@@ -109,7 +119,7 @@ func (m *Machine) build(cfg *Config, disks []Disk) error {
 	if m.profile == ProfileSoft {
 		m.emulator = soft.New(m.mem)
 	}
-	if err := m.attachDevices(cfg, disks, &used); err != nil {
+	if err := m.attachDevices(cfg, own); err != nil {
 		return err
 	}
 	return m.boot(cfg)

@@ -247,14 +247,22 @@ func TestNewFailsWithoutATrace(t *testing.T) {
 		change func(*Config)
 		want   error
 	}{
-		"no processor":      {func(c *Config) { c.VCPUs = 0 }, ErrConfig},
-		"too many":          {func(c *Config) { c.VCPUs = MaxVCPUs + 1 }, ErrConfig},
-		"little memory":     {func(c *Config) { c.MemoryMiB = MinMemoryMiB - 1 }, ErrConfig},
-		"much memory":       {func(c *Config) { c.MemoryMiB = MaxMemoryMiB + 1 }, ErrConfig},
-		"no kernel":         {func(c *Config) { c.Kernel = nil }, ErrConfig},
-		"no words":          {func(c *Config) { c.CommandLine = nil }, ErrConfig},
-		"profile":           {func(c *Config) { c.Profile = "fast" }, ErrConfig},
-		"disk without file": {func(c *Config) { c.Disks = []Disk{{}} }, ErrConfig},
+		"no processor":         {func(c *Config) { c.VCPUs = 0 }, ErrConfig},
+		"too many":             {func(c *Config) { c.VCPUs = MaxVCPUs + 1 }, ErrConfig},
+		"little memory":        {func(c *Config) { c.MemoryMiB = MinMemoryMiB - 1 }, ErrConfig},
+		"much memory":          {func(c *Config) { c.MemoryMiB = MaxMemoryMiB + 1 }, ErrConfig},
+		"no kernel":            {func(c *Config) { c.Kernel = nil }, ErrConfig},
+		"no words":             {func(c *Config) { c.CommandLine = nil }, ErrConfig},
+		"profile":              {func(c *Config) { c.Profile = "fast" }, ErrConfig},
+		"disk without file":    {func(c *Config) { c.Disks = []Disk{{}} }, ErrConfig},
+		"share without server": {func(c *Config) { c.Shares = []Share{{Tag: "x"}} }, ErrConfig},
+		"share without tag":    {func(c *Config) { c.Shares = []Share{{Backend: &shareBackend{}}} }, ErrConfig},
+		"one tag twice":        {func(c *Config) { c.Shares = []Share{{"x", &shareBackend{}}, {"x", &shareBackend{}}} }, ErrConfig},
+		"too many shares": {func(c *Config) {
+			for i := range 20 {
+				c.Shares = append(c.Shares, Share{string(rune('a' + i)), &shareBackend{}})
+			}
+		}, ErrTooManyDevices},
 		"interval":          {func(c *Config) { c.StatsInterval = time.Microsecond }, ErrConfig},
 		"host CID":          {func(c *Config) { c.Vsock = &VsockConfig{GuestCID: 2} }, ErrConfig},
 		"long command line": {func(c *Config) { c.CommandLine = func(Profile) string { return string(make([]byte, 3000)) } }, ErrConfig},
@@ -266,6 +274,47 @@ func TestNewFailsWithoutATrace(t *testing.T) {
 		_, err := New(bad)
 		assert.ErrorIs(t, err, c.want, name)
 		assert.Equal(t, before, descriptors(t), name)
+	}
+}
+
+// shareBackend is a file system server that counts how often it is closed.
+type shareBackend struct{ closed int }
+
+func (*shareBackend) Serve(*[40]byte, [][]byte, [][]byte) (uint32, bool) { return 0, false }
+func (*shareBackend) Reset()                                             {}
+func (*shareBackend) SaveState() ([]byte, error)                         { return nil, nil }
+func (*shareBackend) RestoreState([]byte) error                          { return nil }
+
+func (b *shareBackend) Close() error {
+	b.closed++
+	return nil
+}
+
+// TestSharesAreClosed once, whether the machine comes to be or not.
+func TestSharesAreClosed(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"it is built":    func(*Config) {},
+		"wrong":          func(c *Config) { c.VCPUs = 0 },
+		"no device":      func(c *Config) { c.KVM = "/nonexistent" },
+		"too many words": func(c *Config) { c.CommandLine = func(Profile) string { return string(make([]byte, 3000)) } },
+		"too many of them": func(c *Config) {
+			for i := range 20 {
+				c.Shares = append(c.Shares, Share{string(rune('a' + i)), &shareBackend{}})
+			}
+		},
+	} {
+		c := config(spins, 1)
+		own := &shareBackend{}
+		c.Shares = []Share{{"own", own}}
+		change(&c)
+		all := c.Shares
+		if m, err := New(c); err == nil {
+			assert.Zero(t, own.closed)
+			require.NoError(t, m.Close())
+		}
+		for _, s := range all {
+			assert.Equal(t, 1, s.Backend.(*shareBackend).closed, name)
+		}
 	}
 }
 

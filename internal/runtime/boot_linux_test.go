@@ -41,17 +41,14 @@ func TestBootFailures(t *testing.T) {
 			func(h *home) { h.config.Rootfs.Disk = pointer("/no/such/disk") }, fakePlan{}, image, "disk image: open /no/such/disk", errno(2), store.InternalError,
 		},
 		"no root at all": {func(h *home) { h.config.Rootfs.Disk = nil }, fakePlan{}, image, "names no root disk", nil, store.InternalError},
-		"host directory as root": {
-			func(h *home) { h.config.Rootfs = launch.Rootfs{Path: pointer("/")} }, fakePlan{}, image, "not supported by this runtime", nil, store.InternalError,
-		},
 		"qcow2": {
 			func(h *home) { h.config.Rootfs.DiskFormat = pointer("qcow2") }, fakePlan{}, image, "qcow2 disks: convert it to raw", nil, store.InternalError,
 		},
 		"data disk is missing": {
 			func(h *home) { h.config.Disks = []string{"d:/no/such/disk:raw"} }, fakePlan{}, mount, "/no/such/disk", errno(2), store.InternalError,
 		},
-		"shared folder": {
-			func(h *home) { h.config.Mounts = []string{"t:/srv"} }, fakePlan{}, mount, "sharing files of the host (/srv)", nil, store.InternalError,
+		"shared file is missing": {
+			func(h *home) { h.config.FileMounts = []launch.FileMount{{Mount: "t:/no/such/file", Filename: "file"}} }, fakePlan{}, mount, "/no/such/file", errno(2), store.InternalError,
 		},
 		"bad mount": {func(h *home) { h.config.Mounts = []string{"t"} }, fakePlan{}, mount, "want tag:host", nil, store.InternalError},
 		"published port": {

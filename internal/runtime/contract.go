@@ -20,6 +20,7 @@ type MachineConfig struct {
 	VCPUs     int
 	MemoryMiB int
 	Disks     []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them
+	Shares    []Share
 	Kernel    string // file to boot; empty: the embedded kernel
 	Words     string // to add to the kernel's command line
 	CacheDir  string // where the embedded kernel may be unpacked
@@ -40,10 +41,30 @@ type Disk struct {
 	Root     bool // a part of the root file system
 }
 
+// Share is a directory of the host, or one file of it, that the guest may mount.
+type Share struct {
+	Tag            string // by which the guest names it
+	Path           string
+	Only           string // the one file of Path that is shared; empty: all of it
+	FollowSymlinks bool   // in Path
+	ReadOnly       bool
+	// Stat and Perms are the modes stat-virt and host-perms. Without Stat it is strict as
+	// far as the file system can be.
+	Stat, Perms string
+	// MapOwner shows what belongs to the host user of this process as the guest's default
+	// user's, or as UID's and GID's as far as they are set, and all else as nobody's.
+	MapOwner bool
+	UID, GID *uint32
+	Quota    int64 // bytes that the guest may add; 0: no bound
+	Root     bool  // it is the root file system
+}
+
 // Machine is a virtual machine as far as the runtime cares. Its life is Start, an end by
 // the guest or by Stop, Close.
 type Machine interface {
 	Start() error
+	// Resolved tells it the guest's default user, before the guest mounts shares.
+	Resolved(uid, gid uint32)
 	// Done is closed when the machine has ended.
 	Done() <-chan struct{}
 	// Outcome is how it ended; valid once Done is closed.

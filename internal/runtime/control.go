@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/runtime/journal"
 	"github.com/gomsb/gomsb/internal/runtime/relay"
@@ -242,7 +243,7 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 		return
 	}
 	c.log.Info("the guest agent has connected", "since_start", c.age())
-	r := c.newRelay(conn, func() { c.post(event{kind: asked}) })
+	r := c.newRelay(conn, func() { c.post(event{kind: asked}) }, func(u proto.DefaultUser) { c.machine.Resolved(u.UID, u.GID) })
 	relayed <- r
 	info, err := r.Boot(ctx, bootstrapFor(c.cfg.Bootstrap, c.config.Disks))
 	if err != nil {

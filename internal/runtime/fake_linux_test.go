@@ -106,6 +106,10 @@ func (m *fakeMachine) Start() error {
 	return nil
 }
 
+func (m *fakeMachine) Resolved(uid, gid uint32) {
+	fmt.Fprintf(m.cfg.Console, "user %d:%d\r\n", uid, gid)
+}
+
 // dial connects the guest to a port of the host.
 func (m *fakeMachine) dial(port uint32) (net.Conn, bool) {
 	host, guest, err := socketPair()

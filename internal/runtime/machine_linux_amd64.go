@@ -9,6 +9,7 @@ import (
 	"github.com/gomsb/gomsb/guestagent/image"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/kernel"
+	"github.com/gomsb/gomsb/rootfs/passthrough"
 	"github.com/gomsb/gomsb/vmm"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
@@ -22,6 +23,9 @@ const guestCID = 3
 type microVM struct {
 	vm    *vmm.Machine
 	disks []vmm.Disk // the vm owns the backends; here for the last flush
+
+	shares  []Share
+	servers []*passthrough.Server // of shares; the vm owns them
 
 	close sync.Once
 	err   error
@@ -38,9 +42,17 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &microVM{disks: disks}
+	servers, err := openShares(cfg.Shares, cfg.Logger)
+	if err != nil {
+		return nil, errors.Join(err, closeDisks(disks))
+	}
+	m := &microVM{disks: disks, shares: cfg.Shares, servers: servers}
+	var shares []vmm.Share
+	for i, s := range cfg.Shares {
+		shares = append(shares, vmm.Share{Tag: s.Tag, Backend: servers[i]})
+	}
 	m.vm, err = vmm.New(vmm.Config{
-		VCPUs: cfg.VCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks,
+		VCPUs: cfg.VCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks, Shares: shares,
 		CommandLine: func(p vmm.Profile) string {
 			return img.CommandLine(string(p)) + " " + rootWords(len(disks)-1) + " " + cfg.Words
 		},
@@ -70,9 +82,7 @@ func openKernel(cfg MachineConfig) (*kernel.Image, error) {
 func openDisks(cfg MachineConfig) (disks []vmm.Disk, err error) {
 	defer func() {
 		if err != nil {
-			for _, d := range disks {
-				err = errors.Join(err, d.Backend.Close())
-			}
+			err = errors.Join(err, closeDisks(disks))
 			disks = nil
 		}
 	}()
@@ -96,6 +106,14 @@ func openDisks(cfg MachineConfig) (disks []vmm.Disk, err error) {
 		return disks, fmt.Errorf("guest agent: %w", err)
 	}
 	return append(disks, vmm.Disk{Backend: backend, ReadOnly: true, Serial: agentSerial}), nil
+}
+
+func closeDisks(disks []vmm.Disk) error {
+	var errs []error
+	for _, d := range disks {
+		errs = append(errs, d.Backend.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // agentSerial is the serial number of the agent's own disk.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -84,6 +85,14 @@ func TestMachineRefuses(t *testing.T) {
 			c.Disks = append(c.Disks, Disk{Path: bad, Format: "vmdk", ReadOnly: true, Root: true})
 		}, nil, launch.StageImage},
 		"missing data disk": {func(c *MachineConfig) { c.Disks = append(c.Disks, Disk{Path: "/no/disk", Format: "raw"}) }, nil, launch.StageMount},
+		"missing share":     {func(c *MachineConfig) { c.Shares = []Share{{Tag: "ok", Path: "/tmp"}, {Tag: "x", Path: "/no/share"}} }, nil, launch.StageMount},
+		"missing root":      {func(c *MachineConfig) { c.Shares = []Share{{Tag: "x", Path: "/no/root", Root: true}} }, nil, launch.StageImage},
+		"no attributes":     {func(c *MachineConfig) { c.Shares = []Share{{Tag: "x", Path: "/proc", Stat: "strict"}} }, nil, launch.StageMount},
+		"too many shares": {func(c *MachineConfig) {
+			for i := range 20 {
+				c.Shares = append(c.Shares, Share{Tag: fmt.Sprint(i), Path: "/proc"}) // which is relaxed then
+			}
+		}, vmm.ErrTooManyDevices, ""},
 		"too little memory": {func(c *MachineConfig) { c.MemoryMiB = 1 }, vmm.ErrConfig, ""},
 		"too many vCPUs":    {func(c *MachineConfig) { c.VCPUs = 33 }, vmm.ErrConfig, ""},
 	} {

@@ -62,7 +62,10 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 			return m, fail(stage, fmt.Errorf("disk image: %w", err))
 		}
 	}
-	return m, errors.Join(checkShares(c), checkNetwork(c))
+	if m.Shares, err = planShares(c); err != nil {
+		return m, err
+	}
+	return m, checkNetwork(c)
 }
 
 // maxIntervalMS bounds the sampling interval to an hour.
@@ -71,7 +74,7 @@ const maxIntervalMS = 3600_000
 // rootDisks are the devices of the root file system.
 func rootDisks(r *launch.Rootfs) ([]Disk, error) {
 	if r.Path != nil {
-		return nil, unsupported(launch.StageImage, "a host directory as root file system (%s): use an image", *r.Path)
+		return nil, nil // a share
 	}
 	if r.Disk == nil {
 		return nil, fail(launch.StageImage, errors.New("the configuration names no root disk"))
@@ -113,26 +116,6 @@ func checkReadable(path string) error {
 		return err
 	}
 	return f.Close()
-}
-
-// checkShares refuses what needs virtio-fs.
-func checkShares(c *launch.Config) error {
-	shares := append([]string(nil), c.Mounts...)
-	for _, f := range c.FileMounts {
-		shares = append(shares, f.Mount)
-	}
-	var hosts []string
-	for _, s := range shares {
-		m, err := launch.ParseMount(s)
-		if err != nil {
-			return fail(launch.StageMount, err)
-		}
-		hosts = append(hosts, m.Host)
-	}
-	if len(hosts) > 0 {
-		return unsupported(launch.StageMount, "sharing files of the host (%s)", strings.Join(hosts, ", "))
-	}
-	return nil
 }
 
 // checkNetwork refuses what needs a network device, and vsock routes that cannot be.

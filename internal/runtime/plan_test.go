@@ -62,8 +62,10 @@ func TestPlanRefuses(t *testing.T) {
 		"odd format":         {func(c *launch.Config) { c.Rootfs.DiskFormat = pointer("iso") }, launch.StageImage, `disk format "iso"`},
 		"bad disk string":    {func(c *launch.Config) { c.Disks = []string{"x"} }, launch.StageMount, "want id:host:format"},
 		"missing upper":      {func(c *launch.Config) { c.Rootfs.Upper = pointer("/no/upper") }, launch.StageImage, "/no/upper"},
-		"file mount":         {func(c *launch.Config) { c.FileMounts = []launch.FileMount{{Mount: "t:/etc/hosts"}} }, launch.StageMount, "sharing files of the host (/etc/hosts)"},
+		"bad mount":          {func(c *launch.Config) { c.Mounts = []string{"t"} }, launch.StageMount, "want tag:host"},
 		"bad file mount":     {func(c *launch.Config) { c.FileMounts = []launch.FileMount{{Mount: "t"}} }, launch.StageMount, "want tag:host"},
+		"one tag twice":      {func(c *launch.Config) { c.Mounts = []string{"t:/a", "t:/b"} }, launch.StageMount, `two shares have the tag "t"`},
+		"tag of the runtime": {func(c *launch.Config) { c.RuntimeDir, c.Mounts = "/r", []string{"msb_runtime:/b"} }, launch.StageMount, "msb_runtime"},
 		"vsock datagrams": {func(c *launch.Config) {
 			c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: 1, SocketType: "dgram"}}
 		}, launch.StageNetwork, "type dgram"},

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/metrics"
 	"github.com/gomsb/gomsb/internal/runtime/journal"
@@ -251,8 +252,8 @@ func (s *sandbox) logged(err error) {
 }
 
 // newRelay puts a relay on the agent's connection.
-func (s *sandbox) newRelay(conn agentConn, asked func()) *relay.Relay {
-	return relay.New(relay.Config{Guest: conn, Log: s, OnShutdown: asked, Logger: s.log})
+func (s *sandbox) newRelay(conn agentConn, asked func(), resolved func(proto.DefaultUser)) *relay.Relay {
+	return relay.New(relay.Config{Guest: conn, Log: s, OnShutdown: asked, OnResolved: resolved, Logger: s.log})
 }
 
 // settle gives memory that only the start needed back to the host.

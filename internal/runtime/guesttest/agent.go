@@ -22,6 +22,7 @@ import (
 type Agent struct {
 	BootFailure *proto.CoreError // sent instead of ready
 	NoResolved  bool             // skip init.resolved
+	DefaultUser proto.DefaultUser
 	NeverReady  bool             // stop after the bootstrap
 	IgnoreStop  bool             // do not react to core.shutdown
 	Crash       func(how string) // runs the command crash; nil ignores it
@@ -146,7 +147,7 @@ func (a *Agent) handle(m proto.Message) error {
 		case a.NoResolved:
 			return a.Send(0, proto.TypeReady, Ready)
 		}
-		return a.Send(0, proto.TypeInitResolved, proto.InitResolved{})
+		return a.Send(0, proto.TypeInitResolved, proto.InitResolved{DefaultUser: a.DefaultUser})
 	case proto.TypeInitAck:
 		return a.Send(0, proto.TypeReady, Ready)
 	case proto.TypePing:

@@ -31,6 +31,9 @@ type Config struct {
 	// OnShutdown is called, at most once per frame, when a client asks the guest to
 	// power off, before the guest hears of it. It must not block.
 	OnShutdown func()
+	// OnResolved is called with the guest's default user, before the guest hears that it
+	// may go on; nil does nothing.
+	OnResolved func(proto.DefaultUser)
 	// Logger receives what went wrong; nil discards it.
 	Logger *slog.Logger
 	// Stall is how long a client that does not read may hold up others; 0 is 30 s.
@@ -343,6 +346,13 @@ func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
 		}
 		switch m.Type {
 		case proto.TypeInitResolved:
+			var who proto.InitResolved
+			if err := m.Decode(&who); err != nil {
+				return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+			}
+			if r.cfg.OnResolved != nil {
+				r.cfg.OnResolved(who.DefaultUser)
+			}
 			if err := r.Send(0, proto.TypeInitAck, proto.Empty{}); err != nil {
 				return proto.Ready{}, fmt.Errorf("acknowledge init: %w", err)
 			}

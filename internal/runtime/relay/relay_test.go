@@ -296,9 +296,10 @@ func TestFramesPassUnopened(t *testing.T) {
 }
 
 func TestBootFailures(t *testing.T) {
+	var resolved []proto.DefaultUser
 	boot := func(t *testing.T, ctx context.Context, agent *guesttest.Agent) error {
 		host, guest := net.Pipe()
-		r := New(Config{Guest: host, Log: &logged{}})
+		r := New(Config{Guest: host, Log: &logged{}, OnResolved: func(u proto.DefaultUser) { resolved = append(resolved, u) }})
 		done := make(chan struct{})
 		go func() { defer close(done); _ = agent.Serve(guest) }()
 		_, err := r.Boot(ctx, &proto.Bootstrap{})
@@ -312,6 +313,9 @@ func TestBootFailures(t *testing.T) {
 	require.ErrorAs(t, err, &guest)
 	assert.Equal(t, GuestError{Kind: "mount", Message: "no such device"}, *guest)
 	require.NoError(t, boot(t, t.Context(), &guesttest.Agent{NoResolved: true}))
+	assert.Empty(t, resolved)
+	require.NoError(t, boot(t, t.Context(), &guesttest.Agent{DefaultUser: proto.DefaultUser{UID: 1000, GID: 5}}))
+	assert.Equal(t, []proto.DefaultUser{{UID: 1000, GID: 5}}, resolved)
 
 	synctest.Test(t, func(t *testing.T) {
 		cause := errors.New("not ready in time")

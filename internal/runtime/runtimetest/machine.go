@@ -145,6 +145,8 @@ func (m *machine) end(o runtime.Outcome) {
 }
 
 // Done implements runtime.Machine.
+func (m *machine) Resolved(uid, gid uint32) {}
+
 func (m *machine) Done() <-chan struct{} { return m.done }
 
 // Outcome implements runtime.Machine.
