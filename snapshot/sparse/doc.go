@@ -1,0 +1,23 @@
+// Package sparse copies files with their holes: by sharing blocks where the file system
+// can, else data run by data run, and it tells where a file's data is. It may import the
+// standard library and golang.org/x/sys only. It must never write out a hole as zeros: a
+// disk of 4 GiB that holds 20 MiB takes 20 MiB, or the copy fails.
+package sparse
+
+import "errors"
+
+// Errors of this package.
+var (
+	// ErrUnsupported reports a file system or system that cannot tell holes from data.
+	ErrUnsupported = errors.New("the file system cannot copy sparse files: keep snapshots and sandboxes on one that can, such as ext4, xfs or btrfs")
+	// ErrNotRegular reports a source that is a link, a directory or a device.
+	ErrNotRegular = errors.New("not a regular file")
+	// ErrChanged reports a source that became shorter while it was copied.
+	ErrChanged = errors.New("the file changed while it was read: stop what writes it")
+)
+
+// Extent is a run of data in a file, in bytes. Length is positive.
+type Extent struct{ Offset, Length int64 }
+
+// End is the offset after the extent.
+func (e Extent) End() int64 { return e.Offset + e.Length }
