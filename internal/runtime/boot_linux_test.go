@@ -41,8 +41,8 @@ func TestBootFailures(t *testing.T) {
 			func(h *home) { h.config.Rootfs.Disk = pointer("/no/such/disk") }, fakePlan{}, image, "disk image: open /no/such/disk", errno(2), store.InternalError,
 		},
 		"no root at all": {func(h *home) { h.config.Rootfs.Disk = nil }, fakePlan{}, image, "names no root disk", nil, store.InternalError},
-		"qcow2": {
-			func(h *home) { h.config.Rootfs.DiskFormat = pointer("qcow2") }, fakePlan{}, image, "qcow2 disks: convert it to raw", nil, store.InternalError,
+		"unknown format": {
+			func(h *home) { h.config.Rootfs.DiskFormat = pointer("vhd") }, fakePlan{}, image, `disk format "vhd"`, nil, store.InternalError,
 		},
 		"data disk is missing": {
 			func(h *home) { h.config.Disks = []string{"d:/no/such/disk:raw"} }, fakePlan{}, mount, "/no/such/disk", errno(2), store.InternalError,

@@ -12,6 +12,7 @@ import (
 	"github.com/gomsb/gomsb/rootfs/passthrough"
 	"github.com/gomsb/gomsb/vmm"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/blk/qcow2"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
 
@@ -120,8 +121,11 @@ func closeDisks(disks []vmm.Disk) error {
 const agentSerial = "msb-agent"
 
 func openDisk(d Disk) (blk.Backend, error) {
-	if d.Format == "vmdk" {
+	switch d.Format {
+	case "vmdk":
 		return blk.OpenVMDK(d.Path)
+	case "qcow2":
+		return qcow2.Open(d.Path, d.ReadOnly)
 	}
 	return blk.OpenRaw(d.Path, d.ReadOnly)
 }

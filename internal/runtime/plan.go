@@ -92,20 +92,22 @@ func rootDisks(r *launch.Rootfs) ([]Disk, error) {
 	if r.Upper == nil {
 		return disks, nil
 	}
-	if r.UpperFormat != nil && *r.UpperFormat != "raw" {
-		return nil, unsupported(launch.StageImage, "a writable layer of format %s (%s): use raw", *r.UpperFormat, *r.Upper)
+	upper := "raw"
+	if r.UpperFormat != nil {
+		upper = *r.UpperFormat
 	}
-	return append(disks, Disk{Path: *r.Upper, Format: "raw", Root: true}), nil
+	if upper != "raw" && upper != "qcow2" {
+		return nil, unsupported(launch.StageImage, "a writable layer of format %s (%s): use raw or qcow2", upper, *r.Upper)
+	}
+	return append(disks, Disk{Path: *r.Upper, Format: upper, Root: true}), nil
 }
 
 func checkFormat(format string, readOnly bool) error {
 	switch {
-	case format == "raw", format == "vmdk" && readOnly:
+	case format == "raw", format == "qcow2", format == "vmdk" && readOnly:
 		return nil
 	case format == "vmdk":
 		return fmt.Errorf("%w: a writable vmdk: make it read-only", launch.ErrUnsupported)
-	case format == "qcow2":
-		return fmt.Errorf("%w: qcow2 disks: convert it to raw", launch.ErrUnsupported)
 	}
 	return fmt.Errorf("%w: disk format %q", launch.ErrUnsupported, format)
 }

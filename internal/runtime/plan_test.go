@@ -57,8 +57,7 @@ func TestPlanRefuses(t *testing.T) {
 		text   string
 	}{
 		"writable vmdk disk": {func(c *launch.Config) { c.Disks = []string{"d:/d:vmdk"} }, launch.StageMount, "a writable vmdk"},
-		"qcow2 data disk":    {func(c *launch.Config) { c.Disks = []string{"d:/d:qcow2:ro"} }, launch.StageMount, "convert it to raw"},
-		"qcow2 upper":        {func(c *launch.Config) { c.Rootfs.UpperFormat = pointer("qcow2") }, launch.StageImage, "a writable layer of format qcow2"},
+		"vmdk upper":         {func(c *launch.Config) { c.Rootfs.UpperFormat = pointer("vmdk") }, launch.StageImage, "a writable layer of format vmdk"},
 		"odd format":         {func(c *launch.Config) { c.Rootfs.DiskFormat = pointer("iso") }, launch.StageImage, `disk format "iso"`},
 		"bad disk string":    {func(c *launch.Config) { c.Disks = []string{"x"} }, launch.StageMount, "want id:host:format"},
 		"missing upper":      {func(c *launch.Config) { c.Rootfs.Upper = pointer("/no/upper") }, launch.StageImage, "/no/upper"},
