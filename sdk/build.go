@@ -1,6 +1,7 @@
 package microsandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -162,6 +163,14 @@ func (s *spec) setMounts(c *SandboxConfig, isOCI bool) error {
 			s.Mounts = append(s.Mounts, mountSpec{Type: "Tmpfs", Guest: clean, SizeMiB: pointer(m.SizeMiB), Options: flags})
 			continue
 		}
+		if m.Bind != "" {
+			bind, err := m.bindSpec(clean)
+			if err != nil {
+				return err
+			}
+			s.Mounts = append(s.Mounts, bind)
+			continue
+		}
 		abs, err := filepath.Abs(m.Disk)
 		if err != nil {
 			return wrap(ErrInvalidConfig, err)
@@ -176,7 +185,9 @@ func (s *spec) setMounts(c *SandboxConfig, isOCI bool) error {
 		size := min(max(s.Resources.MemoryMiB/4, 1), 512)
 		s.Mounts = append(s.Mounts, mountSpec{Type: "Tmpfs", Guest: "/tmp", SizeMiB: &size})
 	}
-	slices.SortFunc(s.Mounts, func(a, b mountSpec) int { return strings.Compare(a.Guest, b.Guest) })
+	slices.SortFunc(s.Mounts, func(a, b mountSpec) int { // parents first
+		return cmp.Or(strings.Count(a.Guest, "/")-strings.Count(b.Guest, "/"), strings.Compare(a.Guest, b.Guest))
+	})
 	return nil
 }
 
@@ -315,6 +326,10 @@ func (s *spec) launchMounts(c *launch.Config) error {
 			}
 			c.Disks = append(c.Disks, d.String())
 			c.Bootstrap.DiskMounts = append(c.Bootstrap.DiskMounts, mount)
+		case "Bind":
+			if err := m.launchBind(c, flags); err != nil {
+				return err
+			}
 		default:
 			return fail(ErrUnsupportedOperation, "mount %s: kind %s is not available in this release", m.Guest, strings.ToLower(m.Type))
 		}

@@ -84,6 +84,9 @@ func (s *spec) config() SandboxConfig {
 	for _, m := range s.Mounts {
 		cfg := MountConfig{Tmpfs: m.Type == "Tmpfs", Disk: m.Host, Format: strings.ToLower(m.Format), Fstype: value(m.Fstype), SizeMiB: value(m.SizeMiB),
 			Readonly: m.Options.Readonly, Noexec: m.Options.Noexec, Nosuid: m.Options.Nosuid, Nodev: m.Options.Nodev}
+		if m.Type == "Bind" {
+			cfg = m.bindConfig()
+		}
 		WithMounts(map[string]MountConfig{m.Guest: cfg})(&c)
 	}
 	return c

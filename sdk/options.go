@@ -166,12 +166,18 @@ type MountKind uint8
 
 // Kinds of mount that this release makes; 0 is none.
 const (
+	MountKindBind  MountKind = 1
 	MountKindTmpfs MountKind = 3
 	MountKindDisk  MountKind = 4
 )
 
 // MountConfig is one mount, made by Mount.
 type MountConfig struct {
+	Bind                            string // directory or file of the host
+	QuotaMiB                        uint32 // of a bind; 0 is 4096
+	FollowRootSymlinks              bool   // of a bind
+	StatVirtualization              StatVirtualization
+	HostPermissions                 HostPermissions
 	Tmpfs                           bool
 	Disk, Format, Fstype            string
 	SizeMiB                         uint32
@@ -181,10 +187,12 @@ type MountConfig struct {
 // Kind tells what it is, 0 if it is nothing, or more than one thing.
 func (m MountConfig) Kind() MountKind {
 	switch {
-	case m.Tmpfs && m.Disk == "":
+	case m.Tmpfs && m.Disk == "" && m.Bind == "":
 		return MountKindTmpfs
-	case !m.Tmpfs && m.Disk != "":
+	case !m.Tmpfs && m.Disk != "" && m.Bind == "":
 		return MountKindDisk
+	case !m.Tmpfs && m.Disk == "" && m.Bind != "":
+		return MountKindBind
 	}
 	return 0
 }

@@ -79,11 +79,28 @@ type mountSpec struct {
 	Format  string     `json:"format"` // Raw, Qcow2 or Vmdk
 	Fstype  *string    `json:"fstype"`
 	Options mountFlags `json:"options"`
+
+	StatVirtualization string  `json:"stat_virtualization"`
+	HostPermissions    string  `json:"host_permissions"`
+	FollowRootSymlinks bool    `json:"follow_root_symlinks"`
+	QuotaMiB           *uint32 `json:"quota_mib"`
 }
 
 // MarshalJSON writes the fields of the mount's type, empty ones too. This release makes
-// tmpfs and disk image mounts only.
+// bind, tmpfs and disk image mounts.
 func (m mountSpec) MarshalJSON() ([]byte, error) {
+	if m.Type == "Bind" {
+		return json.Marshal(struct {
+			Type               string     `json:"type"`
+			Host               string     `json:"host"`
+			Guest              string     `json:"guest"`
+			Options            mountFlags `json:"options"`
+			StatVirtualization string     `json:"stat_virtualization"`
+			HostPermissions    string     `json:"host_permissions"`
+			FollowRootSymlinks bool       `json:"follow_root_symlinks"`
+			QuotaMiB           *uint32    `json:"quota_mib"`
+		}{m.Type, m.Host, m.Guest, m.Options, m.StatVirtualization, m.HostPermissions, m.FollowRootSymlinks, m.QuotaMiB})
+	}
 	if m.Type == "Tmpfs" {
 		return json.Marshal(struct {
 			Type    string     `json:"type"`

@@ -139,17 +139,25 @@ func TestDiskImageRoot(t *testing.T) {
 func TestMountsAsOfficial(t *testing.T) {
 	o := observed(t, "run-mounts")
 	cfg := &SandboxConfig{Name: "m", Image: testImage}
-	WithMounts(map[string]MountConfig{"/scratch": Mount.Tmpfs(TmpfsOptions{SizeMiB: 64}), "/data": Mount.Disk("/home/u/disk.raw", DiskOptions{Format: "raw"})})(cfg)
+	WithMounts(map[string]MountConfig{
+		"/scratch": Mount.Tmpfs(TmpfsOptions{SizeMiB: 64}), "/data": Mount.Disk("/home/u/disk.raw", DiskOptions{Format: "raw"}),
+		"/work": Mount.Bind("/home/u/project", MountOptions{Readonly: true}), "/etc/file.txt": Mount.Bind("/home/u/project/file.txt", MountOptions{}),
+	})(cfg)
 	require.NoError(t, cfg.validate())
 	s, err := newSpec(cfg, observedImage())
 	require.NoError(t, err)
 	var want []any
 	for _, m := range o.Row["mounts"].([]any) {
-		if kind := m.(map[string]any)["type"]; kind == "Tmpfs" || kind == "DiskImage" {
+		if kind := m.(map[string]any)["type"]; kind != "Named" {
 			want = append(want, m)
 		}
 	}
 	assert.Equal(t, want, generic(t, s)["mounts"])
+	dir := t.TempDir() // in the place of /home/u/project
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file.txt"), nil, 0o644))
+	for i := range s.Mounts {
+		s.Mounts[i].Host = strings.Replace(s.Mounts[i].Host, "/home/u/project", dir, 1)
+	}
 	launched, err := s.launchConfig(observedHome, 1, "/x.vmdk")
 	require.NoError(t, err)
 	text, err := launched.Encode()
@@ -157,8 +165,33 @@ func TestMountsAsOfficial(t *testing.T) {
 	var got map[string]any
 	require.NoError(t, json.Unmarshal(text, &got))
 	assert.Equal(t, o.FD96["disks"], got["disks"])
+	here := func(v any) any {
+		text, err := json.Marshal(v)
+		require.NoError(t, err)
+		var out any
+		require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(string(text), "/home/u/project", dir)), &out))
+		return out
+	}
+	assert.Equal(t, here(o.FD96["mounts"].([]any)[1:]), got["mounts"], "but the named one")
+	assert.Equal(t, here(o.FD96["file_mounts"]), got["file_mounts"])
+	assert.Equal(t, at(o.FD96, "bootstrap")["dir_mounts"].([]any)[1:], at(got, "bootstrap")["dir_mounts"])
+	assert.Equal(t, at(o.FD96, "bootstrap")["file_mounts"], at(got, "bootstrap")["file_mounts"])
 	assert.Equal(t, at(o.FD96, "bootstrap")["disk_mounts"], at(got, "bootstrap")["disk_mounts"])
 	assert.Equal(t, at(o.FD96, "bootstrap")["tmpfs_mounts"], at(got, "bootstrap")["tmpfs_mounts"])
+}
+
+func TestBindsThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Symlink(dir, filepath.Join(dir, "link")))
+	for path, want := range map[string]string{"/nothing": "no such file", dir + "/link": "is a symbolic link", "/dev/null": "neither a directory nor a regular file"} {
+		cfg := &SandboxConfig{Name: "m", Image: testImage}
+		WithMounts(map[string]MountConfig{"/m": Mount.Bind(path, MountOptions{})})(cfg)
+		s, err := newSpec(cfg, observedImage())
+		require.NoError(t, err)
+		_, err = s.launchConfig(observedHome, 1, "/x.vmdk")
+		assert.True(t, IsKind(err, ErrInvalidConfig), path)
+		assert.ErrorContains(t, err, want)
+	}
 }
 
 func TestSpecsOfOtherReleases(t *testing.T) {
@@ -193,7 +226,8 @@ func TestConfigRoundTrip(t *testing.T) {
 		WithCPUs(2), WithMaxCPUs(3), WithMemory(256), WithMaxMemory(512), WithTHP(THPNever), WithWorkdir("/w"), WithShell("/bin/bash"), WithUser("u"), WithHostname("h"),
 		WithSecurityProfile(SecurityProfileRestricted), WithEnv(map[string]string{"A": "1"}), WithLabel("l", "v"), WithEntrypoint("e"), WithCmd("c"),
 		WithInit(Init.Cmd("/sbin/init", InitOptions{Args: []string{"x"}, Env: map[string]string{"I": "1"}})), WithRlimits(Rlimit{"nofile", 1, 2}),
-		WithMounts(map[string]MountConfig{"/t": Mount.Tmpfs(TmpfsOptions{SizeMiB: 1, Noexec: true}), "/d": Mount.Disk("/d.raw", DiskOptions{Format: "raw", Fstype: "ext4", Readonly: true})}),
+		WithMounts(map[string]MountConfig{"/t": Mount.Tmpfs(TmpfsOptions{SizeMiB: 1, Noexec: true}), "/d": Mount.Disk("/d.raw", DiskOptions{Format: "raw", Fstype: "ext4", Readonly: true}),
+			"/b": Mount.Bind("/srv", MountOptions{QuotaMiB: 5, FollowRootSymlinks: true, Nodev: true, StatVirtualization: StatVirtualizationRelaxed, HostPermissions: HostPermissionsMirror})}),
 		WithPullPolicy(PullPolicyNever), WithLogLevel(LogLevelDebug), WithMaxDuration(1500 * time.Millisecond), WithIdleTimeout(time.Minute), WithEphemeral(true),
 		WithRootDisk(RootDisk.Tmpfs(RootDiskTmpfsOptions{SizeMiB: 64})),
 	} {
@@ -215,6 +249,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	assert.Equal(t, RootDiskKindTmpfs, out.RootDisk.Kind())
 	assert.Equal(t, MountKindTmpfs, out.Volumes["/t"].Kind())
 	assert.Equal(t, MountKindDisk, out.Volumes["/d"].Kind())
+	assert.Equal(t, MountKindBind, out.Volumes["/b"].Kind())
 }
 
 func TestImageDefaultsGiveWay(t *testing.T) {

@@ -155,7 +155,7 @@ func (m MountConfig) validate(guest string) error {
 	case slices.Contains(strings.Split(guest, "/"), ".."):
 		return fail(ErrInvalidConfig, "mount path %q must not contain ..", guest)
 	case m.Kind() == 0:
-		return fail(ErrInvalidConfig, "mount %s: choose a tmpfs or a disk image", guest)
+		return fail(ErrInvalidConfig, "mount %s: choose a host path, a tmpfs or a disk image", guest)
 	case m.Disk != "" && m.SizeMiB != 0:
 		return fail(ErrInvalidConfig, "mount %s: a disk image has the size it has", guest)
 	case strings.ContainsAny(m.Disk, ":\x00"):
@@ -165,5 +165,5 @@ func (m MountConfig) validate(guest string) error {
 	case m.Disk != "" && m.Format != "" && m.Format != "raw" && m.Format != "vmdk":
 		return fail(ErrUnsupportedOperation, "mount %s: disk format %q is not available in this release: use raw or vmdk", guest, m.Format)
 	}
-	return nil
+	return m.validateBind(guest)
 }

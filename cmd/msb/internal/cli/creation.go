@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type creation struct {
 	cpus, maxCPUs         uint8
 	memory, maxMemory     string
 	disks, tmpfs          []string
+	volumes, dirs, files  []string
 	rootDisk              string
 	workdir, shell        string
 	entrypoint            string
@@ -42,6 +44,9 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.StringVarP(&c.memory, "memory", "m", "", "guest memory, such as 512M or 2G (default 512M)")
 	f.StringVar(&c.maxMemory, "max-memory", "", "ceiling for later changes of --memory")
 	f.StringVar(&c.thp, "thp", "", "huge pages in the guest: always, madvise or never (default madvise)")
+	f.StringArrayVarP(&c.volumes, "volume", "v", nil, "mount a directory or file of this machine, PATH:/GUEST[:OPTIONS] (repeatable)")
+	f.StringArrayVar(&c.dirs, "mount-dir", nil, "the same of a directory (repeatable)")
+	f.StringArrayVar(&c.files, "mount-file", nil, "the same of a file (repeatable)")
 	f.StringArrayVar(&c.disks, "mount-disk", nil, "mount a disk image, FILE:/GUEST[:OPTIONS] (repeatable)")
 	f.StringArrayVar(&c.tmpfs, "tmpfs", nil, "mount a file system in memory, /GUEST[:SIZE][:OPTIONS] (repeatable)")
 	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: tmpfs[:SIZE]")
@@ -155,6 +160,11 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		}
 		add(msb.WithInit(msb.Init.Cmd(c.init, msb.InitOptions{Args: c.initArgs, Env: env})))
 	}
+	binds, err := c.binds()
+	if err != nil {
+		return nil, err
+	}
+	add(msb.WithMounts(binds))
 	for _, m := range c.disks {
 		src, guest, o, err := flagtype.Mount(m)
 		if err != nil {
@@ -182,6 +192,36 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		add(msb.WithLogLevel(msb.LogLevel(level)))
 	}
 	return opts, nil
+}
+
+// binds are the mounts of directories and files of this machine, by guest path.
+func (c *creation) binds() (map[string]msb.MountConfig, error) {
+	binds := map[string]msb.MountConfig{}
+	for _, list := range []struct {
+		flag   string
+		values []string
+	}{{"volume", c.volumes}, {"mount-dir", c.dirs}, {"mount-file", c.files}} {
+		for _, m := range list.values {
+			src, guest, o, err := flagtype.Bind(m)
+			if err != nil {
+				return nil, usageError{err}
+			}
+			if list.flag == "volume" && !flagtype.IsPath(src) {
+				return nil, usage("named volumes are not available in this release: write ./%s for a path", src)
+			}
+			if info, err := os.Stat(src); err == nil && (list.flag == "mount-dir" && !info.IsDir() || list.flag == "mount-file" && info.IsDir()) {
+				return nil, usage("invalid value '%s' for '--%s': that is not what %s is", m, list.flag, src)
+			}
+			if _, twice := binds[guest]; twice {
+				return nil, usage("two mounts on %s", guest)
+			}
+			binds[guest] = msb.Mount.Bind(src, msb.MountOptions{
+				Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev, FollowRootSymlinks: o.FollowRootSymlinks,
+				StatVirtualization: msb.StatVirtualization(o.StatVirt), HostPermissions: msb.HostPermissions(o.HostPerms), QuotaMiB: o.QuotaMiB,
+			})
+		}
+	}
+	return binds, nil
 }
 
 // oneOf checks a flag that has a few possible values; empty is not given.

@@ -128,11 +128,25 @@ func Rlimit(s string) (resource string, soft, hard uint64, err error) {
 type MountOptions struct {
 	Readonly, Noexec, Nosuid, Nodev bool
 	SizeMiB                         uint32
-	Format, Fstype                  string
+	Format, Fstype                  string // of a disk image
+	FollowRootSymlinks              bool   // this and the following of a bind
+	StatVirt, HostPerms             string
+	QuotaMiB                        uint32
 }
 
-// Mount splits SOURCE:GUEST[:OPTS] at the first colon that a slash follows.
-func Mount(s string) (source, guest string, opts MountOptions, err error) {
+// IsPath reports that the source of a volume is a path of the host, not a name.
+func IsPath(source string) bool {
+	return source == "." || source == ".." || strings.HasPrefix(source, "/") || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../")
+}
+
+// Mount splits SOURCE:GUEST[:OPTS] of a disk image at the first colon that a slash
+// follows, and Bind that of a directory or file.
+func Mount(s string) (source, guest string, opts MountOptions, err error) { return mount(s, "mount") }
+
+// Bind is Mount of a directory or file.
+func Bind(s string) (source, guest string, opts MountOptions, err error) { return mount(s, "bind") }
+
+func mount(s, kind string) (source, guest string, opts MountOptions, err error) {
 	i := strings.Index(s, ":/")
 	if i <= 0 {
 		return "", "", opts, fmt.Errorf("invalid mount %q: use SOURCE:/GUEST[:OPTIONS]", s)
@@ -143,7 +157,7 @@ func Mount(s string) (source, guest string, opts MountOptions, err error) {
 		p, o, _ := strings.Cut(guest, ",")
 		return "", "", opts, fmt.Errorf("invalid mount %q: options follow a third colon; did you mean %s:%s:%s?", s, source, p, o)
 	}
-	opts, err = parseOptions(rest, "mount", s)
+	opts, err = parseOptions(rest, kind, s)
 	return source, guest, opts, err
 }
 
@@ -204,6 +218,19 @@ func parseOptions(list, kind, whole string) (o MountOptions, err error) {
 			o.Format = value
 		case keyed && key == "fstype" && kind == "mount" && value != "":
 			o.Fstype = value
+		case !keyed && key == "follow-root-symlinks" && kind == "bind":
+			o.FollowRootSymlinks = true
+		case keyed && key == "stat-virt" && kind == "bind":
+			o.StatVirt = value
+		case keyed && key == "host-perms" && kind == "bind":
+			o.HostPerms = value
+		case keyed && key == "quota" && kind == "bind":
+			if o.QuotaMiB, err = MiB(value); err != nil {
+				return o, err
+			}
+			if o.QuotaMiB == 0 {
+				return o, fmt.Errorf("invalid %s %q: the quota is 0", kind, whole)
+			}
 		default:
 			return o, fmt.Errorf("mount option `%s` is not valid here", key)
 		}

@@ -121,6 +121,25 @@ func TestMount(t *testing.T) {
 	}
 }
 
+func TestBind(t *testing.T) {
+	source, guest, opts, err := Bind("./src:/mnt:ro,follow-root-symlinks,stat-virt=relaxed,host-perms=mirror,quota=1G")
+	require.NoError(t, err)
+	assert.Equal(t, [2]string{"./src", "/mnt"}, [2]string{source, guest})
+	assert.Equal(t, MountOptions{Readonly: true, FollowRootSymlinks: true, StatVirt: "relaxed", HostPerms: "mirror", QuotaMiB: 1024}, opts)
+	for s, want := range map[string]string{
+		"/d:/m:format=raw": "`format` is not valid here", "/d:/m:fstype=ext4": "`fstype` is not valid here", "/d:/m:size=1": "`size` is not valid here",
+		"/d:/m:quota=0": "the quota is 0", "/d:/m:quota=x": "x", "/d:/m:follow-root-symlinks=1": "not valid here", "/d:/m,ro": "did you mean /d:/m:ro?",
+	} {
+		_, _, _, err := Bind(s)
+		assert.ErrorContains(t, err, want, s)
+	}
+	_, _, _, err = Mount("/d:/m:quota=1G")
+	assert.ErrorContains(t, err, "`quota` is not valid here", "of a disk")
+	for s, want := range map[string]bool{".": true, "..": true, "/a": true, "./a": true, "../a": true, "a": false, "a/b": false, ".a": false, "...": false, "": false} {
+		assert.Equal(t, want, IsPath(s), s)
+	}
+}
+
 func TestTmpfs(t *testing.T) {
 	for s, want := range map[string]MountOptions{
 		"/t": {}, "/t:64M": {SizeMiB: 64}, "/t:noexec": {Noexec: true}, "/t:1G:ro,nodev": {SizeMiB: 1024, Readonly: true, Nodev: true}, "/t:size=5": {SizeMiB: 5},
