@@ -1,0 +1,124 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gomsb/gomsb/snapshot/descriptor"
+	"github.com/gomsb/gomsb/snapshot/integrity"
+	"github.com/gomsb/gomsb/snapshot/sparse"
+)
+
+// PayloadName is the name of the payload in artefacts that this package makes.
+const PayloadName = "upper.ext4"
+
+// Config says what to make a snapshot of, and where.
+type Config struct {
+	Dir                 string // holds snapshots; made if missing
+	Name                string // of the snapshot in Dir
+	Upper               string // raw ext4 disk that nothing writes to
+	ImageRef            string
+	ImageManifestDigest string // "sha256:" and 64 hex digits
+	SourceSandbox       string // may be empty
+	Parent              string // identity of the parent snapshot; may be empty
+	Labels              map[string]string
+	CreatedAt           time.Time
+	Integrity           bool // hash the payload into the descriptor
+	Force               bool // replace what has the name
+}
+
+// Validate checks what can be checked before the disk is read.
+func (c Config) Validate() error {
+	if err := ValidateName(c.Name); err != nil {
+		return err
+	}
+	return c.descriptor(0).Validate()
+}
+
+func (c Config) descriptor(size int64) *descriptor.Descriptor {
+	return &descriptor.Descriptor{
+		CreatedAt: c.CreatedAt, Parent: c.Parent, ImageRef: c.ImageRef, ImageManifestDigest: c.ImageManifestDigest,
+		SourceSandbox: c.SourceSandbox, Format: "raw", Fstype: "ext4", Labels: c.Labels,
+		Upper: descriptor.Upper{File: PayloadName, SizeBytes: size},
+	}
+}
+
+// Create makes a snapshot. Killed at any point, it leaves the name as it was, and what it
+// staged is removed by the next Create of the name.
+func Create(ctx context.Context, c Config) (*Artefact, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(ctx, c.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	dst, staging := filepath.Join(c.Dir, c.Name), stagingPath(c.Dir, c.Name)
+	if _, err := os.Lstat(dst); err == nil && !c.Force {
+		return nil, fmt.Errorf("%w: %s", ErrExists, dst)
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if err := os.RemoveAll(staging); err != nil {
+		return nil, err
+	}
+	err = c.stage(ctx, staging)
+	if err == nil {
+		err = publish(staging, dst, c.Force)
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(staging))
+	}
+	if err := os.RemoveAll(staging); err != nil { // what was replaced
+		return nil, err
+	}
+	return Open(dst)
+}
+
+// stage writes the whole artefact, synced, descriptor last.
+func (c Config) stage(ctx context.Context, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	payload := filepath.Join(dir, PayloadName)
+	if err := sparse.CopyFile(ctx, payload, c.Upper, 0o600); err != nil {
+		return err
+	}
+	info, err := os.Lstat(payload)
+	if err != nil {
+		return err
+	}
+	d := c.descriptor(info.Size())
+	if c.Integrity {
+		if d.Upper.Integrity, err = integrity.Compute(ctx, payload); err != nil {
+			return err
+		}
+	}
+	b, err := d.Encode()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, descriptor.FileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return sparse.SyncDir(dir)
+}
+
+// stagingPath is beside the artefact, where lists do not look.
+func stagingPath(dir, name string) string { return filepath.Join(dir, "."+name+".staging") }

@@ -1,0 +1,22 @@
+// Package snapshot makes, opens, checks, lists and removes disk snapshots: directories
+// that hold a copy of a sandbox's upper disk and a descriptor, and that may be moved and
+// shared. It may import its own subpackages only. It must never follow a link inside an
+// artefact, never leave a name that holds half a snapshot, and know nothing of sandboxes,
+// images or the index: callers see to it that the disk is at rest.
+package snapshot
+
+import "errors"
+
+// Errors of this package.
+var (
+	// ErrName reports a name that no snapshot may have.
+	ErrName = errors.New("not a snapshot name: use a plain name without / \\ : that does not start with . or ~")
+	// ErrExists reports a destination that is taken.
+	ErrExists = errors.New("snapshot already exists: choose another name, or force to replace it")
+	// ErrNotFound reports a path that holds no snapshot.
+	ErrNotFound = errors.New("snapshot not found")
+	// ErrPayload reports a payload that is missing, not a file, or not of the recorded size.
+	ErrPayload = errors.New("snapshot payload is damaged: restore the artefact or remove it")
+	// ErrLegacy reports an artefact of a release before 0.6.14.
+	ErrLegacy = errors.New("snapshot is of an older microsandbox: open it once with the official 0.6.18 to migrate it")
+)

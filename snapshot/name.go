@@ -1,0 +1,17 @@
+package snapshot
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxName leaves room in a file name, of 255 bytes, for what staging adds.
+const maxName = 240
+
+// ValidateName checks a snapshot's name; the error is [ErrName].
+func ValidateName(name string) error {
+	if name == "" || len(name) > maxName || name[0] == '.' || name[0] == '~' || strings.ContainsAny(name, "/\\:\x00") {
+		return fmt.Errorf("%q: %w", name, ErrName)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package snapshot
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomsb/gomsb/snapshot/descriptor"
+	"github.com/gomsb/gomsb/snapshot/integrity"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+var ctx = context.Background()
+
+func config(t *testing.T) Config {
+	dir := t.TempDir()
+	upper := filepath.Join(dir, "disk")
+	f, err := os.Create(upper)
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(1<<30))
+	_, err = f.WriteAt([]byte("data"), 512<<20)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	return Config{Dir: filepath.Join(dir, "snapshots"), Name: "base", Upper: upper, ImageRef: "docker.io/library/alpine:3",
+		ImageManifestDigest: "sha256:" + strings.Repeat("a", 64), SourceSandbox: "box",
+		Labels: map[string]string{"k": "v"}, CreatedAt: time.Now(), Integrity: true}
+}
+
+func TestLife(t *testing.T) {
+	c := config(t)
+	a, err := Create(ctx, c)
+	require.NoError(t, err)
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(a.Payload(), &st))
+	require.EqualValues(t, 1<<30, st.Size)
+	require.Less(t, st.Blocks*512, int64(1<<20), "holes are kept")
+
+	recorded, err := a.Verify(ctx)
+	require.NoError(t, err)
+	require.True(t, recorded)
+
+	_, err = Create(ctx, c)
+	require.ErrorIs(t, err, ErrExists)
+	c.Force, c.Integrity = true, false
+	b, err := Create(ctx, c)
+	require.NoError(t, err)
+	require.NotEqual(t, a.Digest, b.Digest)
+	recorded, err = b.Verify(ctx)
+	require.NoError(t, err)
+	require.False(t, recorded)
+
+	moved := filepath.Join(t.TempDir(), "elsewhere")
+	require.NoError(t, os.Rename(b.Path, moved))
+	c.Name = "second"
+	_, err = Create(ctx, c)
+	require.NoError(t, err)
+	again, err := Open(moved)
+	require.NoError(t, err)
+	require.Equal(t, b.Digest, again.Digest)
+
+	require.NoError(t, os.Mkdir(filepath.Join(c.Dir, "junk"), 0o700))
+	var bad []string
+	list, err := List(c.Dir, func(path string, _ error) { bad = append(bad, filepath.Base(path)) })
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	require.Equal(t, []string{"junk"}, bad)
+	require.ErrorIs(t, Remove(ctx, filepath.Join(c.Dir, "junk")), ErrNotFound)
+	require.NoError(t, Remove(ctx, list[0].Path))
+	require.ErrorIs(t, Remove(ctx, list[0].Path), ErrNotFound)
+	entries, err := os.ReadDir(c.Dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing staged is left")
+}
+
+func TestNames(t *testing.T) {
+	c := config(t)
+	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a:b", ".hidden", "~x", "a\x00", strings.Repeat("x", 241)} {
+		c.Name = name
+		_, err := Create(ctx, c)
+		require.ErrorIs(t, err, ErrName, name)
+	}
+}
+
+func TestDamage(t *testing.T) {
+	a, err := Create(ctx, config(t))
+	require.NoError(t, err)
+	f, err := os.OpenFile(a.Payload(), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("x"), 9)
+	require.NoError(t, err)
+	_, err = a.Verify(ctx)
+	require.ErrorIs(t, err, integrity.ErrMismatch)
+	require.NoError(t, f.Truncate(5))
+	require.NoError(t, f.Close())
+	_, err = Open(a.Path)
+	require.ErrorIs(t, err, ErrPayload)
+	require.NoError(t, os.Remove(a.Payload()))
+	require.NoError(t, os.Symlink("/dev/zero", a.Payload()))
+	_, err = Open(a.Path)
+	require.ErrorIs(t, err, ErrPayload)
+	file := filepath.Join(a.Path, descriptor.FileName)
+	require.NoError(t, os.Rename(file, filepath.Join(a.Path, "manifest.json")))
+	_, err = Open(a.Path)
+	require.ErrorIs(t, err, ErrLegacy)
+	require.NoError(t, os.Symlink("manifest.json", file))
+	_, err = Open(a.Path)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestMissingDiskLeavesNothing(t *testing.T) {
+	c := config(t)
+	c.Upper += ".none"
+	_, err := Create(ctx, c)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	entries, err := os.ReadDir(c.Dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+// TestKilledCreate kills a process that replaces one snapshot over and over, and finds a
+// whole one every time.
+func TestKilledCreate(t *testing.T) {
+	c := config(t)
+	if dir := os.Getenv("SNAPSHOT_TEST_KILL"); dir != "" {
+		c.Dir, c.Force = dir, true
+		for {
+			c.CreatedAt = time.Now()
+			_, err := Create(ctx, c)
+			require.NoError(t, err)
+		}
+	}
+	_, err := Create(ctx, c)
+	require.NoError(t, err)
+	for i := range 20 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledCreate$")
+		cmd.Env = append(os.Environ(), "SNAPSHOT_TEST_KILL="+c.Dir, "TMPDIR="+t.TempDir())
+		require.NoError(t, cmd.Start())
+		time.Sleep(time.Duration(40+i*7) * time.Millisecond)
+		require.NoError(t, cmd.Process.Kill())
+		require.Error(t, cmd.Wait())
+		a, err := Open(filepath.Join(c.Dir, c.Name))
+		require.NoError(t, err)
+		_, err = a.Verify(ctx)
+		require.NoError(t, err)
+	}
+	c.Force = true
+	_, err = Create(ctx, c)
+	require.NoError(t, err)
+	entries, err := os.ReadDir(c.Dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "staged remains are removed")
+}
