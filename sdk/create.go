@@ -79,8 +79,6 @@ func checkDiskImage(path string) error {
 		return fail(ErrUnsupportedOperation, "a host directory as root is not available in this release: %s", path)
 	case !st.Mode().IsRegular():
 		return fail(ErrInvalidConfig, "%s is not a disk image file", path)
-	case diskFormat(path) == "Qcow2":
-		return fail(ErrUnsupportedOperation, "qcow2 disk images are not available in this release: convert %s to raw", path)
 	}
 	return nil
 }
