@@ -83,7 +83,7 @@ func saveConfig(ctx context.Context, tx *sql.Tx, manifest int64, img Image, now 
 		if err != nil {
 			return err
 		}
-		if string(b) != "null" {
+		if len(b) > 2 && string(b) != "null" { // absent and empty are the same
 			text[i] = string(b)
 		}
 	}

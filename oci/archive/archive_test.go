@@ -339,3 +339,17 @@ func isClass(err error) bool {
 	}
 	return false
 }
+
+// TestSyntheticManifestEqualsObserved pins the manifest to what microsandbox 0.6.18 made
+// of the same docker archive: its digest names files in a cache that both use.
+func TestSyntheticManifestEqualsObserved(t *testing.T) {
+	t.Parallel()
+	const observed = `{"config":{"digest":"sha256:fc9571bb457b3a969dade83141e28cc0f9f57c9ead5ce37f29a3ffc33343cbe1","mediaType":"application/vnd.oci.image.config.v1+json","size":338},` +
+		`"layers":[{"digest":"sha256:fc64844b74cf2e678b8043303e0e31586a9d66a5c0ec279f5569bbc0639263c8","mediaType":"application/vnd.oci.image.layer.v1.tar","size":2129920}],` +
+		`"mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}`
+	i := Image{Config: make([]byte, 338), ConfigDigest: "sha256:fc9571bb457b3a969dade83141e28cc0f9f57c9ead5ce37f29a3ffc33343cbe1", Layers: []Layer{{Layer: oci.Layer{
+		BlobDigest: "sha256:fc64844b74cf2e678b8043303e0e31586a9d66a5c0ec279f5569bbc0639263c8", Size: 2129920, MediaType: "application/vnd.oci.image.layer.v1.tar"}}}}
+	require.NoError(t, i.synthesize())
+	assert.Equal(t, observed, string(i.Manifest))
+	assert.EqualValues(t, "sha256:dba722077e20911f1ffe45b80846aaed7f3f0ad0645d31fa589a0f27a4ec77c1", i.ManifestDigest)
+}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/specs-go"
 	spec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/gomsb/gomsb/oci"
@@ -117,22 +116,25 @@ func (x *index) dockerLayer(ctx context.Context, name string, diffID digest.Dige
 }
 
 // synthesize gives an image without a manifest the one that follows from its parts, so
-// that equal images have equal manifest digests.
+// that equal images have equal manifest digests: byte for byte the one that microsandbox
+// 0.6.18 makes, compact with sorted keys.
 func (i *Image) synthesize() error {
-	m := spec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: spec.MediaTypeImageManifest,
-		Config:    spec.Descriptor{MediaType: spec.MediaTypeImageConfig, Digest: i.ConfigDigest, Size: int64(len(i.Config))},
-		Layers:    []spec.Descriptor{},
+	descriptor := func(mediaType string, d digest.Digest, size int64) map[string]any {
+		return map[string]any{"mediaType": mediaType, "digest": d, "size": size}
 	}
+	layers := []any{}
 	for _, l := range i.Layers {
-		m.Layers = append(m.Layers, spec.Descriptor{MediaType: l.MediaType, Digest: l.BlobDigest, Size: l.Size})
+		layers = append(layers, descriptor(l.MediaType, l.BlobDigest, l.Size))
 	}
-	data, err := json.Marshal(m)
+	i.MediaType = spec.MediaTypeImageManifest
+	data, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": i.MediaType, "layers": layers,
+		"config": descriptor(spec.MediaTypeImageConfig, i.ConfigDigest, int64(len(i.Config))),
+	})
 	if err != nil {
 		return err
 	}
-	i.MediaType, i.Manifest, i.ManifestDigest = m.MediaType, data, digest.FromBytes(data)
+	i.Manifest, i.ManifestDigest = data, digest.FromBytes(data)
 	return nil
 }
 
