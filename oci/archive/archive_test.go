@@ -24,8 +24,8 @@ import (
 func layers(t testing.TB, image Image) []string {
 	t.Helper()
 	var all []string
-	for _, l := range image.Layers {
-		data, err := io.ReadAll(l.Open())
+	for n := range image.Layers {
+		data, err := io.ReadAll(image.Open(n))
 		require.NoError(t, err)
 		all = append(all, string(data))
 	}
@@ -40,7 +40,7 @@ func TestDocker(t *testing.T) {
 	image := images[0]
 	assert.Equal(t, []string{"app:v1", "app:v2"}, image.Names)
 	assert.Equal(t, []string{"one", "two"}, layers(t, image))
-	assert.Equal(t, oci.Layer{DiffID: digest.FromString("one"), BlobDigest: digest.FromString("one"), MediaType: spec.MediaTypeImageLayer, Size: 3}, image.Layers[0].Layer)
+	assert.Equal(t, oci.Layer{DiffID: digest.FromString("one"), BlobDigest: digest.FromString("one"), MediaType: spec.MediaTypeImageLayer, Size: 3}, image.Layers[0])
 	assert.Equal(t, digest.FromBytes(image.Manifest), image.ManifestDigest)
 	assert.Equal(t, digest.FromBytes(image.Config), image.ConfigDigest)
 	assert.Equal(t, oci.Config{Env: []string{"A=b"}, Entrypoint: []string{"/e"}, WorkingDir: "/w", User: "u", StopSignal: "SIGINT",
@@ -82,7 +82,7 @@ func TestDockerCompressedLayer(t *testing.T) {
 	images, err := read(t, m.pack(t), DefaultLimits())
 	require.NoError(t, err)
 	l := images[0].Layers[1]
-	assert.Equal(t, oci.Layer{DiffID: digest.FromString("two"), BlobDigest: digest.FromBytes(b.Bytes()), MediaType: spec.MediaTypeImageLayerGzip, Size: int64(b.Len())}, l.Layer)
+	assert.Equal(t, oci.Layer{DiffID: digest.FromString("two"), BlobDigest: digest.FromBytes(b.Bytes()), MediaType: spec.MediaTypeImageLayerGzip, Size: int64(b.Len())}, l)
 }
 
 func TestDockerRefusals(t *testing.T) {
@@ -269,7 +269,7 @@ func TestLimits(t *testing.T) {
 		"metadata":       func(l *Limits) { l.MetadataBytes = 100 },
 		"total metadata": func(l *Limits) { l.TotalMetadata = 500 },
 		"blob":           func(l *Limits) { l.BlobBytes = 2 },
-		"layers":         func(l *Limits) { l.Layers = 1 },
+		"layers":         func(l *Limits) { l.Documents.Layers = 1 },
 		"images":         func(l *Limits) { l.Images = 0 },
 	} {
 		limits := DefaultLimits()
@@ -347,8 +347,9 @@ func TestSyntheticManifestEqualsObserved(t *testing.T) {
 	const observed = `{"config":{"digest":"sha256:fc9571bb457b3a969dade83141e28cc0f9f57c9ead5ce37f29a3ffc33343cbe1","mediaType":"application/vnd.oci.image.config.v1+json","size":338},` +
 		`"layers":[{"digest":"sha256:fc64844b74cf2e678b8043303e0e31586a9d66a5c0ec279f5569bbc0639263c8","mediaType":"application/vnd.oci.image.layer.v1.tar","size":2129920}],` +
 		`"mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}`
-	i := Image{Config: make([]byte, 338), ConfigDigest: "sha256:fc9571bb457b3a969dade83141e28cc0f9f57c9ead5ce37f29a3ffc33343cbe1", Layers: []Layer{{Layer: oci.Layer{
-		BlobDigest: "sha256:fc64844b74cf2e678b8043303e0e31586a9d66a5c0ec279f5569bbc0639263c8", Size: 2129920, MediaType: "application/vnd.oci.image.layer.v1.tar"}}}}
+	i := Image{}
+	i.Config, i.ConfigDigest = make([]byte, 338), "sha256:fc9571bb457b3a969dade83141e28cc0f9f57c9ead5ce37f29a3ffc33343cbe1"
+	i.Layers = []oci.Layer{{BlobDigest: "sha256:fc64844b74cf2e678b8043303e0e31586a9d66a5c0ec279f5569bbc0639263c8", Size: 2129920, MediaType: "application/vnd.oci.image.layer.v1.tar"}}
 	require.NoError(t, i.synthesize())
 	assert.Equal(t, observed, string(i.Manifest))
 	assert.EqualValues(t, "sha256:dba722077e20911f1ffe45b80846aaed7f3f0ad0645d31fa589a0f27a4ec77c1", i.ManifestDigest)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/blob"
+	"github.com/gomsb/gomsb/oci/manifest"
 )
 
 // noName is what docker writes for an image without a tag.
@@ -24,7 +25,7 @@ type dockerImage struct {
 	Layers   []string
 }
 
-func readDocker(ctx context.Context, x *index, platform Platform) ([]Image, error) {
+func readDocker(ctx context.Context, x *index, platform manifest.Platform) ([]Image, error) {
 	data, err := x.metadata("manifest.json")
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func readDocker(ctx context.Context, x *index, platform Platform) ([]Image, erro
 	return images, nil
 }
 
-func (x *index) docker(ctx context.Context, doc dockerImage, platform Platform) (Image, error) {
+func (x *index) docker(ctx context.Context, doc dockerImage, platform manifest.Platform) (Image, error) {
 	var image Image
 	if err := x.checkLayers(len(doc.Layers)); err != nil {
 		return image, err
@@ -68,29 +69,29 @@ func (x *index) docker(ctx context.Context, doc dockerImage, platform Platform) 
 	if named, ok := digestOfName(doc.Config); ok && named != image.ConfigDigest {
 		return image, fmt.Errorf("%w: configuration %q is %s", oci.ErrDigestMismatch, doc.Config, image.ConfigDigest)
 	}
-	if image.Parsed, err = checkConfig(image.Config, len(doc.Layers), platform); err != nil {
+	if image.Parsed, err = manifest.CheckConfig(image.Config, len(doc.Layers), platform); err != nil {
 		return image, err
 	}
 	for i, name := range doc.Layers {
-		layer, err := x.dockerLayer(ctx, name, image.Parsed.DiffIDs[i])
+		layer, section, err := x.dockerLayer(ctx, name, image.Parsed.DiffIDs[i])
 		if err != nil {
 			return image, fmt.Errorf("layer %d: %w", i, err)
 		}
-		image.Layers = append(image.Layers, layer)
+		image.Layers, image.blobs = append(image.Layers, layer), append(image.blobs, section)
 	}
 	return image, image.synthesize()
 }
 
-func (x *index) dockerLayer(ctx context.Context, name string, diffID digest.Digest) (Layer, error) {
+func (x *index) dockerLayer(ctx context.Context, name string, diffID digest.Digest) (oci.Layer, *io.SectionReader, error) {
 	section, err := x.blob(name)
 	if err != nil {
-		return Layer{}, err
+		return oci.Layer{}, nil, err
 	}
-	layer := Layer{Layer: oci.Layer{DiffID: diffID, Size: section.Size()}, blob: section}
+	layer := oci.Layer{DiffID: diffID, Size: section.Size()}
 	head := make([]byte, blob.MagicSize)
 	n, err := section.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
-		return Layer{}, err
+		return oci.Layer{}, nil, err
 	}
 	compression := blob.Detect(head[:n])
 	switch compression {
@@ -108,11 +109,11 @@ func (x *index) dockerLayer(ctx context.Context, name string, diffID digest.Dige
 	case compression == blob.None:
 		layer.BlobDigest = diffID
 	default:
-		if layer.BlobDigest, err = digest.SHA256.FromReader(ctxReader{ctx, layer.Open()}); err != nil {
-			return Layer{}, err
+		if layer.BlobDigest, err = digest.SHA256.FromReader(ctxReader{ctx, section}); err != nil {
+			return oci.Layer{}, nil, err
 		}
 	}
-	return layer, nil
+	return layer, section, nil
 }
 
 // synthesize gives an image without a manifest the one that follows from its parts, so
@@ -155,8 +156,8 @@ func digestOfName(name string) (digest.Digest, bool) {
 }
 
 func (x *index) checkLayers(n int) error {
-	if n > x.limits.Layers {
-		return fmt.Errorf("%w: %d layers; the limit is %d", oci.ErrLimit, n, x.limits.Layers)
+	if n > x.limits.Documents.Layers {
+		return fmt.Errorf("%w: %d layers; the limit is %d", oci.ErrLimit, n, x.limits.Documents.Layers)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	specs "github.com/opencontainers/image-spec/specs-go"
 	spec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/oci/manifest"
 )
 
 // members is an archive by member names; a value that begins with "->" is a symbolic
@@ -113,7 +115,7 @@ func named(d spec.Descriptor, key, name string) spec.Descriptor {
 	return d
 }
 
-var amd64 = Platform{OS: "linux", Architecture: "amd64"}
+var amd64 = manifest.Platform{OS: "linux", Architecture: "amd64"}
 
 func read(t testing.TB, raw []byte, limits Limits) ([]Image, error) {
 	t.Helper()

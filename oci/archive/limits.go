@@ -1,18 +1,19 @@
 package archive
 
-import "github.com/gomsb/gomsb/oci/blob"
+import (
+	"github.com/gomsb/gomsb/oci/blob"
+	"github.com/gomsb/gomsb/oci/manifest"
+)
 
 // Limits bounds what an archive may contain. Start from DefaultLimits.
 type Limits struct {
-	Entries       int         // members of the archive
-	NameBytes     int         // of all member names together
-	MetadataBytes int64       // one manifest, index or configuration
-	TotalMetadata int64       // all of them together
-	BlobBytes     int64       // one layer blob
-	Layers        int         // of one image
-	Images        int         // in one archive
-	IndexDepth    int         // nesting of indexes
-	Indexes       int         // number of indexes
+	Entries       int   // members of the archive
+	NameBytes     int   // of all member names together
+	MetadataBytes int64 // one manifest, index or configuration
+	TotalMetadata int64 // all of them together
+	BlobBytes     int64 // one layer blob
+	Images        int   // in one archive
+	Documents     manifest.Limits
 	Outer         blob.Limits // a stream, compressed as a whole or not
 }
 
@@ -24,10 +25,8 @@ func DefaultLimits() Limits {
 		MetadataBytes: 16 << 20,
 		TotalMetadata: 128 << 20,
 		BlobBytes:     10 << 30,
-		Layers:        500,
 		Images:        1024,
-		IndexDepth:    32,
-		Indexes:       1024,
+		Documents:     manifest.DefaultLimits(),
 		Outer:         blob.Limits{Bytes: 256 << 30, Ratio: 1000, RatioFloor: 4 << 30},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/archive"
 	"github.com/gomsb/gomsb/oci/blob"
+	"github.com/gomsb/gomsb/oci/manifest"
 	"github.com/gomsb/gomsb/oci/ref"
 	"github.com/gomsb/gomsb/rootfs/layer"
 )
@@ -25,7 +26,7 @@ import (
 type Cache struct {
 	dir string
 	// Platform is what images must run on: linux on this machine's architecture.
-	Platform archive.Platform
+	Platform manifest.Platform
 	// Limits stop hostile images.
 	Limits Limits
 }
@@ -65,7 +66,7 @@ func Open(dir string) (*Cache, error) {
 	}
 	return &Cache{
 		dir:      dir,
-		Platform: archive.Platform{OS: "linux", Architecture: runtime.GOARCH},
+		Platform: manifest.Platform{OS: "linux", Architecture: runtime.GOARCH},
 		Limits:   DefaultLimits(),
 	}, nil
 }

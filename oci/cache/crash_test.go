@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/oci"
-	"github.com/gomsb/gomsb/oci/archive"
+	"github.com/gomsb/gomsb/oci/manifest"
 )
 
 // victimCache names the cache that a copy of the test binary fills until it is killed.
@@ -25,7 +25,7 @@ const victimCache = "GOMSB_TEST_VICTIM_CACHE"
 func victim(t testing.TB, dir string) {
 	c, err := Open(dir)
 	require.NoError(t, err)
-	c.Platform = archive.Platform{OS: "linux", Architecture: "amd64"}
+	c.Platform = manifest.Platform{OS: "linux", Architecture: "amd64"}
 	raw := docker(t, image("app", base(t), top(t), pack(t, file("bulk", strings.Repeat("bulk", 1<<19)))))
 	fmt.Println("ready")
 	for {

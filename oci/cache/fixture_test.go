@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/oci"
-	"github.com/gomsb/gomsb/oci/archive"
+	"github.com/gomsb/gomsb/oci/manifest"
 	"github.com/gomsb/gomsb/rootfs/erofs"
 	"github.com/gomsb/gomsb/rootfs/stitch"
 	"github.com/gomsb/gomsb/rootfs/tree"
@@ -142,7 +142,7 @@ func open(t testing.TB) *Cache {
 	t.Helper()
 	c, err := Open(filepath.Join(t.TempDir(), "cache"))
 	require.NoError(t, err)
-	c.Platform = archive.Platform{OS: "linux", Architecture: "amd64"}
+	c.Platform = manifest.Platform{OS: "linux", Architecture: "amd64"}
 	return c
 }
 

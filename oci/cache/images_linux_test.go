@@ -19,6 +19,7 @@ import (
 
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/archive"
+	"github.com/gomsb/gomsb/oci/manifest"
 	"github.com/gomsb/gomsb/rootfs/tree"
 )
 
@@ -89,15 +90,15 @@ func TestDebianImage(t *testing.T) {
 	defer f.Close()
 	staged, err := archive.Stage(t.Context(), t.TempDir(), f, archive.DefaultLimits().Outer)
 	require.NoError(t, err)
-	images, err := archive.Read(t.Context(), staged, archive.Platform{OS: "linux", Architecture: "amd64"}, archive.DefaultLimits())
+	images, err := archive.Read(t.Context(), staged, manifest.Platform{OS: "linux", Architecture: "amd64"}, archive.DefaultLimits())
 	require.NoError(t, err)
 	touched := map[string]bool{}
-	for n, l := range images[0].Layers {
+	for n := range images[0].Layers {
 		if n > 0 {
-			hide(t, root, l.Open(), touched)
+			hide(t, root, images[0].Open(n), touched)
 		}
 		cmd := exec.CommandContext(t.Context(), "tar", "-C", root, "--numeric-owner", "--xattrs", "--xattrs-include=*", "--exclude=.wh.*", "-xpf", "-")
-		cmd.Stdin = l.Open()
+		cmd.Stdin = images[0].Open(n)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
 	}

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/gomsb/gomsb/oci"
-	"github.com/gomsb/gomsb/oci/archive"
 	"github.com/gomsb/gomsb/rootfs/erofs"
 	"github.com/gomsb/gomsb/rootfs/layer"
 	"github.com/gomsb/gomsb/rootfs/tree"
@@ -86,13 +85,15 @@ func (l *layerImage) take(maxNames int) (changes *tree.Tree, content io.ReaderAt
 // builder makes layer images of one image.
 type builder struct {
 	*Cache
+	origin       origin
 	files, bytes atomic.Int64 // of all layers so far
 	report       func(oci.Event)
 }
 
 // layer makes sure that the image of a layer is in the cache and stays there until its
 // lock is released.
-func (b *builder) layer(ctx context.Context, l archive.Layer, index int) (*layerImage, error) {
+func (b *builder) layer(ctx context.Context, index int) (*layerImage, error) {
+	l := b.origin.Layers[index]
 	path := b.layerPath(l.DiffID)
 	var image *layerImage
 	held, err := provide(ctx, path+lockSuffix, func() bool {
@@ -107,7 +108,7 @@ func (b *builder) layer(ctx context.Context, l archive.Layer, index int) (*layer
 		return err == nil
 	}, func() error {
 		b.report(oci.Event{Kind: oci.EventMaterializeStarted, Layer: index, DiffID: l.DiffID, Total: l.Size})
-		made, err := b.build(ctx, l, path, index)
+		made, err := b.build(ctx, index, path)
 		if err == nil {
 			image = made
 			b.report(oci.Event{Kind: oci.EventMaterializeComplete, Layer: index, DiffID: l.DiffID})
@@ -130,15 +131,13 @@ func (b *builder) account(files, bytes int64) error {
 }
 
 // build converts a layer blob in one pass. The caller holds the layer's lock.
-func (b *builder) build(ctx context.Context, l archive.Layer, path string, index int) (*layerImage, error) {
+func (b *builder) build(ctx context.Context, index int, path string) (*layerImage, error) {
 	var changes *layer.Layer
 	var content io.ReaderAt
 	err := b.publishFile(path, func(f *os.File) error {
 		w := erofs.NewLayerWriter(&eagerFile{File: f})
 		var err error
-		changes, err = b.read(ctx, l, w, func(done int64) {
-			b.report(oci.Event{Kind: oci.EventMaterializeProgress, Layer: index, Bytes: done, Total: l.Size})
-		})
+		changes, err = b.read(ctx, index, w)
 		if err != nil {
 			return err
 		}
@@ -159,8 +158,16 @@ func (b *builder) build(ctx context.Context, l archive.Layer, path string, index
 
 // read reads one layer through both its digests. Its tree is returned only if both are
 // right.
-func (b *builder) read(ctx context.Context, l archive.Layer, sink layer.Sink, progress func(int64)) (*layer.Layer, error) {
-	s, err := newStream(&meter{ctx: ctx, r: l.Open(), report: progress}, l.Layer, b.Limits.Blob)
+func (b *builder) read(ctx context.Context, index int, sink layer.Sink) (*layer.Layer, error) {
+	l := b.origin.Layers[index]
+	packed, err := b.origin.open(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	defer packed.Close()
+	s, err := newStream(&meter{ctx: ctx, r: packed, report: func(done int64) {
+		b.report(oci.Event{Kind: oci.EventMaterializeProgress, Layer: index, Bytes: done, Total: l.Size})
+	}}, l, b.Limits.Blob)
 	if err != nil {
 		return nil, err
 	}

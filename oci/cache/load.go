@@ -55,7 +55,7 @@ func (c *Cache) Load(ctx context.Context, r io.Reader, opts LoadOptions) ([]*oci
 	}
 	var stored []*oci.Image
 	for i, image := range images {
-		done, err := c.store(ctx, image, names[i], report)
+		done, err := c.store(ctx, fromArchive(image), names[i], report)
 		if err != nil {
 			return stored, fmt.Errorf("%s: %w", names[i][0].Familiar(), err)
 		}
@@ -109,7 +109,7 @@ func nameImages(images []archive.Image, tags []ref.Reference) ([][]ref.Reference
 
 // store makes the files of one image, unless they exist, and records its references.
 // Locks are taken in the order references, layers, fsmeta.
-func (c *Cache) store(ctx context.Context, image archive.Image, refs []ref.Reference, report func(oci.Event)) ([]*oci.Image, error) {
+func (c *Cache) store(ctx context.Context, image origin, refs []ref.Reference, report func(oci.Event)) ([]*oci.Image, error) {
 	paths := make([]string, 0, len(refs))
 	for _, r := range refs {
 		paths = append(paths, c.referenceLock(r))
@@ -156,9 +156,9 @@ func (c *Cache) store(ctx context.Context, image archive.Image, refs []ref.Refer
 // layers makes sure that the images of all layers are there, several at a time, and
 // keeps them from being removed until they are released. A layer that occurs twice has
 // one image.
-func (c *Cache) layers(ctx context.Context, image archive.Image, report func(oci.Event)) (all []*layerImage, release func(), err error) {
+func (c *Cache) layers(ctx context.Context, image origin, report func(oci.Event)) (all []*layerImage, release func(), err error) {
 	var mu sync.Mutex // lets one event out at a time
-	b := &builder{Cache: c, report: func(e oci.Event) {
+	b := &builder{Cache: c, origin: image, report: func(e oci.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		report(e)
@@ -180,7 +180,7 @@ func (c *Cache) layers(ctx context.Context, image archive.Image, report func(oci
 		}
 		first[l.DiffID] = i
 		group.Go(func() error {
-			made, err := b.layer(ctx, l, i)
+			made, err := b.layer(ctx, i)
 			if err != nil {
 				return fmt.Errorf("layer %d of %d (%s): %w", i+1, len(image.Layers), l.BlobDigest, err)
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/gomsb/gomsb/oci"
-	"github.com/gomsb/gomsb/oci/archive"
+	"github.com/gomsb/gomsb/oci/manifest"
 	"github.com/gomsb/gomsb/oci/ref"
 )
 
@@ -82,7 +82,7 @@ type metadataLayer struct {
 	DiffID    digest.Digest `json:"diff_id"`
 }
 
-func newMetadata(r ref.Reference, image archive.Image) metadata {
+func newMetadata(r ref.Reference, image origin) metadata {
 	m := metadata{
 		Reference:      r.String(),
 		ManifestDigest: image.ManifestDigest, ConfigDigest: image.ConfigDigest, MediaType: image.MediaType,
@@ -95,7 +95,7 @@ func newMetadata(r ref.Reference, image archive.Image) metadata {
 	return m
 }
 
-func (c *Cache) writeMetadata(r ref.Reference, image archive.Image) error {
+func (c *Cache) writeMetadata(r ref.Reference, image origin) error {
 	data, err := json.Marshal(newMetadata(r, image))
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (m *metadata) layerNames() []string {
 // image makes the value that describes the reference; of the files only the layers are
 // looked for.
 func (c *Cache) image(m metadata, updated time.Time) (*oci.Image, error) {
-	parsed, err := archive.ParseConfig([]byte(m.RawConfig))
+	parsed, err := manifest.ParseConfig([]byte(m.RawConfig))
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/gomsb/gomsb/oci"
@@ -17,9 +16,7 @@ import (
 const maxLength = 1024
 
 // Reference is an image reference in canonical form. The zero value is no reference.
-type Reference struct {
-	named reference.Named
-}
+type Reference struct{ parts parts }
 
 // Parse reads an image reference by Docker's rules: without a registry it lies on the
 // default one, a single name there is below "library/", without tag and digest the
@@ -29,59 +26,64 @@ func Parse(s string) (Reference, error) {
 	if len(s) > maxLength {
 		return Reference{}, fmt.Errorf("%w: %d bytes long; the limit is %d", oci.ErrReference, len(s), maxLength)
 	}
-	named, err := reference.ParseNormalizedNamed(s)
+	p, err := split(s)
 	if err != nil {
 		return Reference{}, fmt.Errorf("%w %q: %w", oci.ErrReference, s, err)
 	}
-	return Reference{named: reference.TagNameOnly(named)}, nil
+	if p.tag == "" && p.digest == "" {
+		p.tag = defaultTag
+	}
+	return Reference{p}, nil
 }
 
 // String returns the canonical form, which Parse maps to an equal reference.
 func (r Reference) String() string {
-	if r.named == nil {
+	if r.parts.repository == "" {
 		return ""
 	}
-	return r.named.String()
+	return r.parts.registry + "/" + r.parts.repository + r.version()
 }
 
 // Familiar returns the shortest form that Parse maps to the same reference, for display.
 func (r Reference) Familiar() string {
-	if r.named == nil {
-		return ""
+	if r.parts.registry != defaultRegistry {
+		return r.String()
 	}
-	return reference.FamiliarString(r.named)
+	name := r.parts.repository
+	if short, ok := strings.CutPrefix(name, officialPrefix); ok && !strings.Contains(short, "/") {
+		name = short
+	}
+	return name + r.version()
+}
+
+func (r Reference) version() string {
+	var s string
+	if r.parts.tag != "" {
+		s = ":" + r.parts.tag
+	}
+	if r.parts.digest != "" {
+		s += "@" + r.parts.digest.String()
+	}
+	return s
 }
 
 // Registry returns the host, with port if there is one.
-func (r Reference) Registry() string {
-	if r.named == nil {
-		return ""
-	}
-	return reference.Domain(r.named)
-}
+func (r Reference) Registry() string { return r.parts.registry }
 
 // Repository returns the path on the registry.
-func (r Reference) Repository() string {
-	if r.named == nil {
-		return ""
-	}
-	return reference.Path(r.named)
-}
+func (r Reference) Repository() string { return r.parts.repository }
 
 // Tag returns the tag, "" if there is none.
-func (r Reference) Tag() string {
-	if t, ok := r.named.(reference.Tagged); ok {
-		return t.Tag()
-	}
-	return ""
-}
+func (r Reference) Tag() string { return r.parts.tag }
 
 // Digest returns the digest, "" if there is none.
-func (r Reference) Digest() digest.Digest {
-	if d, ok := r.named.(reference.Digested); ok {
-		return d.Digest()
-	}
-	return ""
+func (r Reference) Digest() digest.Digest { return r.parts.digest }
+
+// WithDigest returns the reference of the same repository that stands for one manifest
+// only; it has no tag.
+func (r Reference) WithDigest(d digest.Digest) Reference {
+	r.parts.tag, r.parts.digest = "", d
+	return r
 }
 
 // Key returns the lowercase hexadecimal SHA-256 of the canonical form, which names the

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -76,10 +77,46 @@ func TestIsLocalPath(t *testing.T) {
 	}
 }
 
+// compare holds Parse against the package that defines the grammar.
+func compare(t *testing.T, s string) {
+	t.Helper()
+	got, err := Parse(s)
+	named, theirs := reference.ParseNormalizedNamed(s)
+	if theirs != nil || len(s) > maxLength || reference.Domain(named) == "" { // they take some hosts for paths
+		assert.ErrorIs(t, err, oci.ErrReference, "%q", s)
+		return
+	}
+	require.NoError(t, err, "%q", s)
+	named = reference.TagNameOnly(named)
+	assert.Equal(t, named.String(), got.String(), "%q", s)
+	assert.Equal(t, reference.FamiliarString(named), got.Familiar(), "%q", s)
+	assert.Equal(t, reference.Domain(named), got.Registry(), "%q", s)
+	assert.Equal(t, reference.Path(named), got.Repository(), "%q", s)
+}
+
+func TestParseEqualsDistribution(t *testing.T) {
+	t.Parallel()
+	pieces := []string{"", "a", "A", "a0", "0", "library", "localhost", "docker.io", "index.docker.io", "r.example", "r.example:5000", "r:x", "Host", "-", ".", "_", "__", "___", "--",
+		"a-b", "a--b", "a_b", "a__b", "a___b", "a.b", "a..b", "a._b", "a-", "-a", ".a", "a.", "[::1]", "[::1]:80", "[::1]x", "[]", "é"}
+	tails := []string{"", ":", ":t", ":T.-_9", ":-t", ":.t", ":t:u", ":t/u", "@", "@sha256:" + hexes, "@sha256:" + strings.ToUpper(hexes), "@sha256:" + hexes[1:], ":t@sha256:" + hexes, "@x:" + hexes, "@sha256:" + hexes + ":t"}
+	for _, a := range pieces {
+		for _, tail := range tails {
+			compare(t, a+tail)
+			for _, b := range pieces {
+				compare(t, a+"/"+b+tail)
+			}
+		}
+		compare(t, a+"/b/"+a)
+		compare(t, a+"/"+strings.Repeat("a", 255))
+		compare(t, a+"/"+strings.Repeat("a", 256))
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("python")
 	f.Add("reg.example:5000/a/b:t@sha256:" + hexes)
 	f.Fuzz(func(t *testing.T, s string) {
+		compare(t, s)
 		r, err := Parse(s)
 		if err != nil {
 			assert.ErrorIs(t, err, oci.ErrReference)

@@ -1,4 +1,4 @@
-package archive
+package manifest
 
 import (
 	"fmt"
@@ -71,16 +71,10 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, nil
 }
 
-// runsOn reports whether an image that states have can run on p; what it leaves open
-// fits.
-func (p Platform) runsOn(have Platform) bool {
-	fits := func(want, have string) bool { return have == "" || have == want }
-	return fits(p.OS, have.OS) && fits(p.Architecture, have.Architecture) &&
-		(p.Variant == "" || fits(p.Variant, have.Variant))
-}
-
-// checkConfig parses the configuration of an image with the given number of layers.
-func checkConfig(data []byte, layers int, platform Platform) (Config, error) {
+// CheckConfig parses the configuration of an image with the given number of layers that
+// must run on platform. Errors wrap oci.ErrManifest or oci.ErrPlatform; with the latter
+// the result is valid.
+func CheckConfig(data []byte, layers int, platform Platform) (Config, error) {
 	c, err := ParseConfig(data)
 	if err != nil {
 		return c, err
