@@ -60,7 +60,7 @@ const sandbox = "b"
 // round takes every step once. A step that is taken 0 times is a look at memory.
 func (s *side) round(r *report) error {
 	hello := []byte("hello\n")
-	megabytes := bytes.Repeat([]byte("y\n"), 16<<20)
+	megabytes := bytes.Repeat([]byte("y\n"), 4<<20)
 	inside := func(script string) []string { return []string{"exec", sandbox, "--", "/bin/sh", "-c", script} }
 	file := filepath.Join(s.home, "file")
 	if err := os.MkdirAll(s.home, 0o755); err != nil {
@@ -81,8 +81,8 @@ func (s *side) round(r *report) error {
 		{"memory of the runtime and its idle guest", 0, nil, nil},
 		{"guest: 200 times fork and exec", 1, nil, inside("i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done")},
 		{"guest: write and read 64 MiB on the root", 1, nil, inside("dd if=/dev/zero of=/big bs=1M count=64 conv=fsync 2>/dev/null; dd if=/big of=/dev/null bs=1M 2>/dev/null; rm /big")},
-		{"output of 32 MiB", 1, megabytes, []string{"exec", sandbox, "--", "/bin/sh", "-c", "yes | head -c 33554432"}},
-		{"copy 32 MiB in", 1, nil, []string{"cp", "-q", file, sandbox + ":/file"}},
+		{"output of 8 MiB", 1, megabytes, []string{"exec", sandbox, "--", "/bin/sh", "-c", "yes | head -c 8388608"}},
+		{"copy 8 MiB in", 1, nil, []string{"cp", "-q", file, sandbox + ":/file"}},
 		{"memory of the runtime and its guest after that", 0, nil, nil},
 	} {
 		if step.times == 0 {
