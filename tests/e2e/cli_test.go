@@ -250,6 +250,7 @@ func TestTerminal(t *testing.T) {
 
 	cmd = command(t, "run", "-q", "mini")
 	term.start(t, cmd)
+	term.expect(t, "# ")
 	term.send(t, "tty; exit 4\r")
 	term.expect(t, "/dev/pts/")
 	_ = cmd.Wait()
