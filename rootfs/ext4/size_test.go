@@ -35,7 +35,7 @@ func TestFlatSize(t *testing.T) {
 		assert.Equal(t, tc.want, got, name)
 		require.NoError(t, format(&discard{}, Options{Size: got, Tree: tc.tree, UUID: testUUID}), name)
 	}
-	_, err := FlatSize(data(15 << 40))
+	_, err := FlatSize(data(14 << 40))
 	assert.NoError(t, err)
 	_, err = FlatSize(data((1<<32 - 1) * BlockSize))
 	assert.ErrorIs(t, err, ErrTree)
