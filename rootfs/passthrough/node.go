@@ -25,12 +25,12 @@ func identityOf(st *unix.Statx_t) identity {
 	return id
 }
 
-// node is a file that the guest knows. Its fields are protected by table.mu, but for id,
-// file and kind, which never change, and the atomic ones.
+// node is a file that the guest knows. Its fields are protected by table.mu, but for id
+// and kind, which never change, and the atomic ones.
 type node struct {
 	id   uint64
-	file identity
-	kind uint32 // type of the host's file, S_IFMT
+	file identity // changes only in a share of one file
+	kind uint32   // type of the host's file, S_IFMT
 
 	lookups  uint64 // that the guest has not forgotten
 	children int    // nodes whose parent this is
@@ -60,6 +60,10 @@ type table struct {
 	max     int // nodes
 	budget  int // descriptors of nodes
 	handles int // maximum of handles
+	// fickle is of a share of one file: it keeps no descriptor of a node longer than a
+	// call, so that the node is what its name leads to.
+	fickle bool
+	sole   *node // of the one file, nil before the first look-up
 
 	root    *node
 	nextID  uint64 // never used before; protected by mu
@@ -138,6 +142,9 @@ func (t *table) see(parent *node, name []byte, st *unix.Statx_t) (*node, syscall
 	t.lock()
 	defer t.unlock()
 	n := t.byFile[file]
+	if n == nil && t.sole != nil && !t.sole.dead && t.become(t.sole, st) {
+		n = t.sole
+	}
 	switch {
 	case n == nil:
 		if len(t.byID) >= t.max {
@@ -148,6 +155,9 @@ func (t *table) see(parent *node, name []byte, st *unix.Statx_t) (*node, syscall
 		n.size.Store(-1)
 		t.byID[n.id], t.byFile[file] = n, n
 		t.place(n, parent, string(name))
+		if t.fickle {
+			t.sole = n
+		}
 	case n != t.root && (n.parent != parent || n.name != string(name)):
 		t.place(n, parent, string(name))
 	}

@@ -180,6 +180,32 @@ func TestOnly(t *testing.T) {
 	}
 }
 
+// TestOnlyFollowsItsName: the guest sees what the host puts in the place of the file, by
+// the node that it has.
+func TestOnlyFollowsItsName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "f"), []byte("one"), 0o644))
+	g := shareDir(t, dir, func(c *Config) { c.Only = "f" })
+	f := g.lookup(rootID, "f")
+	fh, _ := g.open(f.node, unix.O_RDONLY)
+	for i := range 3 {
+		content := fmt.Sprintf("version %d", i)
+		g.hostFile("f.new", content)
+		require.NoError(t, os.Rename(g.host("f.new"), g.host("f")))
+		assert.Equal(t, content, g.cat(f.node))
+		assert.EqualValues(t, len(content), g.getattr(f.node).size)
+		assert.Equal(t, f.node, g.lookup(rootID, "f").node)
+	}
+	assert.Equal(t, "one", g.read(f.node, fh, 0, 100), "what is open stays what it was")
+	require.NoError(t, os.Remove(g.host("f")))
+	require.NoError(t, os.Mkdir(g.host("f"), 0o755))
+	assert.Equal(t, unix.ESTALE, g.failOpen(f.node, unix.O_RDONLY))
+	require.NoError(t, os.Remove(g.host("f")))
+	require.NoError(t, os.Symlink("/etc/passwd", g.host("f")))
+	assert.Equal(t, unix.ESTALE, g.failOpen(f.node, unix.O_RDONLY))
+}
+
 // used is what the quota has charged.
 func (g *guest) used() int64 { return g.s.quota.used.Load() }
 

@@ -64,7 +64,7 @@ func (t *table) release(n *node) {
 		n.fd = -1
 		return
 	}
-	if n.parent == nil && n.fd >= 0 && n != t.root && t.orphans > t.budget {
+	if n != t.root && (n.parent == nil && t.orphans > t.budget || t.fickle) {
 		t.closeFD(n)
 	}
 	t.reap(n)
@@ -81,7 +81,7 @@ func (c *call) reopen(n *node, depth int) syscall.Errno {
 			t.unlock()
 			return 0
 		}
-		if h := n.open; h != nil {
+		if h := n.open; h != nil && !t.fickle {
 			h.users++
 			t.unlock()
 			fd, errno := c.open(func() (int, syscall.Errno) { return openPath(c.procPath(h.fd), unix.O_PATH) })
@@ -112,12 +112,12 @@ func (c *call) reopen(n *node, depth int) syscall.Errno {
 		}
 		t.lock()
 		t.release(parent)
-		if errno == 0 && identityOf(&c.st) == n.file {
+		if errno == 0 && (identityOf(&c.st) == n.file || t.fickle && t.become(n, &c.st)) {
 			t.adopt(n, fd)
 			t.unlock()
 			return 0
 		}
-		moved := n.parent != parent || n.name != name || n.open != nil
+		moved := n.parent != parent || n.name != name || n.open != nil && !t.fickle
 		t.discard(fd)
 		t.unlock()
 		switch {

@@ -112,7 +112,7 @@ func (s *Server) open(fd int) error {
 	root := &node{id: rootID, file: identityOf(&st), kind: unix.S_IFDIR, lookups: 1, fd: fd, ring: -1}
 	s.table = table{
 		max: s.cfg.Nodes, budget: s.cfg.Descriptors, handles: s.cfg.Handles,
-		root: root, nextID: rootID + 1, nextHandle: 1,
+		root: root, nextID: rootID + 1, nextHandle: 1, fickle: s.cfg.Only != "",
 	}
 	s.table.lock()
 	s.table.clear()

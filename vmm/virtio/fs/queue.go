@@ -99,7 +99,7 @@ func (l *lane) dispatch(r *request, alone bool) error {
 	if r.chain.Read(0, r.header[:]) < HeaderSize {
 		return l.complete(r, 0) // nobody could tell what the answer belongs to
 	}
-	w := weigh(&r.header, r.chain.ReadableLen()+r.chain.WritableLen())
+	w := weigh(&r.header)
 	if w == heavy || w == bulky && !alone || l.isSlow() {
 		if err := l.notify(); err != nil {
 			return err

@@ -35,22 +35,16 @@ type weight int
 const (
 	// light requests look at names and attributes.
 	light weight = iota
-	// bulky ones move some data.
+	// bulky ones move data.
 	bulky
-	// heavy ones move much, or wait for a disk by their nature.
+	// heavy ones wait for a disk by their nature.
 	heavy
 )
 
-// bulkyBytes is the most data of a request that is not heavy.
-const bulkyBytes = 256 << 10
-
-// weigh judges a request by its header and the bytes of both of its halves.
-func weigh(header *[HeaderSize]byte, bytes uint64) weight {
+// weigh judges a request by its header.
+func weigh(header *[HeaderSize]byte) weight {
 	switch binary.LittleEndian.Uint32(header[4:]) {
 	case opRead, opWrite:
-		if bytes > bulkyBytes {
-			return heavy
-		}
 		return bulky
 	case opFsync, opFlush, opFsyncDir, opFallocate, opCopyFileRange, opSyncFS:
 		return heavy
