@@ -8,6 +8,12 @@ var (
 	ErrReference = errors.New("invalid image reference")
 	// ErrNotFound reports an image that the cache does not hold.
 	ErrNotFound = errors.New("image not found")
+	// ErrNotCached reports an image that is to be had from a registry only.
+	ErrNotCached = errors.New("image not cached")
+	// ErrRegistry reports a registry that cannot be reached, or not be understood.
+	ErrRegistry = errors.New("registry not usable")
+	// ErrUnauthorized reports that a registry wants other credentials.
+	ErrUnauthorized = errors.New("access denied by the registry")
 	// ErrUntagged reports a loaded image without a name; pass a tag.
 	ErrUntagged = errors.New("image has no name")
 	// ErrPlatform reports that no image for the wanted platform exists.
