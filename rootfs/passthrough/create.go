@@ -269,7 +269,7 @@ func (c *call) mkdir() syscall.Errno {
 func (c *call) finishDir(dir *node, name []byte, v overlay) (overlay, syscall.Errno) {
 	if c.s.cfg.Stat == StatStrict && c.s.cfg.Perms != PermsMirror {
 		// Its own name is as good as a descriptor: a link there is not followed.
-		if errno := c.setOverlay(c.procChild(dir.fd, name), true, v); errno != 0 {
+		if errno := c.setOverlayAt(dir.fd, name, v); errno != 0 {
 			return v, errno
 		}
 		errno := statAt(dir.fd, &name[0], &c.st)

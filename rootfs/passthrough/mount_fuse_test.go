@@ -89,4 +89,3 @@ func retry(s *Server, dev int, in []byte) {
 		}
 	}
 }
-

@@ -62,6 +62,10 @@ func (c *call) overlayAt(dir int, name []byte, kind uint32) (o overlay, known bo
 	if c.s.cfg.Stat == StatOff || !hasOverlay(kind) {
 		return o, false, 0
 	}
+	if c.s.xattrAt {
+		n, errno := getXattrAt(dir, &name[0], overlayKey, c.value[:])
+		return c.overlay(n, errno, kind)
+	}
 	n, errno := getXattr(c.procChild(dir, name), true, overlayKey, c.value[:])
 	return c.overlay(n, errno, kind)
 }
@@ -106,11 +110,21 @@ func (c *call) overlay(n int, errno syscall.Errno, kind uint32) (o overlay, know
 	return o, true, 0
 }
 
-// setOverlay stores the attribute of the file that a path in /proc leads to.
-func (c *call) setOverlay(path *byte, link bool, o overlay) syscall.Errno {
+// setOverlayAt stores the attribute of a name in a directory, setOverlay that of the file
+// that a path in /proc leads to.
+func (c *call) setOverlayAt(dir int, name []byte, o overlay) syscall.Errno {
 	var b [overlaySize]byte
 	o.encode(&b)
-	return c.stored(setXattr(path, link, overlayKey, b[:], 0))
+	if c.s.xattrAt {
+		return c.stored(setXattrAt(dir, &name[0], overlayKey, b[:]))
+	}
+	return c.stored(setXattr(c.procChild(dir, name), true, overlayKey, b[:], 0))
+}
+
+func (c *call) setOverlay(path *byte, o overlay) syscall.Errno {
+	var b [overlaySize]byte
+	o.encode(&b)
+	return c.stored(setXattr(path, false, overlayKey, b[:], 0))
 }
 
 // setOverlayFD stores the attribute of an open file.
@@ -130,6 +144,17 @@ func (c *call) stored(errno syscall.Errno) syscall.Errno {
 		return unix.EIO
 	}
 	return errno
+}
+
+// hasXattrAt reports that the host's kernel has getXattrAt, and that nobody has forbidden
+// it to this process.
+func hasXattrAt(root int) bool {
+	var b [overlaySize]byte
+	switch _, errno := getXattrAt(root, &dot[0], overlayKey, b[:]); errno {
+	case 0, unix.ENODATA, unix.ERANGE:
+		return true
+	}
+	return false
 }
 
 // probe checks that files in a directory can have extended attributes.

@@ -52,6 +52,20 @@ func TestOverlayFormat(t *testing.T) {
 	assert.EqualValues(t, unix.S_IFREG|0o755, g.getattr(got.node).mode, "without a type it is the host's")
 }
 
+// TestWithoutNewSystemCalls does the same on a kernel that does not have them.
+func TestWithoutNewSystemCalls(t *testing.T) {
+	t.Parallel()
+	g := share(t, nil)
+	g.s.xattrAt = false
+	g.uid = 7
+	e := g.mkdir(rootID, "d", 0o711)
+	assert.Equal(t, [2]uint32{7, unix.S_IFDIR | 0o711}, [2]uint32{e.uid, e.mode})
+	f := g.put(e.node, "f", "x")
+	again := g.lookup(e.node, "f")
+	assert.Equal(t, [2]uint32{7, f.mode}, [2]uint32{again.uid, again.mode})
+	assert.EqualValues(t, 7, g.list(opReaddirplus, e.node, 4096)["f"].uid)
+}
+
 // TestOverlayThatIsDamaged is an error, not a guess.
 func TestOverlayThatIsDamaged(t *testing.T) {
 	t.Parallel()

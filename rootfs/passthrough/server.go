@@ -25,6 +25,7 @@ type Server struct {
 	log     *slog.Logger
 	hostUID uint32 // of this process
 	rootDev uint64
+	xattrAt bool // getXattrAt and its kin are there
 	// flushes says that closing a file in the guest matters to the host.
 	flushes bool
 
@@ -108,6 +109,7 @@ func (s *Server) open(fd int) error {
 		return err
 	}
 	s.flushes = s.cfg.HostLocks || writesAtClose(int64(fsInfo.Type))
+	s.xattrAt = s.cfg.Stat != StatOff && hasXattrAt(fd)
 	s.rootDev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 	root := &node{id: rootID, file: identityOf(&st), kind: unix.S_IFDIR, lookups: 1, fd: fd, ring: -1}
 	s.table = table{

@@ -156,7 +156,7 @@ func (c *call) setOwner(n *node, v overlay, a *setattrIn) syscall.Errno {
 
 // changeOverlay stores v for a held node.
 func (c *call) changeOverlay(n *node, v overlay) syscall.Errno {
-	errno := c.setOverlay(c.procPath(n.fd), false, v)
+	errno := c.setOverlay(c.procPath(n.fd), v)
 	switch errno {
 	case 0:
 		n.hint.Store(hintOf(v))
@@ -179,7 +179,7 @@ func (c *call) forceOverlay(n *node, v overlay, errno syscall.Errno) syscall.Err
 	if e := chmodPath(c.procPath(n.fd), mode|0o200); e != 0 {
 		return errno
 	}
-	errno = c.setOverlay(c.procPath(n.fd), false, v)
+	errno = c.setOverlay(c.procPath(n.fd), v)
 	if e := chmodPath(c.procPath(n.fd), mode); errno == 0 {
 		errno = e
 	}

@@ -84,6 +84,28 @@ func fgetXattr(fd int, key, buf []byte) (int, syscall.Errno) {
 	return int(n), e
 }
 
+// xattrArgs is struct xattr_args.
+type xattrArgs struct {
+	value       *byte
+	size, flags uint32
+}
+
+// getXattrAt and setXattrAt reach the attribute of a name in a directory, which is not
+// followed, without a path through /proc. Linux has them from 6.13 on.
+func getXattrAt(dir int, name *byte, key, buf []byte) (int, syscall.Errno) {
+	a := xattrArgs{value: base(buf), size: uint32(len(buf))}
+	n, _, e := unix.Syscall6(unix.SYS_GETXATTRAT, uintptr(dir), uintptr(unsafe.Pointer(name)), unix.AT_SYMLINK_NOFOLLOW,
+		uintptr(unsafe.Pointer(&key[0])), uintptr(unsafe.Pointer(&a)), unsafe.Sizeof(a))
+	return int(n), e
+}
+
+func setXattrAt(dir int, name *byte, key, value []byte) syscall.Errno {
+	a := xattrArgs{value: base(value), size: uint32(len(value))}
+	_, _, e := unix.Syscall6(unix.SYS_SETXATTRAT, uintptr(dir), uintptr(unsafe.Pointer(name)), unix.AT_SYMLINK_NOFOLLOW,
+		uintptr(unsafe.Pointer(&key[0])), uintptr(unsafe.Pointer(&a)), unsafe.Sizeof(a))
+	return e
+}
+
 func setXattr(path *byte, link bool, key, value []byte, flags int) syscall.Errno {
 	trap := uintptr(unix.SYS_SETXATTR)
 	if link {

@@ -20,7 +20,7 @@ const (
 
 	descSize = 16
 	// maxIndirect is the most buffers of a chain in an indirect table.
-	maxIndirect = 256
+	maxIndirect = 512
 )
 
 // Buffer is one element of a descriptor chain.
