@@ -201,28 +201,6 @@ func (g *guest) lookup(dir uint64, name string) entry {
 	return g.entry(opLookup, dir, text(name))
 }
 
-// walk looks a path up, component by component.
-func (g *guest) walk(path string) entry {
-	g.t.Helper()
-	e := entry{node: rootID}
-	for _, part := range splitPath(path) {
-		e = g.lookup(e.node, part)
-	}
-	return e
-}
-
-func splitPath(path string) (parts []string) {
-	for path != "" && path != "." {
-		dir, name := filepath.Split(path)
-		parts = append([]string{name}, parts...)
-		path = filepath.Clean(dir)
-		if path == "/" {
-			break
-		}
-	}
-	return parts
-}
-
 func (g *guest) failLookup(dir uint64, name string) syscall.Errno {
 	g.t.Helper()
 	_, errno := g.call(opLookup, dir, text(name))

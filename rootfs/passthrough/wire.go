@@ -102,8 +102,6 @@ const (
 
 // Flags of other requests and answers.
 const (
-	getattrFH = 1 << 0
-
 	setattrMode      = 1 << 0
 	setattrUID       = 1 << 1
 	setattrGID       = 1 << 2
