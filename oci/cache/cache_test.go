@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/oci"
+	"github.com/gomsb/gomsb/oci/registry/registrytest"
 	"github.com/gomsb/gomsb/rootfs/erofs"
+	"github.com/gomsb/gomsb/rootfs/stitch"
 )
 
 func TestListAndRemove(t *testing.T) {
@@ -188,6 +190,52 @@ func TestDiskOutlivesItsReference(t *testing.T) {
 	assert.ErrorIs(t, err, oci.ErrManifest)
 }
 
+// layOutAnew replaces the image of a layer by one that is laid out as another program
+// might do it: metadata first.
+func layOutAnew(t *testing.T, c *Cache, l oci.Layer) {
+	t.Helper()
+	f, err := os.Open(l.Image)
+	require.NoError(t, err)
+	defer f.Close()
+	r, err := erofs.NewReader(f, l.ImageSize)
+	require.NoError(t, err)
+	changes, err := r.ReadLayer(1000)
+	require.NoError(t, err)
+	require.NoError(t, c.publish(l.Image, func(w io.Writer) error {
+		_, err := erofs.Build(w, changes)
+		return err
+	}))
+}
+
+// TestForcedPullRefitsOtherImages: after it made a shared layer anew in its own layout,
+// other programs must not find fsmeta images for the old one.
+func TestForcedPullRefitsOtherImages(t *testing.T) {
+	t.Parallel()
+	s, c := registrytest.New(t), open(t)
+	s.Push(t, "one", "latest", registrytest.Image{Layers: [][]byte{base(t), top(t)}})
+	s.Push(t, "two", "latest", registrytest.Image{Layers: [][]byte{base(t), other(t)}})
+	one, err := c.Pull(t.Context(), s.Host()+"/one", client(t, quick), PullOptions{})
+	require.NoError(t, err)
+	two, err := c.Pull(t.Context(), s.Host()+"/two", client(t, quick), PullOptions{})
+	require.NoError(t, err)
+	layOutAnew(t, c, one.Layers[0])
+	two, err = c.Image(t.Context(), two.Reference)
+	require.NoError(t, err)
+	assert.Equal(t, "root:x:0:0", content(t, mounted(t, two), "etc/passwd"))
+
+	_, err = c.Pull(t.Context(), s.Host()+"/one", client(t, quick), PullOptions{Force: true})
+	require.NoError(t, err)
+	text, err := os.ReadFile(two.VMDK)
+	require.NoError(t, err)
+	extents, err := stitch.Parse(text)
+	require.NoError(t, err)
+	two.DiskSize = 0
+	for _, e := range extents {
+		two.DiskSize += e.Size
+	}
+	assert.Equal(t, "root:x:0:0", content(t, mounted(t, two), "etc/passwd"), "nobody asked our cache for the image meanwhile")
+}
+
 // TestFsmetaFollowsTheLayers: another program may lay out a layer in its own way after
 // the fsmeta image was made, which then must not be used any more.
 func TestFsmetaFollowsTheLayers(t *testing.T) {
@@ -195,18 +243,7 @@ func TestFsmetaFollowsTheLayers(t *testing.T) {
 	c := open(t)
 	got, err := load(t, c, docker(t, image("app", base(t), top(t))), LoadOptions{})
 	require.NoError(t, err)
-	path := got[0].Layers[0].Image
-	f, err := os.Open(path)
-	require.NoError(t, err)
-	defer f.Close()
-	r, err := erofs.NewReader(f, got[0].Layers[0].ImageSize)
-	require.NoError(t, err)
-	changes, err := r.ReadLayer(1000)
-	require.NoError(t, err)
-	require.NoError(t, c.publish(path, func(w io.Writer) error {
-		_, err := erofs.Build(w, changes) // metadata first
-		return err
-	}))
+	layOutAnew(t, c, got[0].Layers[0])
 	i, err := c.Image(t.Context(), "app")
 	require.NoError(t, err)
 	assert.Equal(t, "root:x:0:0", content(t, mounted(t, i), "etc/passwd"))

@@ -249,3 +249,26 @@ func layerFiles(extents []stitch.Extent) ([]string, error) {
 	}
 	return names, nil
 }
+
+// disks calls visit for the disk of each image, with the names of its layer files.
+func (c *Cache) disks(visit func(manifest digest.Digest, names []string) error) error {
+	entries, err := os.ReadDir(filepath.Join(c.dir, vmdkDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), vmdkSuffix)
+		manifest := digest.Digest(strings.Replace(name, "_", ":", 1))
+		if !ok || manifest.Validate() != nil {
+			continue
+		}
+		names, err := c.vmdkLayers(filepath.Join(c.dir, vmdkDir, e.Name()))
+		if err != nil {
+			continue // no descriptor of a root disk, or gone
+		}
+		if err := visit(manifest, names); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ import (
 
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/manifest"
+	"github.com/gomsb/gomsb/oci/registry/registrytest"
 	"github.com/gomsb/gomsb/rootfs/erofs"
 	"github.com/gomsb/gomsb/rootfs/stitch"
 	"github.com/gomsb/gomsb/rootfs/tree"
@@ -238,3 +241,17 @@ func images(t testing.TB, c *Cache) []string {
 	t.Helper()
 	return slices.DeleteFunc(files(t, c), func(path string) bool { return filepath.Base(filepath.Dir(path)) == layersDir })
 }
+
+// fetch reads a document of a registry.
+func fetch(t testing.TB, s *registrytest.Server, path string) []byte {
+	t.Helper()
+	r, err := http.Get(s.URL + path)
+	require.NoError(t, err)
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	http.DefaultClient.CloseIdleConnections()
+	return body
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -86,6 +86,8 @@ func (l *layerImage) take(maxNames int) (changes *tree.Tree, content io.ReaderAt
 type builder struct {
 	*Cache
 	origin       origin
+	force        bool // make images anew
+	built        atomic.Bool
 	files, bytes atomic.Int64 // of all layers so far
 	report       func(oci.Event)
 }
@@ -93,10 +95,10 @@ type builder struct {
 // layer makes sure that the image of a layer is in the cache and stays there until its
 // lock is released.
 func (b *builder) layer(ctx context.Context, index int) (*layerImage, error) {
-	l := b.origin.Layers[index]
+	l := b.origin.image().Layers[index]
 	path := b.layerPath(l.DiffID)
 	var image *layerImage
-	held, err := provide(ctx, path+lockSuffix, func() bool {
+	held, err := provide(ctx, path+lockSuffix, b.force, func() bool {
 		if image != nil {
 			_, err := os.Stat(path)
 			return err == nil
@@ -109,7 +111,12 @@ func (b *builder) layer(ctx context.Context, index int) (*layerImage, error) {
 	}, func() error {
 		b.report(oci.Event{Kind: oci.EventMaterializeStarted, Layer: index, DiffID: l.DiffID, Total: l.Size})
 		made, err := b.build(ctx, index, path)
+		if err != nil && b.origin.finish(index, err) {
+			made, err = b.build(ctx, index, path)
+		}
 		if err == nil {
+			b.origin.finish(index, nil)
+			b.built.Store(true)
 			image = made
 			b.report(oci.Event{Kind: oci.EventMaterializeComplete, Layer: index, DiffID: l.DiffID})
 		}
@@ -159,7 +166,7 @@ func (b *builder) build(ctx context.Context, index int, path string) (*layerImag
 // read reads one layer through both its digests. Its tree is returned only if both are
 // right.
 func (b *builder) read(ctx context.Context, index int, sink layer.Sink) (*layer.Layer, error) {
-	l := b.origin.Layers[index]
+	l := b.origin.image().Layers[index]
 	packed, err := b.origin.open(ctx, index)
 	if err != nil {
 		return nil, err

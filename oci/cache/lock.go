@@ -96,24 +96,31 @@ func acquireAll(ctx context.Context, paths []string) (release func(), err error)
 
 // provide makes sure that something exists and keeps others from removing it. It
 // returns with a shared lock on path, held while there said that the thing is there;
-// if it is not, provide calls build under the exclusive lock.
+// if it is not, provide calls build under the exclusive lock. With anew it calls build
+// in any case, and under the shared lock: the thing is the same whoever makes it, and
+// replaced as a whole.
 //
-// Nobody waits for another lock while holding this one exclusively, and who holds it
-// shared found the thing in place. So whoever waits here waits for one builder only,
-// and no order of locks among things is needed.
-func provide(ctx context.Context, path string, there func() bool, build func() error) (*lock, error) {
+// Nobody waits for another lock of this kind while holding this one exclusively, and who
+// holds it shared found the thing in place. So whoever waits here waits for one builder
+// only, and no order of locks among things is needed.
+func provide(ctx context.Context, path string, anew bool, there func() bool, build func() error) (*lock, error) {
 	l, err := openLock(path)
 	if err != nil {
 		return nil, err
 	}
+	attempt := l.provide
+	if anew {
+		attempt = l.replace
+	}
 	for {
-		if err := l.attempt(there, build); err == nil {
+		err := attempt(there, build)
+		if err == nil {
 			return l, nil
-		} else if !errors.Is(err, errBusy) {
-			l.release()
-			return nil, err
 		}
-		if err := l.wait(ctx); err != nil {
+		if errors.Is(err, errBusy) {
+			err = l.wait(ctx)
+		}
+		if err != nil {
 			l.release()
 			return nil, err
 		}
@@ -122,31 +129,41 @@ func provide(ctx context.Context, path string, there func() bool, build func() e
 
 var errBusy = errors.New("lock is held")
 
-func (l *lock) attempt(there func() bool, build func() error) error {
-	if taken, err := l.try(unix.LOCK_SH); err != nil || !taken {
-		return errors.Join(err, errBusyUnless(err))
+// must takes the lock or returns why not, errBusy if somebody is in the way.
+func (l *lock) must(how int) error {
+	taken, err := l.try(how)
+	if err == nil && !taken {
+		return errBusy
 	}
-	if there() {
-		return nil
+	return err
+}
+
+func (l *lock) provide(there func() bool, build func() error) error {
+	if err := l.must(unix.LOCK_SH); err != nil || there() {
+		return err
 	}
-	if taken, err := l.try(unix.LOCK_EX); err != nil || !taken {
-		return errors.Join(err, errBusyUnless(err))
+	if err := l.must(unix.LOCK_EX); err != nil {
+		return err
 	}
 	if !there() {
 		if err := build(); err != nil {
 			return err
 		}
 	}
-	// The change of the lock is not atomic: the next round finds the thing or makes it.
-	if taken, err := l.try(unix.LOCK_SH); err != nil || !taken || !there() {
-		return errors.Join(err, errBusyUnless(err))
+	// The change of the lock is not atomic: if the thing is gone after it, the next round
+	// makes it again.
+	if err := l.must(unix.LOCK_SH); err != nil {
+		return err
+	}
+	if !there() {
+		return errBusy
 	}
 	return nil
 }
 
-func errBusyUnless(err error) error {
-	if err != nil {
-		return nil
+func (l *lock) replace(_ func() bool, build func() error) error {
+	if err := l.must(unix.LOCK_SH); err != nil {
+		return err
 	}
-	return errBusy
+	return build()
 }

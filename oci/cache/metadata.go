@@ -82,7 +82,7 @@ type metadataLayer struct {
 	DiffID    digest.Digest `json:"diff_id"`
 }
 
-func newMetadata(r ref.Reference, image origin) metadata {
+func newMetadata(r ref.Reference, image *manifest.Image) metadata {
 	m := metadata{
 		Reference:      r.String(),
 		ManifestDigest: image.ManifestDigest, ConfigDigest: image.ConfigDigest, MediaType: image.MediaType,
@@ -95,8 +95,10 @@ func newMetadata(r ref.Reference, image origin) metadata {
 	return m
 }
 
-func (c *Cache) writeMetadata(r ref.Reference, image origin) error {
-	data, err := json.Marshal(newMetadata(r, image))
+// writeDocument publishes the document of a reference.
+func (c *Cache) writeDocument(r ref.Reference, m metadata) error {
+	m.Reference = r.String()
+	data, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}

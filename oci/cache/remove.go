@@ -108,23 +108,12 @@ func (c *Cache) usedLayers() (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	disks, err := os.ReadDir(filepath.Join(c.dir, vmdkDir))
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range disks {
-		if filepath.Ext(e.Name()) != vmdkSuffix {
-			continue
-		}
-		names, err := c.vmdkLayers(filepath.Join(c.dir, vmdkDir, e.Name()))
-		if err != nil {
-			continue // no descriptor of a root disk, or gone
-		}
+	return used, c.disks(func(_ digest.Digest, names []string) error {
 		for _, name := range names {
 			used[name] = true
 		}
-	}
-	return used, nil
+		return nil
+	})
 }
 
 // freed is a file that was removed.
