@@ -1,4 +1,4 @@
-// Package archive reads image archives: tar files as docker save writes them and tar
+// Package archive reads and writes image archives: tar files as docker save writes them and tar
 // files of an OCI image layout, plain or compressed, from a file or a stream. It finds
 // the images inside, with manifest, configuration and layers, and checks the digests
 // of all metadata; layers are left for the caller to verify while reading. It may

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/oci"
+	"github.com/gomsb/gomsb/oci/ref"
 	"github.com/gomsb/gomsb/oci/registry/registrytest"
 	"github.com/gomsb/gomsb/rootfs/erofs"
 	"github.com/gomsb/gomsb/rootfs/stitch"
@@ -357,4 +358,41 @@ func FuzzLayer(f *testing.F) {
 			mounted(t, got[0])
 		}
 	})
+}
+
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	c := open(t)
+	kept, err := load(t, c, docker(t, image("kept", base(t), top(t))), LoadOptions{Tags: []string{"alias"}})
+	require.NoError(t, err)
+	old, err := load(t, c, docker(t, image("moved", base(t), pack(t, file("old", "x")))), LoadOptions{})
+	require.NoError(t, err)
+	_, err = load(t, c, docker(t, image("moved", base(t), other(t))), LoadOptions{})
+	require.NoError(t, err)
+	busy, err := load(t, c, docker(t, image("busy", pack(t, file("busy", "x")))), LoadOptions{})
+	require.NoError(t, err)
+	r, err := ref.Parse("busy")
+	require.NoError(t, err)
+	held, err := acquire(t.Context(), c.referenceLock(r))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(c.dir, manifestsDir, "broken.json"), []byte("{"), 0o600))
+
+	p, err := c.Prune(t.Context(), map[digest.Digest]bool{kept[0].ManifestDigest: true, old[0].ManifestDigest: true})
+	require.NoError(t, err)
+	assert.Equal(t, Pruned{References: 2, Fsmeta: 1, VMDK: 1, Layers: 1, Bytes: p.Bytes}, p, "the image that moved has now, and a document that is none")
+	assert.Greater(t, p.Bytes, int64(8192))
+	mounted(t, kept[0])
+	mounted(t, old[0])
+	mounted(t, busy[0])
+	held.release()
+
+	p, err = c.Prune(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 3, p.References)
+	assert.Equal(t, 3, p.Fsmeta)
+	assert.Equal(t, 4, p.Layers)
+	assert.Empty(t, files(t, c))
+	p, err = c.Prune(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Zero(t, p)
 }

@@ -19,11 +19,11 @@ const (
 )
 
 func (c *Cache) metadataPath(r ref.Reference) string {
-	return filepath.Join(c.dir, manifestsDir, r.Key()+".json")
+	return filepath.Join(c.dir, manifestsDir, r.Key()+documentSuffix)
 }
 
 func (c *Cache) referenceLock(r ref.Reference) string {
-	return filepath.Join(c.dir, manifestsDir, r.Key()+".lock")
+	return filepath.Join(c.dir, manifestsDir, r.Key()+lockSuffix)
 }
 
 func (c *Cache) layerPath(diffID digest.Digest) string { return c.layerFile(safe(diffID)) }
@@ -42,9 +42,10 @@ func (c *Cache) vmdkPath(manifest digest.Digest) string {
 }
 
 const (
-	imageSuffix = ".erofs"
-	vmdkSuffix  = ".vmdk"
-	lockSuffix  = ".lock"
+	documentSuffix = ".json"
+	imageSuffix    = ".erofs"
+	vmdkSuffix     = ".vmdk"
+	lockSuffix     = ".lock"
 )
 
 // fsmetaLock guards the fsmeta image of a manifest and its VMDK descriptor.
