@@ -26,7 +26,7 @@ test: lint unit race e2e
 
 ## unit: the tests beside the code
 unit:
-	@hack/setup erofs-utils:fsck.erofs
+	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck
 	@$(GO) test ./...
 	@$(GO) test -tags images ./oci/cache
 
@@ -36,7 +36,7 @@ e2e: build
 
 ## race: unit tests under the race detector
 race:
-	@hack/setup gcc:gcc libc6-dev:/usr/include/stdio.h erofs-utils:fsck.erofs
+	@hack/setup gcc:gcc libc6-dev:/usr/include/stdio.h erofs-utils:fsck.erofs e2fsprogs:e2fsck
 	@PATH="$$(hack/setup go):$$PATH" CGO_ENABLED=1 go test -race $$(PATH="$$(hack/setup go):$$PATH" hack/race-packages)
 
 ## fuzz: every fuzz target for FUZZTIME (default 20s) each
