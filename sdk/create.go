@@ -27,7 +27,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	}
 	h := defaultHome()
 	root := make(chan rootImage, 1)
-	go func() { root <- resolveImage(ctx, h, c.Image, c.PullPolicy) }() // while the database opens
+	go func() { root <- resolveImage(ctx, h, c) }() // while the database opens
 	cat, err := openCatalog(ctx, h, true)
 	img := <-root
 	if err != nil {
@@ -36,6 +36,11 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	defer cat.close()
 	if img.err != nil {
 		return nil, img.err
+	}
+	if img.pulled {
+		if err := cat.store.SaveImage(ctx, stored(img.image)); err != nil {
+			return nil, wrap(ErrInternal, err)
+		}
 	}
 	s, err := newSpec(c, img.image)
 	if err != nil {
@@ -58,16 +63,18 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 
 // rootImage is what a sandbox starts from: image is nil for a disk image file.
 type rootImage struct {
-	image *oci.Image
-	err   error
+	image  *oci.Image
+	pulled bool // from a registry, just now
+	err    error
 }
 
-func resolveImage(ctx context.Context, h home, image string, pull PullPolicy) rootImage {
-	if isDiskImage(image) || ref.IsLocalPath(image) {
-		return rootImage{err: checkDiskImage(image)}
+func resolveImage(ctx context.Context, h home, c *SandboxConfig) rootImage {
+	if isDiskImage(c.Image) || ref.IsLocalPath(c.Image) {
+		return rootImage{err: checkDiskImage(c.Image)}
 	}
-	img, err := cachedImage(ctx, h, image, pull)
-	return rootImage{image: img, err: err}
+	r := c.registry
+	img, pulled, err := h.pull(ctx, c.Image, PullOptions{Policy: c.PullPolicy, Auth: r.auth, Insecure: r.insecure, CACerts: r.caCerts, CACertsFiles: r.caFiles, Progress: c.pullProgress})
+	return rootImage{image: img, pulled: pulled, err: err}
 }
 
 func checkDiskImage(path string) error {
@@ -81,30 +88,6 @@ func checkDiskImage(path string) error {
 		return fail(ErrInvalidConfig, "%s is not a disk image file", path)
 	}
 	return nil
-}
-
-func cachedImage(ctx context.Context, h home, image string, pull PullPolicy) (*oci.Image, error) {
-	r, err := ref.Parse(image)
-	if err != nil {
-		return nil, wrap(ErrInvalidConfig, err)
-	}
-	if pull == PullPolicyAlways {
-		return nil, fail(ErrImagePullFailed, "image error: this release does not pull: load %s from an archive (msb load) and use --pull if-missing", r)
-	}
-	images, err := cache.Open(h.cache())
-	if err != nil {
-		return nil, wrap(ErrIO, err)
-	}
-	img, err := images.Image(ctx, r.String())
-	switch {
-	case err == nil:
-		return img, nil
-	case !errors.Is(err, oci.ErrNotFound):
-		return nil, wrap(ErrIO, err)
-	case pull == PullPolicyNever:
-		return nil, fail(ErrImageNotFound, "image error: image not cached: %s", r)
-	}
-	return nil, fail(ErrImageNotFound, "image error: image not cached: %s; this release does not pull: load it from an archive (msb load)", r)
 }
 
 // makeRoom deals with a sandbox that has the name already.
@@ -199,7 +182,7 @@ func (s *spec) rootDisk(ctx context.Context, h home) (string, error) {
 	}
 	pinned := value(s.ManifestDigest)
 	if pinned == "" {
-		img, err := cachedImage(ctx, h, s.Image.OCI.Reference, PullPolicyNever)
+		img, _, err := h.pull(ctx, s.Image.OCI.Reference, PullOptions{Policy: PullPolicyNever})
 		if err != nil {
 			return "", err
 		}

@@ -2,14 +2,20 @@ package microsandbox
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/gomsb/gomsb/internal/store"
 	"github.com/gomsb/gomsb/oci"
+	imagearchive "github.com/gomsb/gomsb/oci/archive"
 	"github.com/gomsb/gomsb/oci/cache"
 	"github.com/gomsb/gomsb/oci/ref"
 )
@@ -132,8 +138,9 @@ func (imageFactory) List(ctx context.Context) ([]*ImageHandle, error) {
 	return all, nil
 }
 
-// onImage runs f on the catalogue with the canonical form of a reference.
-func onImage(ctx context.Context, h home, reference string, f func(s *store.Store, name string) error) error {
+// onImage runs f on the catalogue with the names under which it has a reference: the
+// canonical one, or those that another release wrote as they were typed.
+func onImage(ctx context.Context, h home, reference string, f func(s *store.Store, names []string) error) error {
 	name, err := canonical(reference)
 	if err != nil {
 		return err
@@ -141,7 +148,10 @@ func onImage(ctx context.Context, h home, reference string, f func(s *store.Stor
 	c, err := openCatalog(ctx, h, false)
 	if err == nil {
 		defer c.close()
-		err = f(c.store, name)
+		var names []string
+		if names, err = spellings(ctx, c.store, name); err == nil {
+			err = f(c.store, names)
+		}
 	}
 	if errors.Is(err, store.ErrNoDatabase) {
 		err = store.ErrNotFound
@@ -149,11 +159,33 @@ func onImage(ctx context.Context, h home, reference string, f func(s *store.Stor
 	return imageError(reference, err)
 }
 
+// spellings returns the rows that mean a canonical reference, its own first.
+func spellings(ctx context.Context, s *store.Store, name string) ([]string, error) {
+	images, err := s.Images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, i := range images {
+		switch own, err := canonical(i.Reference); {
+		case err != nil || own != name:
+		case i.Reference == name:
+			names = append([]string{name}, names...)
+		default:
+			names = append(names, i.Reference)
+		}
+	}
+	if len(names) == 0 {
+		return nil, store.ErrNotFound
+	}
+	return names, nil
+}
+
 // Inspect returns a reference with its configuration and layers.
 func (imageFactory) Inspect(ctx context.Context, reference string) (*ImageDetail, error) {
 	var img store.Image
-	err := onImage(ctx, defaultHome(), reference, func(s *store.Store, name string) (err error) {
-		img, err = s.Image(ctx, name)
+	err := onImage(ctx, defaultHome(), reference, func(s *store.Store, names []string) (err error) {
+		img, err = s.Image(ctx, names[0])
 		return err
 	})
 	if err != nil {
@@ -173,11 +205,13 @@ func (imageFactory) Inspect(ctx context.Context, reference string) (*ImageDetail
 // sandbox uses is ErrImageInUse unless force.
 func (imageFactory) Remove(ctx context.Context, reference string, force bool) error {
 	h := defaultHome()
-	name := ""
-	err := onImage(ctx, h, reference, func(s *store.Store, key string) error {
-		name = key
-		_, err := s.RemoveImage(ctx, key, force)
-		return err
+	err := onImage(ctx, h, reference, func(s *store.Store, names []string) error {
+		for _, name := range names {
+			if _, err := s.RemoveImage(ctx, name, force); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -186,10 +220,133 @@ func (imageFactory) Remove(ctx context.Context, reference string, force bool) er
 	if err != nil {
 		return wrap(ErrIO, err)
 	}
-	if _, _, err = images.Remove(ctx, name); errors.Is(err, oci.ErrNotFound) {
-		err = nil // another release's cache entry, or files that are gone already
+	if _, _, err = images.Remove(ctx, reference); errors.Is(err, oci.ErrNotFound) {
+		err = nil // files that are gone already
 	}
 	return wrap(ErrIO, err)
+}
+
+// ImagePruneReport counts what Prune removed.
+type ImagePruneReport struct {
+	ImageRefsRemoved uint32
+	ManifestsRemoved uint32
+	LayersRemoved    uint32
+	FsmetaRemoved    uint32
+	VMDKRemoved      uint32
+	BytesReclaimed   *uint64 // on disk; nil if no file was removed
+}
+
+// Prune removes all images that neither a sandbox nor a snapshot uses, with their files,
+// and what interrupted work left in the cache.
+func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
+	h := defaultHome()
+	report := &ImagePruneReport{}
+	keep := map[digest.Digest]bool{}
+	c, err := openCatalog(ctx, h, false)
+	switch {
+	case errors.Is(err, store.ErrNoDatabase): // then nobody uses any
+	case err != nil:
+		return nil, err
+	default:
+		defer c.close()
+		removed, err := c.store.PruneImages(ctx)
+		if err != nil {
+			return nil, wrap(ErrInternal, err)
+		}
+		report.ImageRefsRemoved, report.ManifestsRemoved, report.LayersRemoved = count(removed.References), count(removed.Manifests), count(removed.Layers)
+		used, err := c.store.Manifests(ctx)
+		if err != nil {
+			return nil, wrap(ErrInternal, err)
+		}
+		for _, d := range used {
+			keep[digest.Digest(d)] = true
+		}
+	}
+	images, err := cache.Open(h.cache())
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	gone, err := images.Prune(ctx, keep)
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	report.FsmetaRemoved, report.VMDKRemoved = uint32(gone.Fsmeta), uint32(gone.VMDK)
+	// Files that the catalogue did not know count too.
+	report.ImageRefsRemoved = max(report.ImageRefsRemoved, uint32(gone.References))
+	report.LayersRemoved = max(report.LayersRemoved, uint32(gone.Layers))
+	if gone.Bytes > 0 {
+		bytes := uint64(gone.Bytes)
+		report.BytesReclaimed = &bytes
+	}
+	return report, nil
+}
+
+func count[T any](all []T) uint32 { return uint32(len(all)) }
+
+// ImageArchiveFormat is the form of an image archive.
+type ImageArchiveFormat string
+
+// The forms of image archives; the default is ImageArchiveDocker.
+const (
+	ImageArchiveDocker ImageArchiveFormat = "docker" // as docker save writes it
+	ImageArchiveOCI    ImageArchiveFormat = "oci"    // an OCI image layout
+)
+
+// Save writes images to an archive file that Load, docker load and others read. The file
+// appears when it is complete. Layers are written anew from what the cache has of them,
+// so the digests in the archive are others.
+func (imageFactory) Save(ctx context.Context, references []string, out string, format ImageArchiveFormat) error {
+	if info, err := os.Stat(out); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(out, os.O_WRONLY, 0) // a pipe or device
+		if err != nil {
+			return wrap(ErrIO, err)
+		}
+		return wrap(ErrIO, errors.Join(Image.SaveTo(ctx, references, f, format), f.Close()))
+	}
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails
+	part := filepath.Join(filepath.Dir(out), fmt.Sprintf(".%s.%x", filepath.Base(out), random))
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return wrap(ErrIO, err)
+	}
+	if err = Image.SaveTo(ctx, references, f, format); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(part, out)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+	}
+	return wrap(ErrIO, err)
+}
+
+// SaveTo is Save for a stream.
+func (imageFactory) SaveTo(ctx context.Context, references []string, w io.Writer, format ImageArchiveFormat) error {
+	if len(references) == 0 {
+		return fail(ErrInvalidArgument, "no image to save")
+	}
+	if format == "" {
+		format = ImageArchiveDocker
+	}
+	if format != ImageArchiveDocker && format != ImageArchiveOCI {
+		return fail(ErrInvalidArgument, "unknown image archive format %q: use docker or oci", format)
+	}
+	images, err := cache.Open(defaultHome().cache())
+	if err != nil {
+		return wrap(ErrIO, err)
+	}
+	for _, reference := range references {
+		name, err := canonical(reference)
+		if err != nil {
+			return err
+		}
+		if _, err := images.Image(ctx, name); err != nil {
+			return imageError(reference, err)
+		}
+	}
+	return wrap(ErrIO, images.Save(ctx, w, imagearchive.Format(format), references...))
 }
 
 // Load stores the images of a docker-save or OCI-layout archive file. The tags name the

@@ -92,6 +92,9 @@ type SandboxConfig struct {
 	envOrder    []string // keys of Env, in the order they were first set
 	volumeOrder []string // keys of Volumes, likewise
 	startup     *startupCommand
+
+	registry     registryOptions
+	pullProgress func(PullEvent)
 }
 
 // Rlimit is one resource limit of setrlimit(2), by its lower-case name without the
@@ -339,6 +342,34 @@ func WithoutNetwork() SandboxOption { return func(c *SandboxConfig) { c.DisableN
 
 // WithPullPolicy says when to fetch the image.
 func WithPullPolicy(p PullPolicy) SandboxOption { return func(c *SandboxConfig) { c.PullPolicy = p } }
+
+// WithPullProgress has f called with the steps of fetching the image, one at a time. It
+// must not block.
+func WithPullProgress(f func(PullEvent)) SandboxOption {
+	return func(c *SandboxConfig) { c.pullProgress = f }
+}
+
+// WithRegistryAuth gives the credentials for the image's registry. They are not stored.
+func WithRegistryAuth(a RegistryAuth) SandboxOption {
+	return func(c *SandboxConfig) { c.registry.auth = &a }
+}
+
+// WithRegistryInsecure speaks plain HTTP with the image's registry.
+func WithRegistryInsecure() SandboxOption {
+	return func(c *SandboxConfig) { c.registry.insecure = true }
+}
+
+// WithRegistryCACerts trusts more certificate authorities for the image's registry, as a
+// PEM bundle.
+func WithRegistryCACerts(pem []byte) SandboxOption {
+	return func(c *SandboxConfig) { c.registry.caCerts = append(c.registry.caCerts, pem) }
+}
+
+// WithRegistryCACertsPath is WithRegistryCACerts for a file, which is read when the image
+// is fetched.
+func WithRegistryCACertsPath(path string) SandboxOption {
+	return func(c *SandboxConfig) { c.registry.caFiles = append(c.registry.caFiles, path) }
+}
 
 // WithLogLevel sets the detail of runtime.log.
 func WithLogLevel(l LogLevel) SandboxOption {

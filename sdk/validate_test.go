@@ -93,19 +93,19 @@ func TestImagesThatCannotBe(t *testing.T) {
 	newHome(t)
 	ctx := testContext(t)
 	for image, kind := range map[string]ErrorKind{
-		"UPPER":       ErrInvalidConfig,
-		"alpine":      ErrImageNotFound,
-		"/":           ErrUnsupportedOperation, // a directory
-		"./none.raw":  ErrInvalidConfig,
-		"/dev/null":   ErrInvalidConfig,
-		"missing.raw": ErrInvalidConfig,
+		"UPPER":         ErrInvalidConfig,
+		"127.0.0.1:1/x": ErrImagePullFailed,      // nobody serves there
+		"/":             ErrUnsupportedOperation, // a directory
+		"./none.raw":    ErrInvalidConfig,
+		"/dev/null":     ErrInvalidConfig,
+		"missing.raw":   ErrInvalidConfig,
 	} {
 		_, err := CreateSandbox(ctx, "a", WithImage(image))
 		assert.True(t, IsKind(err, kind), "%s: %v", image, err)
 	}
 	_, err := CreateSandbox(ctx, "a", WithImage("alpine"), WithPullPolicy(PullPolicyNever))
 	assert.EqualError(t, err, "image error: image not cached: docker.io/library/alpine:latest")
-	_, err = CreateSandbox(ctx, "a", WithImage("alpine"), WithPullPolicy(PullPolicyAlways))
+	_, err = CreateSandbox(ctx, "a", WithImage("127.0.0.1:1/x"), WithPullPolicy(PullPolicyAlways))
 	assert.True(t, IsKind(err, ErrImagePullFailed))
 }
 

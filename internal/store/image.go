@@ -153,6 +153,11 @@ func (s *Store) Images(ctx context.Context) ([]Image, error) {
 	return queryAll(ctx, s, scanImage, imageQuery+` ORDER BY r.created_at DESC, r.id DESC`)
 }
 
+// Manifests returns the digests of all manifests that are known.
+func (s *Store) Manifests(ctx context.Context) ([]string, error) {
+	return queryAll(ctx, s, func(row scanner) (digest string, err error) { return digest, row.Scan(&digest) }, `SELECT digest FROM manifest ORDER BY digest`)
+}
+
 // Image returns what a reference points to, with its layers, or [ErrNotFound].
 func (s *Store) Image(ctx context.Context, reference string) (img Image, err error) {
 	err = retry(ctx, func() error {

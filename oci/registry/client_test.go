@@ -254,6 +254,17 @@ func TestResolveStopsWithContext(t *testing.T) {
 	assert.ErrorIs(t, err, why)
 }
 
+func TestNobodyServes(t *testing.T) {
+	t.Parallel()
+	patient := newClient(t, Config{Retry: Retry{Attempts: 5, First: time.Minute, Most: time.Minute, Stall: time.Minute}})
+	for _, name := range []string{"127.0.0.1:1/x", "[::1]:1/x"} {
+		r, err := ref.Parse(name)
+		require.NoError(t, err)
+		_, err = patient.Resolve(t.Context(), r, amd64)
+		assert.ErrorIs(t, err, oci.ErrRegistry, name)
+	}
+}
+
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	s := registrytest.NewTLS(t)

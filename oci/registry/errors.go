@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -118,4 +120,11 @@ func transient(err error) bool {
 		return false
 	}
 	return true // the network
+}
+
+// unreachable reports that nobody serves at the registry's address. A user who mistyped it
+// need not wait; a transfer that is under way goes on trying.
+func unreachable(err error) bool {
+	var dns *net.DNSError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &dns) && dns.IsNotFound
 }

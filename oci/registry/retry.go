@@ -49,8 +49,8 @@ func (c *Client) retry(ctx context.Context, what string, try func() error) error
 	b := backoff{Retry: c.config.Retry}
 	for {
 		err := try()
-		if err == nil {
-			return nil
+		if err == nil || unreachable(err) {
+			return err
 		}
 		if final := b.next(ctx, err); final != nil {
 			return final
