@@ -23,6 +23,7 @@ type app struct {
 	ui.Streams
 	level string // chosen with --error ... --trace, "" for none
 	sig   *signals
+	line  *ui.Progress // that is to vanish before an error is printed; nil for none
 }
 
 // exitStatus ends the program with a code and without a message.
@@ -53,6 +54,9 @@ func Main(args []string, s ui.Streams) int {
 
 // finish renders err and chooses the exit code.
 func (a *app) finish(cmd *cobra.Command, err error) int {
+	if a.line != nil {
+		a.line.Clear()
+	}
 	var status exitStatus
 	var bad usageError
 	switch {

@@ -184,6 +184,9 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	if c.noNet {
 		add(msb.WithoutNetwork())
 	}
+	if !c.quiet {
+		add(a.showPull())
+	}
 	level := c.logLevel
 	if level == "" {
 		level = a.level

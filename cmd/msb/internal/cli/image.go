@@ -15,7 +15,7 @@ import (
 
 func (a *app) imageCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "image", Short: "Manage images", RunE: group}
-	cmd.AddCommand(a.loadCmd(), a.imageListCmd("list"), a.imageInspectCmd(), a.imageRemoveCmd("remove"))
+	cmd.AddCommand(a.pullCmd(), a.imageListCmd("list"), a.imageInspectCmd(), a.loadCmd(), a.saveCmd(), a.imageRemoveCmd("remove"), a.imagePruneCmd())
 	return cmd
 }
 
@@ -95,11 +95,11 @@ func (a *app) imageListCmd(use string) *cobra.Command {
 }
 
 func shortDigest(d string) string {
-	_, hex, ok := strings.Cut(d, ":")
+	algorithm, hex, ok := strings.Cut(d, ":")
 	if !ok {
 		return d
 	}
-	return hex[:min(12, len(hex))]
+	return algorithm + ":" + hex[:min(12, len(hex))]
 }
 
 func sizeOf(i *msb.ImageHandle) string {

@@ -57,7 +57,8 @@ func (a *app) root() *cobra.Command {
 	}
 	add("Sandboxes", a.runCmd(), a.createCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.pingCmd(), a.touchCmd(), a.listCmd(), a.statusCmd(),
 		a.removeCmd(), a.execCmd(), a.copyCmd(), a.logsCmd(), a.inspectCmd())
-	add("Images", a.imageCmd(), a.loadCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")))
+	add("Images", a.imageCmd(), a.pullCmd(), a.loadCmd(), a.saveCmd(), a.registryCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")),
+		hidden(a.registryListCmd("registries")))
 	add("Installation", a.doctorCmd("doctor"), a.selfCmd(), a.completionCmd(root))
 	add("Other", a.versionCmd())
 	root.SetHelpCommandGroupID("Other")
