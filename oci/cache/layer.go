@@ -115,7 +115,6 @@ func (b *builder) layer(ctx context.Context, index int) (*layerImage, error) {
 			made, err = b.build(ctx, index, path)
 		}
 		if err == nil {
-			b.origin.finish(index, nil)
 			b.built.Store(true)
 			image = made
 			b.report(oci.Event{Kind: oci.EventMaterializeComplete, Layer: index, DiffID: l.DiffID})
@@ -125,6 +124,9 @@ func (b *builder) layer(ctx context.Context, index int) (*layerImage, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Also of a layer that was there: a pull that was killed right after it had published
+	// the layer left its transfer behind.
+	b.origin.finish(index, nil)
 	image.lock = held
 	return image, b.account(int64(image.inodes), image.size)
 }
