@@ -26,7 +26,7 @@ test: lint unit race e2e
 
 ## unit: the tests beside the code
 unit:
-	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck
+	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck umoci:umoci
 	@$(GO) test ./...
 	@$(GO) test -tags images ./oci/cache
 

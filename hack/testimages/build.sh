@@ -7,6 +7,9 @@
 #                                       file capabilities; whiteouts and an opaque directory above
 #                      debian-oci.tar   the same as an OCI layout, zstd layers, behind an index
 #                                       that offers another platform first
+#   build.sh layered   layered.tar      docker archive, 15 plain layers: Debian with python3 and node, whose
+#                                       layers hide, replace and link to what is in those below
+#                      layered-oci.tar  the same as an OCI layout, gzip layers
 #   build.sh scratch   scratch.tar      docker archive: one static program, /echo, and nothing else
 #   build.sh hostile   hostile.tar      docker archive, three layers of all that a tar file can
 #                                       hold and a root file system must show faithfully
@@ -50,6 +53,19 @@ debian() {
   python3 "$here/pack.py" --oci zstd debian:latest "$work" debian-oci "$work/base.layer" "$work/changes.layer"
 }
 
+layered() {
+  "$here/../setup" mmdebstrap:mmdebstrap python3-minimal:python3 >&2
+  local suite layers
+  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  SOURCE_DATE_EPOCH=1600000000 mmdebstrap --quiet --variant=minbase --include=python3,nodejs,iputils-ping,libcap2-bin \
+    --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' "$suite" "$work/full.tar" >&2
+  python3 "$here/layered.py" "$work/full.tar" "$work"
+  layers=("$work"/layered.*.layer)
+  python3 "$here/pack.py" layered:latest "$work" layered "${layers[@]}"
+  gzip -nk1 "${layers[@]}"
+  python3 "$here/pack.py" --oci gzip layered:latest "$work" layered-oci "${layers[@]}"
+}
+
 scratch() {
   "$here/../setup" busybox-static:busybox python3-minimal:python3 >&2
   python3 "$here/crafted.py" scratch "$work" "$(command -v busybox)"
@@ -63,8 +79,9 @@ hostile() {
 recipe=("$here/build.sh" "$here/pack.py")
 case ${1:-} in
   mini | debian) files=("$1-oci.tar" "$1.tar") ;;
+  layered) files=("$1-oci.tar" "$1.tar") recipe+=("$here/layered.py") ;;
   scratch | hostile) files=("$1.tar") recipe+=("$here/crafted.py") ;;
-  *) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$(cat "${recipe[@]}" | sha256sum | cut -c1-16)
 mkdir -p "$out"

@@ -4,7 +4,9 @@ package cache
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	specs "github.com/opencontainers/image-spec/specs-go"
+	spec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -20,6 +24,7 @@ import (
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/archive"
 	"github.com/gomsb/gomsb/oci/manifest"
+	"github.com/gomsb/gomsb/oci/registry/registrytest"
 	"github.com/gomsb/gomsb/rootfs/tree"
 )
 
@@ -66,8 +71,13 @@ func same(t *testing.T, a, b *oci.Image) {
 
 func fsck(t *testing.T, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "fsck.erofs", args...).CombinedOutput()
-	require.NoError(t, err, string(out))
+	command(t, "fsck.erofs", args...)
+}
+
+func command(t *testing.T, name string, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	require.NoError(t, err, "%s %v: %s", name, args, out)
 }
 
 func TestMiniImage(t *testing.T) {
@@ -225,4 +235,86 @@ func inTree(t *testing.T, tr *tree.Tree) map[string]string {
 		return err
 	}))
 	return all
+}
+
+// pushArchive puts all blobs of an OCI layout into a repository, and its image under a
+// tag.
+func pushArchive(t *testing.T, s *registrytest.Server, repository, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	docs := map[string][]byte{}
+	var index spec.Index
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		body, err := io.ReadAll(r)
+		require.NoError(t, err)
+		switch {
+		case h.Name == "index.json":
+			require.NoError(t, json.Unmarshal(body, &index))
+		case strings.HasPrefix(h.Name, "blobs/"):
+			docs[filepath.Base(h.Name)] = body
+			s.PutBlob(t, repository, body)
+		}
+	}
+	var put func(tag string, d spec.Descriptor)
+	put = func(tag string, d spec.Descriptor) {
+		body := docs[d.Digest.Encoded()]
+		if d.MediaType == spec.MediaTypeImageIndex {
+			var inner spec.Index
+			require.NoError(t, json.Unmarshal(body, &inner))
+			for _, m := range inner.Manifests {
+				put("", m)
+			}
+		}
+		s.PutManifest(t, repository, tag, d.MediaType, body)
+	}
+	put("latest", index.Manifests[0])
+}
+
+// TestLayeredImage pulls a Debian with python3 and node in 15 layers, which hide, replace
+// and link to each other's files, and compares its root with what umoci makes of it. It
+// must run as root, as umoci needs it for owners, devices and capabilities.
+func TestLayeredImage(t *testing.T) {
+	dir := testImages(t, "layered")
+	s, c := registrytest.New(t), open(t)
+	pushArchive(t, s, "layered", filepath.Join(dir, "layered-oci.tar"))
+	pulled, err := c.Pull(t.Context(), s.Host()+"/layered", client(t, quick), PullOptions{})
+	require.NoError(t, err)
+	require.Len(t, pulled.Layers, 15)
+	loaded := loadFile(t, filepath.Join(dir, "layered.tar"))
+	for n, l := range pulled.Layers {
+		one, err := os.ReadFile(l.Image)
+		require.NoError(t, err)
+		two, err := os.ReadFile(loaded.Layers[n].Image)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(one, two), "layer %d", n)
+	}
+	same(t, pulled, pulled) // for fsck
+
+	work := t.TempDir()
+	layout := filepath.Join(work, "layout")
+	require.NoError(t, os.Mkdir(layout, 0o700))
+	command(t, "tar", "-C", layout, "-xf", filepath.Join(dir, "layered-oci.tar"))
+	// umoci wants one image behind a name, not one for each platform.
+	only := spec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []spec.Descriptor{{MediaType: pulled.MediaType, Digest: pulled.ManifestDigest,
+		Size: int64(len(pulled.RawManifest)), Annotations: map[string]string{spec.AnnotationRefName: "latest"}}}}
+	require.NoError(t, os.WriteFile(filepath.Join(layout, "index.json"), []byte(text(t, only)), 0o600))
+	command(t, "umoci", "unpack", "--image", layout+":latest", filepath.Join(work, "bundle"))
+	want, got := onHost(t, filepath.Join(work, "bundle", "rootfs")), inTree(t, mounted(t, pulled))
+	assert.Greater(t, len(want), 9000)
+	assert.Len(t, got, len(want))
+	for path, line := range want {
+		if got[path] != line {
+			assert.Equal(t, line, got[path], path)
+		}
+	}
+	tr := mounted(t, pulled)
+	assert.Same(t, tr.Lookup("opt/layers/linked"), tr.Lookup("opt/layers/linked2"), "a hard link across layers")
+	assert.NotEmpty(t, tr.Lookup("usr/bin/ping").Xattrs)
 }
