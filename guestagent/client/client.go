@@ -99,8 +99,11 @@ func Dial(ctx context.Context, path string, opts Options) (*Client, error) {
 		switch {
 		case err == nil:
 			return c, nil
-		case ctx.Err() != nil && last != nil:
+		case last != nil && ctx.Err() != nil:
 			return nil, fmt.Errorf("%w: last attempt: %w", ctx.Err(), last)
+		case last != nil && errors.Is(err, context.DeadlineExceeded):
+			// The dialer keeps the deadline by a timer of its own, which may be first.
+			return nil, fmt.Errorf("%w: last attempt: %w", context.DeadlineExceeded, last)
 		case !retryable(err):
 			return nil, err
 		}
