@@ -280,10 +280,10 @@ func TestNewFailsWithoutATrace(t *testing.T) {
 // shareBackend is a file system server that counts how often it is closed.
 type shareBackend struct{ closed int }
 
-func (*shareBackend) Serve(*[40]byte, [][]byte, [][]byte) (uint32, bool) { return 0, false }
-func (*shareBackend) Reset()                                             {}
-func (*shareBackend) SaveState() ([]byte, error)                         { return nil, nil }
-func (*shareBackend) RestoreState([]byte) error                          { return nil }
+func (*shareBackend) Serve(*[40]byte, [][]byte, [][]byte, bool) (uint32, bool) { return 0, false }
+func (*shareBackend) Reset()                                                   {}
+func (*shareBackend) SaveState() ([]byte, error)                               { return nil, nil }
+func (*shareBackend) RestoreState([]byte) error                                { return nil }
 
 func (b *shareBackend) Close() error {
 	b.closed++

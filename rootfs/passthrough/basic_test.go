@@ -259,6 +259,34 @@ func TestIO(t *testing.T) {
 	assert.Equal(t, unix.ENOSYS, errno, "the guest need not ask at each close")
 }
 
+// TestImpatientReads give the same as patient ones, whether the host has the data at hand
+// or not.
+func TestImpatientReads(t *testing.T) {
+	t.Parallel()
+	g := share(t, nil)
+	g.impatient = true
+	content := strings.Repeat("0123456789", 30000)
+	g.hostFile("f", content)
+	f := g.lookup(rootID, "f")
+	fh, _ := g.open(f.node, unix.O_RDONLY)
+	file, err := os.Open(g.host("f"))
+	require.NoError(t, err)
+	defer file.Close()
+	for range 3 {
+		require.NoError(t, file.Sync())
+		require.NoError(t, unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)) // out of the cache
+		for _, c := range [][2]int{{0, 10}, {4000, 60000}, {250000, 65536}, {299990, 100}, {300000, 10}, {400000, 10}, {0, 65536}} {
+			off := min(c[0], len(content))
+			want := content[off:min(off+c[1], len(content))]
+			assert.Equal(t, want, g.read(f.node, fh, uint64(c[0]), uint32(c[1])))
+		}
+	}
+	w := g.create(rootID, "w", 0o600)
+	assert.EqualValues(t, "", g.read(w.node, w.fh, 0, 100))
+	require.Zero(t, g.write(w.node, w.fh, 0, "x"))
+	assert.Equal(t, "x", g.read(w.node, w.fh, 0, 100))
+}
+
 func TestAppend(t *testing.T) {
 	t.Parallel()
 	g := share(t, nil)

@@ -29,8 +29,9 @@ type call struct {
 	args  []byte // after the header, as much of it as fits into argBuf; a copy
 	reply []byte // the answer after its header, unless it is in out already
 	// wrote is how many bytes of the answer are in out already, after its header.
-	wrote uint32
-	again bool
+	wrote   uint32
+	patient bool // it may wait for a disk
+	again   bool
 
 	argBuf   [argsSize]byte
 	replyBuf [statxOutSize + outHeaderSize]byte

@@ -24,6 +24,8 @@ type guest struct {
 	uid    uint32
 	gid    uint32
 	unique atomic.Uint64
+	// impatient makes each first try one that does not wait for a disk.
+	impatient bool
 }
 
 // share makes a server over a fresh directory and begins a session.
@@ -100,7 +102,13 @@ func (g *guest) try(m []byte, room int) (uint32, bool, []byte) {
 	var header [inHeaderSize]byte
 	copy(header[:], m)
 	out := make([]byte, room)
-	n, again := g.s.Serve(&header, segments(m), segments(out))
+	n, again := uint32(0), true
+	if g.impatient {
+		n, again = g.s.Serve(&header, segments(m), segments(out), false)
+	}
+	if again {
+		n, again = g.s.Serve(&header, segments(m), segments(out), true)
+	}
 	require.LessOrEqual(g.t, int(n), room)
 	return n, again, out
 }

@@ -55,7 +55,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		s, err := New(cfg)
 		require.NoError(t, err)
-		g := &guest{t: t, s: s}
+		g := &guest{t: t, s: s, impatient: true}
 		for left := 60; len(b) >= 5 && left > 0; left-- {
 			op, node, n, room := opcode(b[0]), uint64(b[1]), int(b[2])|int(b[3])<<8, 16*int(b[4])
 			b = b[5:]

@@ -28,7 +28,23 @@ func (c *call) read() syscall.Errno {
 		return errno
 	}
 	defer c.endHandle(h)
-	got, errno := readV(h.fd, off, c.cut(c.out, outHeaderSize, n))
+	segs := c.cut(c.out, outHeaderSize, n)
+	if !c.patient && !c.s.blind.Load() {
+		got, errno := readNow(h.fd, off, segs)
+		switch errno {
+		case 0:
+			c.wrote = uint32(got)
+			return 0
+		case unix.EAGAIN:
+			c.again = true
+			return 0
+		case unix.EOPNOTSUPP:
+			c.s.blind.Store(true)
+		default:
+			return errno
+		}
+	}
+	got, errno := readV(h.fd, off, segs)
 	c.wrote = uint32(got)
 	return errno
 }
@@ -83,11 +99,9 @@ func (c *call) writeFile(h *handle, off, n uint64, atEnd bool) (uint64, syscall.
 	if done > 0 {
 		c.s.wrote()
 	}
-	if q.limit > 0 {
-		q.refund(min(n-done, charged))
-		if done > 0 {
-			node.grew(off+done, atEnd)
-		}
+	q.refund(min(n-done, charged))
+	if done > 0 {
+		node.grew(off+done, atEnd)
 	}
 	return done, errno
 }

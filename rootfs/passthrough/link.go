@@ -70,22 +70,22 @@ func (c *call) unlink() syscall.Errno {
 // keep holds the node that a name, which is about to go, leads to, so that the guest can
 // use it afterwards. It returns nil if the guest does not know it, or by another name.
 func (c *call) keep(dir *node, name []byte) *node {
-	n := c.known(dir, name)
-	if n == nil {
+	fd, errno := c.open(func() (int, syscall.Errno) { return openBeneath(dir.fd, &name[0], unix.O_PATH|unix.O_NOFOLLOW, 0) })
+	if errno != 0 {
 		return nil
 	}
+	errno = statFD(fd, &c.other)
 	t := &c.s.table
 	t.lock()
-	if n.fd >= 0 {
-		n.users++
-		t.unlock()
-		return n
+	defer t.unlock()
+	if errno == 0 {
+		if n := t.at(identityOf(&c.other), dir, name); n != nil {
+			t.adopt(n, fd)
+			return n
+		}
 	}
-	t.unlock()
-	if c.reopen(n, 0) != 0 {
-		return nil
-	}
-	return n
+	t.discard(fd)
+	return nil
 }
 
 // known returns the node that a name leads to, if the guest knows it by that name.
@@ -96,7 +96,12 @@ func (c *call) known(dir *node, name []byte) *node {
 	t := &c.s.table
 	t.lock()
 	defer t.unlock()
-	n := t.byFile[identityOf(&c.other)]
+	return t.at(identityOf(&c.other), dir, name)
+}
+
+// at returns the node of a file that the guest knows by a name; mu is locked.
+func (t *table) at(file identity, dir *node, name []byte) *node {
+	n := t.byFile[file]
 	if n == nil || n == t.root || n.parent != dir || n.name != string(name) {
 		return nil
 	}

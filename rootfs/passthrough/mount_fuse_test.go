@@ -65,7 +65,7 @@ func carry(s *Server, dev int) {
 		}
 		var header [inHeaderSize]byte
 		copy(header[:], in)
-		m, again := s.Serve(&header, [][]byte{in[:n]}, [][]byte{out})
+		m, again := s.Serve(&header, [][]byte{in[:n]}, [][]byte{out}, true)
 		if again {
 			go func(m []byte) { retry(s, dev, m) }(append([]byte(nil), in[:n]...))
 			continue
@@ -83,7 +83,7 @@ func retry(s *Server, dev int, in []byte) {
 	out := make([]byte, 4096)
 	for {
 		unix.Nanosleep(&unix.Timespec{Nsec: 2e6}, nil)
-		if m, again := s.Serve(&header, [][]byte{in}, [][]byte{out}); !again {
+		if m, again := s.Serve(&header, [][]byte{in}, [][]byte{out}, true); !again {
 			_, _ = unix.Write(dev, out[:m])
 			return
 		}

@@ -25,7 +25,8 @@ type Server struct {
 	log     *slog.Logger
 	hostUID uint32 // of this process
 	rootDev uint64
-	xattrAt bool // getXattrAt and its kin are there
+	blind   atomic.Bool // the file system cannot tell whether a read would wait
+	xattrAt bool        // getXattrAt and its kin are there
 	// flushes says that closing a file in the guest matters to the host.
 	flushes bool
 
@@ -139,9 +140,11 @@ func (s *Server) SetOwner(who Owner) { s.owner.Store(&who) }
 
 // Serve carries out one request, as the virtio-fs device wants it: in and out are guest
 // memory, header is a copy of the first bytes of in. It returns the length of the answer
-// in out, and again if the request must be tried again later.
-func (s *Server) Serve(header *[inHeaderSize]byte, in, out [][]byte) (n uint32, again bool) {
+// in out, and again if the request must be tried again: patiently, because it has to wait
+// for a disk, or later, if that was patient already.
+func (s *Server) Serve(header *[inHeaderSize]byte, in, out [][]byte, patient bool) (n uint32, again bool) {
 	c := s.calls.Get().(*call)
+	c.patient = patient
 	errno := c.begin(header, in, out)
 	if errno == 0 {
 		errno = c.dispatch()

@@ -235,6 +235,24 @@ func readV(fd int, off uint64, dst [][]byte) (done uint64, e syscall.Errno) {
 	return done, 0
 }
 
+// readNow is readV if that takes no wait for a disk, else EAGAIN.
+func readNow(fd int, off uint64, dst [][]byte) (done uint64, e syscall.Errno) {
+	var v vector
+	for total := size(dst); done < total; {
+		n, e := v.call(unix.SYS_PREADV2, fd, v.fill(dst, done), off+done, unix.RWF_NOWAIT)
+		switch {
+		case e == unix.EINTR:
+			continue
+		case e != 0:
+			return 0, e
+		case n == 0:
+			return done, 0
+		}
+		done += n
+	}
+	return done, 0
+}
+
 // writeV stores src at off of a file, or at its end, and returns how much it could before
 // an error.
 func writeV(fd int, off uint64, src [][]byte, atEnd bool) (done uint64, e syscall.Errno) {

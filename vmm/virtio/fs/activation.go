@@ -93,8 +93,8 @@ func (a *activation) breakOff(err error) {
 	a.fail(fmt.Errorf("fs: %w", err))
 }
 
-// hand gives r to a worker.
-func (a *activation) hand(r *request) {
+// enqueue gives r to a worker.
+func (a *activation) enqueue(r *request) {
 	a.flight.Add(1)
 	if n := a.helped.Load(); a.busy.Add(1) > n && n < maxWorkers && a.helped.CompareAndSwap(n, n+1) {
 		a.wg.Go(a.help)

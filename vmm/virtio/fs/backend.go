@@ -22,9 +22,11 @@ type Backend interface {
 	// time, and valid during the call only; header is a copy of the first bytes of in, to
 	// be used in their place.
 	//
-	// With again the request has to wait for another one: nothing was written, and the
-	// device will call Serve for it later, with the same arguments.
-	Serve(header *[HeaderSize]byte, in, out [][]byte) (n uint32, again bool)
+	// Who is not patient wants no wait for a disk that can be foreseen. With again the
+	// answer would take a wait: nothing counts of what was written, and the device will
+	// call Serve once more, patiently. From a patient call it means that the request has
+	// to wait for another one, and the device tries it again later.
+	Serve(header *[HeaderSize]byte, in, out [][]byte, patient bool) (n uint32, again bool)
 	// Reset ends the session: the driver is gone, with all that it has opened.
 	Reset()
 	// SaveState encodes the session, and RestoreState, of a server that had none yet,

@@ -149,6 +149,6 @@ func TestNoAllocations(t *testing.T) {
 // nothing is a Backend that answers without allocating.
 type nothing struct{ fake }
 
-func (*nothing) Serve(header *[HeaderSize]byte, in, out [][]byte) (uint32, bool) {
+func (*nothing) Serve(header *[HeaderSize]byte, in, out [][]byte, patient bool) (uint32, bool) {
 	return uint32(copy(out[0], header[:])), false
 }

@@ -4,7 +4,7 @@
 // that every request begins with.
 //
 // One goroutine takes requests from each queue. It serves by itself what is over at once,
-// as most requests are; all that may wait for a disk goes to a few workers, so that a slow
+// as most requests are; all that waits for a disk goes to a few workers, so that a slow
 // request does not hold up others. A request that waits for another one, a lock, is put
 // aside and tried again. Data moves between the server and guest memory without a copy.
 package fs

@@ -17,6 +17,7 @@ type fake struct {
 	running atomic.Int32 // Serve under way
 	most    atomic.Int32 // the most of them
 	held    atomic.Bool  // requests of opSetLockWait must wait
+	cold    atomic.Bool  // requests of opRead wait for a disk
 
 	mu       sync.Mutex
 	order    []uint64 // requests, by the ends of them
@@ -29,10 +30,11 @@ type fake struct {
 const (
 	opLookup      = 1
 	opForget      = 2
+	opRead        = 15
 	opSetLockWait = 33
 )
 
-func (f *fake) Serve(header *[HeaderSize]byte, in, out [][]byte) (uint32, bool) {
+func (f *fake) Serve(header *[HeaderSize]byte, in, out [][]byte, patient bool) (uint32, bool) {
 	n := f.running.Add(1)
 	defer f.running.Add(-1)
 	for old := f.most.Load(); n > old && !f.most.CompareAndSwap(old, n); old = f.most.Load() {
@@ -41,7 +43,7 @@ func (f *fake) Serve(header *[HeaderSize]byte, in, out [][]byte) (uint32, bool) 
 	if gate := f.gates[op]; gate != nil {
 		gate()
 	}
-	if op == opSetLockWait && f.held.Load() {
+	if op == opSetLockWait && f.held.Load() || op == opRead && f.cold.Load() && !patient {
 		return 0, true
 	}
 	f.mu.Lock()

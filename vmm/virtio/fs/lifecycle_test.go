@@ -60,6 +60,29 @@ func TestBusyDisk(t *testing.T) {
 	assert.Greater(t, f.most.Load(), int32(1), "at the same time")
 }
 
+// TestColdReads go to the workers, and run beside each other there.
+func TestColdReads(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var entered atomic.Int32
+	f := &fake{gates: map[uint32]func(){opRead: func() {
+		if entered.Add(1)%2 == 0 { // the patient one of both calls
+			<-release
+		}
+	}}}
+	f.cold.Store(true)
+	g := newGuest(t, f, virtiotest.Config{})
+	g.submit(opRead, "cold")
+	g.Eventually(func() bool { return f.running.Load() == 1 }, "the read")
+	for range 20 {
+		g.do(opLookup, "name")
+	}
+	close(release)
+	g.q.Wait()
+	assert.Len(t, f.ended(), 21)
+	assert.Zero(t, g.dev.Stats().Aside)
+}
+
 // TestWaitingRequests are put aside, as many as there is room for, and cost nobody
 // anything.
 func TestWaitingRequests(t *testing.T) {

@@ -45,17 +45,15 @@ func (l *lane) drain() (more bool, err error) {
 	l.mu.Lock()
 	l.queue.DisableKicks()
 	l.mu.Unlock()
-	r, err := l.take()
-	for left := l.queue.Size(); r != nil && err == nil; left-- {
-		// Whether the guest waits for r alone is known only after a look at the next.
-		var follower *request
-		if left == 0 {
-			more = true
-		} else if follower, err = l.take(); err != nil {
+	for left := l.queue.Size(); err == nil; left-- {
+		if more = left == 0; more {
 			break
 		}
-		err = l.dispatch(r, follower == nil && !more)
-		r = follower
+		var r *request
+		if r, err = l.take(); r == nil {
+			break
+		}
+		err = l.dispatch(r)
 	}
 	if err == nil {
 		err = l.notify()
@@ -95,29 +93,37 @@ func (l *lane) release(r *request) {
 }
 
 // dispatch serves r, here if that is over at once. An error is the end of the queue.
-func (l *lane) dispatch(r *request, alone bool) error {
+func (l *lane) dispatch(r *request) error {
 	if r.chain.Read(0, r.header[:]) < HeaderSize {
 		return l.complete(r, 0) // nobody could tell what the answer belongs to
 	}
-	w := weigh(&r.header)
-	if w == heavy || w == bulky && !alone || l.isSlow() {
-		if err := l.notify(); err != nil {
-			return err
-		}
-		l.hand(r)
-		return nil
+	if waits(&r.header) || l.isSlow() {
+		return l.hand(r)
 	}
 	start := time.Now()
-	err := l.execute(r)
+	n, again := l.backend.Serve(&r.header, r.chain.Readable, r.chain.Writable, false)
+	if again {
+		return l.hand(r)
+	}
 	if end := time.Now(); end.Sub(start) > slowRequest {
 		l.slowUntil.Store(end.Add(slowTime).UnixNano())
 	}
-	return err
+	return l.complete(r, n)
 }
 
-// execute has r carried out, and returns it to the guest or puts it aside.
+// hand gives r to a worker.
+func (l *lane) hand(r *request) error {
+	if err := l.notify(); err != nil {
+		return err
+	}
+	l.enqueue(r)
+	return nil
+}
+
+// execute has r carried out, however long that takes, and returns it to the guest or puts
+// it aside.
 func (l *lane) execute(r *request) error {
-	n, again := l.backend.Serve(&r.header, r.chain.Readable, r.chain.Writable)
+	n, again := l.backend.Serve(&r.header, r.chain.Readable, r.chain.Writable, true)
 	if again {
 		l.stats.aside.Add(1)
 		l.aside.add(r)

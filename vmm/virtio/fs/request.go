@@ -17,10 +17,8 @@ type request struct {
 	due  time.Time
 }
 
-// Operations that the device treats in a way of their own (include/uapi/linux/fuse.h).
+// Operations that wait for a disk by their nature (include/uapi/linux/fuse.h).
 const (
-	opRead          = 15
-	opWrite         = 16
 	opFsync         = 20
 	opFlush         = 25
 	opFsyncDir      = 30
@@ -29,25 +27,11 @@ const (
 	opSyncFS        = 50
 )
 
-// weight says how long a request may take.
-type weight int
-
-const (
-	// light requests look at names and attributes.
-	light weight = iota
-	// bulky ones move data.
-	bulky
-	// heavy ones wait for a disk by their nature.
-	heavy
-)
-
-// weigh judges a request by its header.
-func weigh(header *[HeaderSize]byte) weight {
+// waits reports that a request with this header is none for the goroutine of a queue.
+func waits(header *[HeaderSize]byte) bool {
 	switch binary.LittleEndian.Uint32(header[4:]) {
-	case opRead, opWrite:
-		return bulky
 	case opFsync, opFlush, opFsyncDir, opFallocate, opCopyFileRange, opSyncFS:
-		return heavy
+		return true
 	}
-	return light
+	return false
 }
