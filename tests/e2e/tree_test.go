@@ -27,9 +27,11 @@ var agentMade = struct {
 	parents: []string{"/", "/etc", "/run", "/var", "/var/tmp"},
 }
 
-// TestTreeOfDebian and TestTreeOfHostileImage prove that a guest sees exactly what the
-// image's archive says, with GNU tar as the judge.
+// These tests prove that a guest sees exactly what the image's archive says, with GNU tar
+// as the judge: a Debian, one in 15 layers that hide, replace and link to each other's
+// files, and all that a tar file can hold.
 func TestTreeOfDebian(t *testing.T)       { compareTree(t, "debian", 5000) }
+func TestTreeOfLayeredImage(t *testing.T) { compareTree(t, "layered", 9000) }
 func TestTreeOfHostileImage(t *testing.T) { compareTree(t, "hostile", 3000) }
 
 func compareTree(t *testing.T, image string, least int) {
