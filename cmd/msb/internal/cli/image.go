@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -126,8 +125,8 @@ func (a *app) imageInspectCmd() *cobra.Command {
 			if asJSON {
 				out := imageJSON(d.ImageHandle)
 				c := d.Config
-				out["config"] = map[string]any{"digest": c.Digest, "env": c.Env, "cmd": c.Cmd, "entrypoint": c.Entrypoint, "working_dir": c.WorkingDir,
-					"user": c.User, "labels": c.Labels, "stop_signal": c.StopSignal}
+				out["config"] = map[string]any{"digest": c.Digest, "env": orNull(len(c.Env), c.Env), "cmd": orNull(len(c.Cmd), c.Cmd), "entrypoint": orNull(len(c.Entrypoint), c.Entrypoint),
+					"working_dir": orNull(len(c.WorkingDir), c.WorkingDir), "user": orNull(len(c.User), c.User), "labels": orNull(len(c.Labels), c.Labels), "stop_signal": orNull(len(c.StopSignal), c.StopSignal)}
 				layers := []map[string]any{}
 				for _, l := range d.Layers {
 					layers = append(layers, map[string]any{"diff_id": l.DiffID, "blob_digest": l.BlobDigest, "media_type": l.MediaType,
@@ -136,32 +135,63 @@ func (a *app) imageInspectCmd() *cobra.Command {
 				out["layers"] = layers
 				return printJSON(a.Out, out)
 			}
-			line := func(key, value string) {
-				if value != "" {
-					fmt.Fprintf(a.Out, "%-13s %s\n", key+":", ui.Plain(value))
-				}
-			}
-			line("Reference", d.Reference())
-			line("Digest", d.ManifestDigest())
-			line("Platform", d.OS()+"/"+d.Architecture())
-			line("Size", sizeOf(d.ImageHandle))
-			line("Layers", strconv.Itoa(len(d.Layers)))
-			line("Entrypoint", strings.Join(d.Config.Entrypoint, " "))
-			line("Cmd", strings.Join(d.Config.Cmd, " "))
-			line("Workdir", d.Config.WorkingDir)
-			line("User", d.Config.User)
-			for _, e := range d.Config.Env {
-				line("Env", e)
-			}
-			for _, k := range sorted(d.Config.Labels) {
-				line("Label", k+"="+d.Config.Labels[k])
-			}
-			line("Created", ui.Time(d.CreatedAt()))
+			a.describeImage(d)
 			return nil
 		},
 	}
 	formatFlag(cmd, &asJSON)
 	return cmd
+}
+
+// orNull is v, or null in JSON if its length is zero.
+func orNull(length int, v any) any {
+	if length == 0 {
+		return nil
+	}
+	return v
+}
+
+// describeImage prints what image inspect says to people.
+func (a *app) describeImage(d *msb.ImageDetail) {
+	line := func(format string, args ...any) { fmt.Fprintln(a.Out, ui.Plain(fmt.Sprintf(format, args...))) }
+	or := func(s string) string {
+		if s == "" {
+			return "-"
+		}
+		return s
+	}
+	c := d.Config
+	line("%-15s %s", "Reference:", d.Reference())
+	line("%-15s %s", "Digest:", d.ManifestDigest())
+	line("%-15s %s", "Architecture:", d.Architecture())
+	line("%-15s %s", "OS:", d.OS())
+	line("%-15s %s", "Size:", sizeOf(d.ImageHandle))
+	line("%-15s %s", "Created:", ui.Time(d.CreatedAt()))
+	line("\nConfig")
+	line("  %-13s %s", "Entrypoint:", or(strings.Join(c.Entrypoint, " ")))
+	line("  %-13s %s", "Cmd:", or(strings.Join(c.Cmd, " ")))
+	line("  %-13s %s", "WorkingDir:", or(c.WorkingDir))
+	line("  %-13s %s", "User:", or(c.User))
+	if len(c.Env) > 0 {
+		line("  Env:")
+	}
+	for _, e := range c.Env {
+		line("    %s", e)
+	}
+	if len(c.Labels) > 0 {
+		line("  Labels:")
+	}
+	for _, k := range sorted(c.Labels) {
+		line("    %s=%s", k, c.Labels[k])
+	}
+	line("\nLayers (%d)", len(d.Layers))
+	for _, l := range d.Layers {
+		size := "-"
+		if l.CompressedSizeBytes != nil {
+			size = ui.Size(*l.CompressedSizeBytes)
+		}
+		line("  %-3d %s  %-10s %s", l.Position+1, shortDigest(l.BlobDigest), size, l.MediaType)
+	}
 }
 
 func (a *app) imageRemoveCmd(use string) *cobra.Command {

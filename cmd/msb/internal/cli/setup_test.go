@@ -135,6 +135,7 @@ var changing = []struct {
 	{regexp.MustCompile(`"(compressed_size_bytes|size_bytes|erofs_size_bytes)": \d+`), `"$1": N`},
 	{regexp.MustCompile(`"architecture": "\w+"`), `"architecture": "ARCH"`},
 	{regexp.MustCompile(`linux/\w+`), "linux/ARCH"},
+	{regexp.MustCompile(`(?m)^Architecture:( +)\w+$`), "Architecture:${1}ARCH"},
 }
 
 // golden compares text with a file under testdata; UPDATE_GOLDEN=1 writes it.
