@@ -44,12 +44,16 @@ func (b *backoff) pause(err error) time.Duration {
 	return min(wait, b.Most)
 }
 
-// retry calls try until it succeeds, fails for good or has failed too often.
+// patience is how long small requests are repeated: where each attempt waits for a
+// timeout, as without a network, the user should not wait for all of them.
+const patience = 20 * time.Second
+
+// retry calls try until it succeeds, fails for good, or has failed too often or too long.
 func (c *Client) retry(ctx context.Context, what string, try func() error) error {
 	b := backoff{Retry: c.config.Retry}
-	for {
+	for begin := time.Now(); ; {
 		err := try()
-		if err == nil || unreachable(err) {
+		if err == nil || unreachable(err) || ctx.Err() == nil && time.Since(begin) > patience {
 			return err
 		}
 		if final := b.next(ctx, err); final != nil {
