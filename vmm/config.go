@@ -140,6 +140,3 @@ func (c *Config) Validate() error {
 	}
 	return nil
 }
-
-// DiskPath is the device file that the guest gives to disk n (0-based).
-func DiskPath(n int) string { return "/dev/vd" + string(rune('a'+n)) }

@@ -11,8 +11,9 @@ import (
 
 	"github.com/gomsb/gomsb/guestagent/agent"
 	"github.com/gomsb/gomsb/guestagent/agent/hostlink"
+	"github.com/gomsb/gomsb/guestagent/proto"
 )
 
 func main() {
-	os.Exit(agent.Main(agent.Options{Version: "0.6.18", Dial: hostlink.Dial}))
+	os.Exit(agent.Main(agent.Options{Version: proto.Release, Dial: hostlink.Dial}))
 }

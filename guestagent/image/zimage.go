@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "b1f3f3f81627c4c2d8cefb285135eb99f1a60039f1fdee362a1f0ade15cb86d5"
+	SHA256 = "20ec9f1080b718c17a89e272fea7502672bc7f2ff817c2178826848b16cf38fb"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3768320
 )

@@ -9,6 +9,10 @@ import (
 // field of every message it writes.
 const Generation = 7
 
+// Release is the release of microsandbox whose interfaces this module speaks. Its SDKs and
+// launchers compare it with their own; the guest agent reports it in Ready.
+const Release = "0.6.18"
+
 // Generations that introduced groups of message types.
 const (
 	GenerationFS        = 2

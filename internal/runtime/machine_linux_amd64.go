@@ -68,7 +68,7 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 
 // rootWords make disk n, the agent's, the kernel's root.
 func rootWords(n int) string {
-	return "root=" + vmm.DiskPath(n) + " rootfstype=erofs ro init=/init"
+	return "root=" + launch.DiskPath(n) + " rootfstype=erofs ro init=/init"
 }
 
 func openKernel(cfg MachineConfig) (*kernel.Image, error) {

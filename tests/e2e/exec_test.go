@@ -69,7 +69,7 @@ func TestExecFailures(t *testing.T) {
 		"directory":  {"/bin", nil, "permission_denied"},
 		"no program": {"/etc/passwd", nil, "permission_denied"},
 		"cwd":        {"true", []msb.ExecOption{msb.WithExecCwd("/no/such/dir")}, "bad_cwd"},
-		"user":       {"true", []msb.ExecOption{msb.WithExecUser("nobody-here")}, "other"},
+		"user":       {"true", []msb.ExecOption{msb.WithExecUser("nobody-here")}, "user_setup_failed"},
 	} {
 		_, err := sb.ExecStream(ctx, c.cmd, nil, c.opts...)
 		var failure *msb.ExecFailure

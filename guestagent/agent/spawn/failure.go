@@ -77,8 +77,13 @@ func sessionFailure(text string) *Failure {
 	return &Failure{Kind: proto.FailOther, Message: "exec session error: " + text}
 }
 
-// UserFailure describes a user that could not be found.
-func UserFailure(err error) *Failure { return sessionFailure(err.Error()) }
+// UserFailure describes a user that could not be found. Official agents say the same by
+// the kind "other", for which no client has advice.
+func UserFailure(err error) *Failure {
+	f := sessionFailure(err.Error())
+	f.Kind = proto.FailUserSetup
+	return f
+}
 
 // PTYFailure describes a terminal that could not be made.
 func PTYFailure(err error) *Failure {

@@ -145,6 +145,7 @@ func TestFailurePayload(t *testing.T) {
 		assert.NotEmpty(t, f.Stage)
 	}
 	p = UserFailure(errors.New("guest user not found: x")).Payload()
+	assert.Equal(t, proto.FailUserSetup, p.Kind)
 	assert.Nil(t, p.Errno)
 	assert.Nil(t, p.ErrnoName)
 	assert.Nil(t, p.Stage)

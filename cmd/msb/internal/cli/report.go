@@ -86,7 +86,7 @@ var execFailures = map[string]struct {
 	"bad_cwd":           {"bad cwd", exitError, "the working directory does not exist in the sandbox; choose another with -w"},
 	"bad_args":          {"bad args", exitError, ""},
 	"resource_limit":    {"resource limit", exitError, "a limit of the sandbox or of --rlimit is in the way"},
-	"user_setup_failed": {"user setup", exitError, "the user does not exist in the sandbox; use a numeric UID[:GID]"},
+	"user_setup_failed": {"user setup", exitError, "the sandbox has no such user or group; check the spelling or give numbers, UID[:GID]"},
 	"out_of_memory":     {"out of memory", exitError, "give the sandbox more with --memory"},
 	"pty_setup_failed":  {"pty setup", exitError, "try --no-tty"},
 }

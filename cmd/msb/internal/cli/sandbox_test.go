@@ -39,6 +39,7 @@ func TestRun(t *testing.T) {
 		"entrypoint":          {"run --entrypoint warn mini -- oops", result{0, "", "oops\n"}},
 		"no entrypoint":       {"run --entrypoint= mini -- exit 42", result{42, "", ""}},
 		"flags after image":   {"run mini --entrypoint= -- exit 3", result{3, "", ""}},
+		"unknown user":        {"run --entrypoint= mini -- fail user_setup_failed", result{1, "", "error: failed to exec \"fail\"\n  → user setup: no fail\n  → the sandbox has no such user or group; check the spelling or give numbers, UID[:GID]\n"}},
 		"not found":           {"run --entrypoint= mini -- nowhere", result{127, "", "error: failed to exec \"nowhere\"\n  → not found: no nowhere\n  → the program is not in the sandbox's PATH; check the spelling or give its full path\n"}},
 		"permission":          {"run --entrypoint= mini -- fail permission_denied", result{126, "", "error: failed to exec \"fail\"\n  → permission denied: no fail\n  → the file exists but this user must not run it; check its mode and the user\n"}},
 		"other failure":       {"run --entrypoint= mini -- fail other", result{1, "", "error: failed to exec \"fail\"\n  → exec: no fail\n"}},
