@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -43,7 +42,7 @@ func Remove(ctx context.Context, path string) error {
 	}
 	unlock, err := lock(ctx, filepath.Dir(path))
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrNotFound, path)
+		return &NotFoundError{Path: path}
 	}
 	if err != nil {
 		return err
@@ -51,9 +50,9 @@ func Remove(ctx context.Context, path string) error {
 	defer unlock()
 	info, err := os.Lstat(path)
 	if err != nil || !info.IsDir() {
-		return fmt.Errorf("%w: %s", ErrNotFound, path)
+		return &NotFoundError{Path: path}
 	}
-	if _, err := readDescriptor(path); err != nil && !errors.Is(err, ErrLegacy) {
+	if _, _, err := readDescriptor(path); err != nil {
 		return err
 	}
 	staging := stagingPath(filepath.Dir(path), filepath.Base(path))

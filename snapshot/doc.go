@@ -5,7 +5,11 @@
 // images or the index: callers see to it that the disk is at rest.
 package snapshot
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"os"
+)
 
 // Errors of this package.
 var (
@@ -17,6 +21,24 @@ var (
 	ErrNotFound = errors.New("snapshot not found")
 	// ErrPayload reports a payload that is missing, not a file, or not of the recorded size.
 	ErrPayload = errors.New("snapshot payload is damaged: restore the artefact or remove it")
-	// ErrLegacy reports an artefact of a release before 0.6.14.
-	ErrLegacy = errors.New("snapshot is of an older microsandbox: open it once with the official 0.6.18 to migrate it")
+	// ErrLegacy reports an artefact of a release before 0.6.14 that cannot be read.
+	ErrLegacy = errors.New("snapshot of an older microsandbox cannot be used")
 )
+
+// NotFoundError is an [ErrNotFound] that tells the path and what was found there.
+type NotFoundError struct {
+	Path  string
+	Cause error // may be nil
+}
+
+// Error names the path, and the cause unless it is that nothing is there.
+func (e *NotFoundError) Error() string {
+	s := fmt.Sprintf("%v: %s", ErrNotFound, e.Path)
+	if e.Cause != nil && !errors.Is(e.Cause, os.ErrNotExist) {
+		s += ": " + e.Cause.Error()
+	}
+	return s
+}
+
+// Unwrap makes the error an [ErrNotFound] and its cause.
+func (e *NotFoundError) Unwrap() []error { return []error{ErrNotFound, e.Cause} }

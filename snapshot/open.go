@@ -24,19 +24,24 @@ type Artefact struct {
 // Payload is the path of the disk.
 func (a *Artefact) Payload() string { return filepath.Join(a.Path, a.Descriptor.Upper.File) }
 
-// Open reads the snapshot at path. It fails with [ErrNotFound], [ErrLegacy], [ErrPayload]
-// or the errors of [descriptor.Decode].
+// Open reads the snapshot at path, also one of a release before 0.6.14, whose directory
+// it leaves as it is. It fails with [ErrNotFound], [ErrPayload] or the errors of
+// [descriptor.Decode] and [descriptor.DecodeLegacy].
 func Open(path string) (*Artefact, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	b, err := readDescriptor(path)
+	b, legacy, err := readDescriptor(path)
 	if err != nil {
 		return nil, err
 	}
 	a := &Artefact{Path: path}
-	if a.Descriptor, err = descriptor.Decode(b); err != nil {
+	if legacy {
+		if a.Descriptor, err = descriptor.DecodeLegacy(b); err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", ErrLegacy, path, err)
+		}
+	} else if a.Descriptor, err = descriptor.Decode(b); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if a.Digest, err = a.Descriptor.Digest(); err != nil {
@@ -54,16 +59,21 @@ func Open(path string) (*Artefact, error) {
 	return a, nil
 }
 
-func readDescriptor(dir string) ([]byte, error) {
+// readDescriptor reads the descriptor of an artefact, or that of an older release where
+// there is no other.
+func readDescriptor(dir string) (b []byte, legacy bool, err error) {
 	f, err := sparse.Open(filepath.Join(dir, descriptor.FileName))
-	if err != nil {
-		if _, old := os.Lstat(filepath.Join(dir, "manifest.json")); old == nil && errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s", ErrLegacy, dir)
+	if errors.Is(err, os.ErrNotExist) {
+		if old, oldErr := sparse.Open(filepath.Join(dir, descriptor.LegacyFileName)); oldErr == nil {
+			f, legacy, err = old, true, nil
 		}
-		return nil, fmt.Errorf("%w: %s: %w", ErrNotFound, dir, err)
+	}
+	if err != nil {
+		return nil, false, &NotFoundError{Path: dir, Cause: err}
 	}
 	defer func() { _ = f.Close() }()
-	return io.ReadAll(io.LimitReader(f, descriptor.MaxSize+1))
+	b, err = io.ReadAll(io.LimitReader(f, descriptor.MaxSize+1))
+	return b, legacy, err
 }
 
 // Verify reads the payload and compares it with the recorded integrity. If none is

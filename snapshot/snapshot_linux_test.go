@@ -104,12 +104,38 @@ func TestDamage(t *testing.T) {
 	_, err = Open(a.Path)
 	require.ErrorIs(t, err, ErrPayload)
 	file := filepath.Join(a.Path, descriptor.FileName)
-	require.NoError(t, os.Rename(file, filepath.Join(a.Path, "manifest.json")))
-	_, err = Open(a.Path)
-	require.ErrorIs(t, err, ErrLegacy)
-	require.NoError(t, os.Symlink("manifest.json", file))
+	require.NoError(t, os.Rename(file, filepath.Join(a.Path, "elsewhere")))
 	_, err = Open(a.Path)
 	require.ErrorIs(t, err, ErrNotFound)
+	require.NoError(t, os.Symlink("elsewhere", file))
+	_, err = Open(a.Path)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+// TestLegacy opens what 0.5.7 made, by the identity that 0.6.18 gives it, and leaves it
+// as it is.
+func TestLegacy(t *testing.T) {
+	const text = `{"schema": 1, "format": "raw", "fstype": "ext4", "image": {"ref": "mini:latest", "manifest_digest":
+		"sha256:a5930eba96e3d5db411b0ebd78393e29a594a770845ef081ee1d26f5c0f3fd9d"}, "parent": null, "created_at": "2026-05-01T12:00:00.100Z",
+		"labels": {"b": "2", "a": "1"}, "upper": {"file": "upper.ext4", "size_bytes": 536870912, "integrity": null}, "source_sandbox": "box"}`
+	dir := t.TempDir()
+	file := filepath.Join(dir, "manifest.json")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, PayloadName), nil, 0o600))
+	require.NoError(t, os.Truncate(filepath.Join(dir, PayloadName), 512<<20))
+	a, err := Open(dir)
+	require.NoError(t, err)
+	require.Equal(t, "sha256:7ba7e9e01d5e93811795d30635efafd85fd7f743bd6890ade96785e8fc7636b6", a.Digest, "what 0.6.18 migrates it to")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	for _, change := range []string{`"schema": 1|"schema": 2`, `"fstype": "ext4", |`, `"parent": null|"parent": "sha256:` + strings.Repeat("c", 64) + `"`, `upper.ext4|../x`} {
+		from, to, _ := strings.Cut(change, "|")
+		require.NoError(t, os.WriteFile(file, []byte(strings.Replace(text, from, to, 1)), 0o600))
+		_, err = Open(dir)
+		require.ErrorIs(t, err, ErrLegacy, change)
+	}
+	require.NoError(t, Remove(ctx, dir))
 }
 
 func TestMissingDiskLeavesNothing(t *testing.T) {

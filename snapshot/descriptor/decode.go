@@ -5,13 +5,29 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 	"unicode/utf8"
 )
 
 // Decode reads a descriptor. Unknown, missing and repeated fields are refused at any
 // depth. It fails with [ErrInvalid], or [ErrUnsupported] for a memory checkpoint.
 func Decode(b []byte) (*Descriptor, error) {
+	v, err := parse(b)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{}
+	d, supported := r.descriptor(v)
+	if r.err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, r.err)
+	}
+	if !supported {
+		return nil, fmt.Errorf("%w: it holds a memory checkpoint", ErrUnsupported)
+	}
+	return d, d.Validate()
+}
+
+// parse reads the JSON text of a descriptor.
+func parse(b []byte) (any, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrInvalid, len(b), MaxSize)
 	}
@@ -27,15 +43,7 @@ func Decode(b []byte) (*Descriptor, error) {
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, fmt.Errorf("%w: more follows the object", ErrInvalid)
 	}
-	r := &reader{}
-	d, supported := r.descriptor(v)
-	if r.err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, r.err)
-	}
-	if !supported {
-		return nil, fmt.Errorf("%w: it holds a memory checkpoint", ErrUnsupported)
-	}
-	return d, d.Validate()
+	return v, nil
 }
 
 // readValue reads one value; unlike Unmarshal it sees repeated keys.
@@ -152,23 +160,26 @@ func (r *reader) descriptor(v any) (d *Descriptor, supported bool) {
 	if scope != "disk" || state["kind"] != "file" {
 		r.fail("scope and state.kind do not go together")
 	}
-	d = &Descriptor{Parent: r.optional("parent", m["parent"]), SourceSandbox: r.optional("source_sandbox", m["source_sandbox"])}
-	created, err := time.Parse(time.RFC3339Nano, r.text("created_at", m["created_at"]))
-	if err != nil {
-		r.fail("created_at: %w", err)
-	}
-	d.CreatedAt = created.UTC()
-	image := r.object("image", m["image"], "ref", "manifest_digest")
-	d.ImageRef, d.ImageManifestDigest = r.text("image.ref", image["ref"]), r.text("image.manifest_digest", image["manifest_digest"])
+	d = &Descriptor{CreatedAt: r.time("created_at", m["created_at"]), Parent: r.optional("parent", m["parent"]), SourceSandbox: r.optional("source_sandbox", m["source_sandbox"])}
+	r.image(d, m["image"])
 	state = r.object("state", m["state"], "kind", "format", "fstype", "upper")
 	d.Format, d.Fstype = r.text("state.format", state["format"]), r.text("state.fstype", state["fstype"])
-	upper := r.object("upper", state["upper"], "file", "size_bytes", "integrity")
-	d.Upper = Upper{File: r.text("upper.file", upper["file"]), SizeBytes: r.integer("upper.size_bytes", upper["size_bytes"])}
-	if upper["integrity"] != nil {
-		d.Upper.Integrity = r.integrity(upper["integrity"], d.Upper.SizeBytes)
-	}
+	r.upper(d, state["upper"])
 	r.maps(d, m)
 	return d, true
+}
+
+func (r *reader) image(d *Descriptor, v any) {
+	m := r.object("image", v, "ref", "manifest_digest")
+	d.ImageRef, d.ImageManifestDigest = r.text("image.ref", m["ref"]), r.text("image.manifest_digest", m["manifest_digest"])
+}
+
+func (r *reader) upper(d *Descriptor, v any) {
+	m := r.object("upper", v, "file", "size_bytes", "integrity")
+	d.Upper = Upper{File: r.text("upper.file", m["file"]), SizeBytes: r.integer("upper.size_bytes", m["size_bytes"])}
+	if m["integrity"] != nil {
+		d.Upper.Integrity = r.integrity(m["integrity"], d.Upper.SizeBytes)
+	}
 }
 
 func (r *reader) integrity(v any, size int64) *Integrity {
@@ -187,15 +198,21 @@ func (r *reader) integrity(v any, size int64) *Integrity {
 	return i
 }
 
-func (r *reader) maps(d *Descriptor, m map[string]any) {
-	labels, ok := m["labels"].(map[string]any)
+func (r *reader) labels(v any) map[string]string {
+	m, ok := v.(map[string]any)
 	if !ok {
 		r.fail("labels: not an object")
 	}
-	d.Labels = make(map[string]string, len(labels))
-	for k, v := range labels {
-		d.Labels[k] = r.text("labels", v)
+	labels := make(map[string]string, len(m))
+	for k, v := range m {
+		labels[k] = r.text("labels", v)
 	}
+	return labels
+}
+
+func (r *reader) maps(d *Descriptor, m map[string]any) {
+	d.Labels = r.labels(m["labels"])
+	var ok bool
 	if d.Extensions, ok = m["extensions"].(map[string]any); !ok {
 		r.fail("extensions: not an object")
 	}

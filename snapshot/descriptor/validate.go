@@ -74,6 +74,6 @@ func IsDigest(s, prefix string) bool {
 
 // plainFile refuses what would leave the directory or shadow files of the artefact.
 func plainFile(s string) bool {
-	reserved := []string{"", ".", "..", FileName, "manifest.json", ".manifest.json.legacy", ".snapshot-migration.lock"}
+	reserved := []string{"", ".", "..", FileName, LegacyFileName, ".manifest.json.legacy", ".snapshot-migration.lock"}
 	return !slices.Contains(reserved, s) && !strings.ContainsAny(s, "/\\:\x00") && len(s) <= 255
 }

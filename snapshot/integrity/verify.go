@@ -10,34 +10,50 @@ import (
 	goHash "hash"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/gomsb/gomsb/snapshot/descriptor"
 	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
+// form is a way to hash a file of a size.
+type form func(ctx context.Context, f *os.File, size int64) (hash, error)
+
+// forms are the ways to hash that an algorithm's name may stand for.
+var forms = map[string][]form{
+	descriptor.MerkleBLAKE3: {merkle},
+	descriptor.SHA256:       {plain},
+	// 0.6.18 hashes all bytes under this name, 0.5.7 the runs of data.
+	descriptor.SparseSHA256: {sizedSHA256, extentsSHA256},
+}
+
 // Compute hashes the file at path for a new descriptor, with the Merkle algorithm: the
-// only one whose digest does not depend on how the file system placed the holes.
+// only one for which a hole costs nothing and equals zeros.
 func Compute(ctx context.Context, path string) (*descriptor.Integrity, error) {
-	i := &descriptor.Integrity{Algorithm: descriptor.MerkleBLAKE3}
-	var err error
-	i.Digest, err = digest(ctx, path, i.Algorithm, -1)
-	return i, err
+	sum, err := digest(ctx, path, merkle, -1)
+	return &descriptor.Integrity{Algorithm: descriptor.MerkleBLAKE3, Digest: "blake3:" + sum}, err
 }
 
 // Verify hashes the file at path and compares. It fails with [ErrMismatch] or [ErrChanged].
 func Verify(ctx context.Context, path string, u descriptor.Upper) error {
-	got, err := digest(ctx, path, u.Integrity.Algorithm, u.SizeBytes)
-	if err != nil {
-		return err
+	var got string
+	for _, form := range forms[u.Integrity.Algorithm] {
+		var err error
+		if got, err = digest(ctx, path, form, u.SizeBytes); err != nil {
+			return err
+		}
+		if strings.HasSuffix(u.Integrity.Digest, ":"+got) {
+			return nil
+		}
 	}
-	if got != u.Integrity.Digest {
-		return fmt.Errorf("%w: %s is %s, recorded is %s", ErrMismatch, path, got, u.Integrity.Digest)
+	if got == "" {
+		return fmt.Errorf("%w: integrity algorithm %q", descriptor.ErrUnsupported, u.Integrity.Algorithm)
 	}
-	return nil
+	return fmt.Errorf("%w: %s hashes to %s, recorded is %s", ErrMismatch, path, got, u.Integrity.Digest)
 }
 
 // digest hashes a file that must have the size, or any size if that is negative.
-func digest(ctx context.Context, path, algorithm string, size int64) (string, error) {
+func digest(ctx context.Context, path string, form form, size int64) (string, error) {
 	f, err := sparse.Open(path)
 	if err != nil {
 		return "", err
@@ -50,19 +66,7 @@ func digest(ctx context.Context, path, algorithm string, size int64) (string, er
 	if size >= 0 && before.size != size {
 		return "", fmt.Errorf("%w: %s has %d bytes, recorded are %d", ErrMismatch, path, before.size, size)
 	}
-	var sum hash
-	prefix := "sha256:"
-	switch algorithm {
-	case descriptor.MerkleBLAKE3:
-		prefix = "blake3:"
-		sum, err = merkle(ctx, f, before.size)
-	case descriptor.SHA256:
-		sum, err = plain(ctx, f, before.size)
-	case descriptor.SparseSHA256:
-		sum, err = sparseSHA256(ctx, f, before.size)
-	default:
-		return "", fmt.Errorf("%w: integrity algorithm %q", descriptor.ErrUnsupported, algorithm)
-	}
+	sum, err := form(ctx, f, before.size)
 	if err != nil {
 		return "", err
 	}
@@ -73,7 +77,7 @@ func digest(ctx context.Context, path, algorithm string, size int64) (string, er
 	if before != after {
 		return "", fmt.Errorf("%s: %w", path, ErrChanged)
 	}
-	return prefix + hex.EncodeToString(sum[:]), nil
+	return hex.EncodeToString(sum[:]), nil
 }
 
 func plain(ctx context.Context, f *os.File, size int64) (hash, error) {
@@ -82,10 +86,21 @@ func plain(ctx context.Context, f *os.File, size int64) (hash, error) {
 	return hash(h.Sum(nil)), err
 }
 
-// sparseSHA256 is the algorithm of releases before 0.6.14: it hashes where the data is too.
-func sparseSHA256(ctx context.Context, f *os.File, size int64) (hash, error) {
+// newSizedSHA256 begins both forms of the algorithm of that name.
+func newSizedSHA256(size int64) goHash.Hash {
 	h := sha256.New()
 	h.Write(binary.LittleEndian.AppendUint64([]byte(descriptor.SparseSHA256+"\x00"), uint64(size)))
+	return h
+}
+
+func sizedSHA256(ctx context.Context, f *os.File, size int64) (hash, error) {
+	h := newSizedSHA256(size)
+	err := feed(ctx, h, f, sparse.Extent{Length: size})
+	return hash(h.Sum(nil)), err
+}
+
+func extentsSHA256(ctx context.Context, f *os.File, size int64) (hash, error) {
+	h := newSizedSHA256(size)
 	for at := int64(0); ; {
 		e, err := sparse.Next(f, at, size)
 		if err != nil || e.Length == 0 {
