@@ -6,6 +6,7 @@ import (
 
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/vmm/arch/amd64"
+	"github.com/gomsb/gomsb/vmm/hv"
 	"github.com/gomsb/gomsb/vmm/virtio"
 	"github.com/gomsb/gomsb/vmm/virtio/balloon"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
@@ -92,7 +93,7 @@ func (m *Machine) attach(name string, dev virtio.Device) error {
 
 // boot loads the kernel and makes the processors, the first of which is about to enter
 // it.
-func (m *Machine) boot(cfg *Config) error {
+func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
 	words := cfg.CommandLine(m.profile) + m.bus.words()
 	if limit := commandLineLimit(cfg.Kernel); len(words) > limit {
 		return fmt.Errorf("%w: kernel command line of %d bytes: this kernel takes %d", ErrConfig, len(words), limit)
@@ -106,10 +107,6 @@ func (m *Machine) boot(cfg *Config) error {
 		b.Segments = append(b.Segments, part)
 	}
 	if err := amd64.Load(m.mem, b); err != nil {
-		return err
-	}
-	supported, err := m.host.SupportedCPUID()
-	if err != nil {
 		return err
 	}
 	template := amd64.Default()

@@ -22,9 +22,9 @@ const (
 	MaxVCPUs = 32
 	// MinMemoryMiB is the least guest memory a kernel boots in.
 	MinMemoryMiB = 64
-	// MaxMemoryMiB bounds guest memory to what a 46-bit physical address space holds
-	// with room for devices.
-	MaxMemoryMiB = 16 << 20
+	// MaxMemoryMiB bounds guest memory to what KVM maps in one piece, 8 TiB. Hosts have
+	// limits of their own, see ErrMemory.
+	MaxMemoryMiB = 8 << 20
 )
 
 // Profile chooses what the guest's CPUID instruction and the monitor's instruction

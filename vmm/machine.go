@@ -2,13 +2,11 @@ package vmm
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/gomsb/gomsb/vmm/arch/amd64"
 	"github.com/gomsb/gomsb/vmm/hv"
 	"github.com/gomsb/gomsb/vmm/hv/kvm"
 	"github.com/gomsb/gomsb/vmm/memory"
@@ -47,7 +45,7 @@ type Machine struct {
 }
 
 // New builds a machine that is ready to Start. It fails with an error that wraps
-// ErrConfig, kvm.ErrNoDevice, kvm.ErrPermission or what the host reported; nothing is
+// ErrConfig (of which ErrMemory is one), kvm.ErrNoDevice, kvm.ErrPermission or what the host reported; nothing is
 // left behind then.
 func New(cfg Config) (m *Machine, err error) {
 	defer func() {
@@ -108,13 +106,12 @@ func (m *Machine) build(cfg *Config, own *backends) error {
 	if m.vm, err = m.host.CreateVM(); err != nil {
 		return err
 	}
-	if m.mem, err = memory.New(amd64.Layout(uint64(cfg.MemoryMiB) << 20)); err != nil {
-		return fmt.Errorf("guest memory: %w", err)
+	supported, err := m.host.SupportedCPUID()
+	if err != nil {
+		return err
 	}
-	for i, r := range m.mem.Regions() {
-		if err := m.vm.MapMemory(uint32(i), r.Base, r.Host); err != nil {
-			return fmt.Errorf("map guest memory at %#x: %w", r.Base, err)
-		}
+	if err := m.mapMemory(cfg.MemoryMiB, supported); err != nil {
+		return err
 	}
 	if m.profile == ProfileSoft {
 		m.emulator = soft.New(m.mem)
@@ -122,7 +119,7 @@ func (m *Machine) build(cfg *Config, own *backends) error {
 	if err := m.attachDevices(cfg, own); err != nil {
 		return err
 	}
-	return m.boot(cfg)
+	return m.boot(cfg, supported)
 }
 
 // Profile is the CPU profile in use, never ProfileAuto.

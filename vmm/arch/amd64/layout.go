@@ -1,6 +1,9 @@
 package amd64
 
-import "github.com/gomsb/gomsb/vmm/memory"
+import (
+	"github.com/gomsb/gomsb/vmm/hv"
+	"github.com/gomsb/gomsb/vmm/memory"
+)
 
 // The guest-physical map.
 const (
@@ -23,6 +26,24 @@ const (
 	// MaxVCPUs is how many processors the MP table has room for.
 	MaxVCPUs = 32
 )
+
+// defaultAddressBits is the width of physical addresses where CPUID does not tell.
+const defaultAddressBits = 36
+
+// MaxMemory is how many bytes of RAM fit into the guest-physical addresses of a host with
+// the supported CPUID table (leaf 0x80000008; AMD APM vol. 3, Linux's KVM CPUID interface).
+func MaxMemory(supported []hv.CPUIDEntry) uint64 {
+	width := uint32(defaultAddressBits)
+	for _, e := range supported {
+		if e.Function == 0x80000008 {
+			width = e.EAX & 0xff
+			if guest := e.EAX >> 16 & 0xff; guest != 0 { // two-stage paging reaches less far
+				width = min(width, guest)
+			}
+		}
+	}
+	return 1<<min(max(width, 32), 52) - (HoleEnd - HoleStart)
+}
 
 // Layout spreads size bytes of RAM, whole pages, around the hole below 4 GiB.
 func Layout(size uint64) []memory.Range {

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/gomsb/gomsb/vmm/hv"
 	"github.com/gomsb/gomsb/vmm/memory"
 )
 
@@ -62,4 +63,23 @@ func TestLowMemoryMap(t *testing.T) {
 	}
 	assert.LessOrEqual(t, parts[len(parts)-1].end, uint64(mpTableAddr+1024), "Linux searches the last KiB below 640 KiB")
 	assert.EqualValues(t, 639<<10, mpTableAddr)
+}
+
+func TestMaxMemory(t *testing.T) {
+	t.Parallel()
+	const gib = 1 << 30
+	hole := uint64(HoleEnd - HoleStart)
+	for name, c := range map[string]struct {
+		leaves []hv.CPUIDEntry
+		want   uint64
+	}{
+		"not told":         {nil, 64*gib - hole},
+		"39 bits":          {[]hv.CPUIDEntry{{Function: 0x80000008, EAX: 0x3027}}, 512*gib - hole},
+		"48 bits":          {[]hv.CPUIDEntry{{Function: 1, EAX: 1}, {Function: 0x80000008, EAX: 0x3030}}, 1<<48 - hole},
+		"two stages":       {[]hv.CPUIDEntry{{Function: 0x80000008, EAX: 0x303934}}, 1<<48 - hole},
+		"nonsense, narrow": {[]hv.CPUIDEntry{{Function: 0x80000008}}, HoleStart},
+		"nonsense, wide":   {[]hv.CPUIDEntry{{Function: 0x80000008, EAX: 0xffffffff}}, 1<<52 - hole},
+	} {
+		assert.Equal(t, c.want, MaxMemory(c.leaves), name)
+	}
 }
