@@ -186,7 +186,11 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) error
 	if err != nil {
 		return err
 	}
+	if o.Inherit, err = lockDisks(o.Config); err != nil {
+		return err
+	}
 	proc, err := launch.Spawn(ctx, o)
+	launch.UnlockDisks(o.Inherit) // the runtime has its own copies
 	if err != nil {
 		return err
 	}
@@ -213,6 +217,16 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) error
 		err = fmt.Errorf("%w: %s", errRuntimeEnded, proc.State())
 	}
 	return errors.Join(err, abort(proc))
+}
+
+// lockDisks locks the disk images that a launch uses.
+func lockDisks(c *launch.Config) ([]*os.File, error) {
+	disks, err := c.DiskUses()
+	if err != nil {
+		return nil, wrap(ErrInvalidConfig, err)
+	}
+	locks, err := launch.LockDisks(disks)
+	return locks, wrap(ErrInvalidConfig, err)
 }
 
 // abortGrace is how long a runtime may take to clean up behind a guest that never ran.

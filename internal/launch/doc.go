@@ -20,5 +20,6 @@
 //	99  the lifecycle lock, an open flock that lives as long as the process
 //
 // Any other descriptor that the runtime inherits is not its business: it is there because
-// a controller keeps a disk image locked with it.
+// a controller keeps a disk image locked with it ([LockDisk]). The runtime locks what its
+// controller did not, so that no two machines write one image whoever starts them.
 package launch

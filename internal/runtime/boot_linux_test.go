@@ -47,6 +47,16 @@ func TestBootFailures(t *testing.T) {
 		"data disk is missing": {
 			func(h *home) { h.config.Disks = []string{"d:/no/such/disk:raw"} }, fakePlan{}, mount, "/no/such/disk", errno(2), store.InternalError,
 		},
+		"data disk is the root disk": {
+			func(h *home) { h.config.Disks = []string{"d:" + *h.config.Rootfs.Disk + ":raw:ro"} }, fakePlan{}, mount, "the same disk image twice", nil, store.InternalError,
+		},
+		"disk is in use": {
+			func(h *home) {
+				f, err := launch.LockDisk(*h.config.Rootfs.Disk, true)
+				require.NoError(h.t, err)
+				h.t.Cleanup(func() { _ = f.Close() })
+			}, fakePlan{}, mount, "already attached with an incompatible disk mode: in use by process ", nil, store.InternalError,
+		},
 		"shared file is missing": {
 			func(h *home) { h.config.FileMounts = []launch.FileMount{{Mount: "t:/no/such/file", Filename: "file"}} }, fakePlan{}, mount, "/no/such/file", errno(2), store.InternalError,
 		},

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,7 @@ type sandbox struct {
 	config    MachineConfig
 	pulse     *pulse
 	slot      *metricsSlot // nil: none
+	locks     []*os.File   // of disk images
 	started   bool         // the guest became ready
 
 	sessionLog atomic.Bool // exec.log has failed once; say so once
@@ -78,6 +80,7 @@ func (s *sandbox) live(ctx context.Context) ending {
 			panic(p)
 		}
 	}()
+	defer func() { launch.UnlockDisks(s.locks) }()
 	if err := s.prepare(); err != nil {
 		return s.notBuilt(err)
 	}
@@ -175,11 +178,28 @@ func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 		return nil, err
 	}
 	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
+	if err := s.lockDisks(); err != nil {
+		return nil, fail(launch.StageMount, err)
+	}
 	machine, err := s.build(s.config)
 	if err != nil {
 		return nil, fail(launch.StageBuildVM, err)
 	}
 	return machine, nil
+}
+
+// lockDisks makes sure that no other machine writes the disk images of this one. A
+// controller that has locked them already handed its locks down.
+func (s *sandbox) lockDisks() error {
+	disks, err := s.cfg.DiskUses()
+	if err != nil {
+		return err
+	}
+	if err := launch.CheckDisks(disks); err != nil {
+		return err
+	}
+	s.locks, err = launch.LockDisks(slices.DeleteFunc(disks, launch.DiskInherited))
+	return err
 }
 
 // openMetrics takes over the metrics slot, if there is one to take.
