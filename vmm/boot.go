@@ -12,6 +12,7 @@ import (
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
 	"github.com/gomsb/gomsb/vmm/virtio/console"
 	"github.com/gomsb/gomsb/vmm/virtio/fs"
+	"github.com/gomsb/gomsb/vmm/virtio/net"
 	"github.com/gomsb/gomsb/vmm/virtio/rng"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
@@ -46,13 +47,21 @@ func (m *Machine) attachDevices(cfg *Config, own *backends) error {
 	if err := m.attachDisks(own); err != nil {
 		return err
 	}
-	if cfg.Vsock == nil {
+	if cfg.Vsock != nil {
+		if m.vsock, err = vsock.New(vsock.Config{GuestCID: cfg.Vsock.GuestCID, Listener: cfg.Vsock.Listener, Logger: m.log}); err != nil {
+			return err
+		}
+		if err := m.attach("vsock", m.vsock); err != nil {
+			return err
+		}
+	}
+	if cfg.Net == nil {
 		return nil
 	}
-	if m.vsock, err = vsock.New(vsock.Config{GuestCID: cfg.Vsock.GuestCID, Listener: cfg.Vsock.Listener, Logger: m.log}); err != nil {
+	if m.net, err = net.New(*cfg.Net.device(m.log)); err != nil {
 		return err
 	}
-	return m.attach("vsock", m.vsock)
+	return m.attach("net", m.net)
 }
 
 func (m *Machine) attachShares(own *backends) error {

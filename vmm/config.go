@@ -11,6 +11,7 @@ import (
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
 	"github.com/gomsb/gomsb/vmm/virtio/fs"
+	"github.com/gomsb/gomsb/vmm/virtio/net"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
 
@@ -63,6 +64,8 @@ type Config struct {
 	Console io.Writer
 	// Vsock adds a socket device unless nil.
 	Vsock *VsockConfig
+	// Net adds a network device, the guest's eth0, unless nil.
+	Net *NetConfig
 	// StatsInterval is how often the balloon asks the guest for memory statistics;
 	// 0 means never.
 	StatsInterval time.Duration
@@ -96,6 +99,13 @@ type VsockConfig struct {
 	Listener func(port uint32, c *vsock.Conn) bool
 }
 
+// NetConfig describes the network device (virtio 1.2 §5.1).
+type NetConfig struct {
+	MAC     [6]byte // of the guest's interface
+	MTU     uint16  // 0 leaves it to the guest
+	Backend net.Backend
+}
+
 // Validate reports the first value out of range; the error wraps ErrConfig.
 func (c *Config) Validate() error {
 	bad := func(format string, args ...any) error {
@@ -119,6 +129,11 @@ func (c *Config) Validate() error {
 	case c.Vsock != nil && (c.Vsock.GuestCID < 3 || c.Vsock.GuestCID >= 1<<32-1):
 		return bad("guest CID %d: choose 3 to 4294967294", c.Vsock.GuestCID)
 	}
+	if c.Net != nil {
+		if err := c.Net.device(nil).Validate(); err != nil {
+			return bad("%v", err)
+		}
+	}
 	for i, d := range c.Disks {
 		if d.Backend == nil {
 			return bad("disk %d has no backend", i)
@@ -139,4 +154,9 @@ func (c *Config) Validate() error {
 		seen[sh.Tag] = true
 	}
 	return nil
+}
+
+// device is the configuration of the network device.
+func (c *NetConfig) device(log *slog.Logger) *net.Config {
+	return &net.Config{MAC: c.MAC, MTU: c.MTU, Backend: c.Backend, Logger: log}
 }

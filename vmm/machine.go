@@ -13,6 +13,7 @@ import (
 	"github.com/gomsb/gomsb/vmm/soft"
 	"github.com/gomsb/gomsb/vmm/virtio/balloon"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/net"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
 
@@ -29,6 +30,7 @@ type Machine struct {
 	emulator *soft.Emulator // nil but in ProfileSoft
 	disks    []*blk.Device
 	vsock    *vsock.Device // nil without Config.Vsock
+	net      *net.Device   // nil without Config.Net
 	balloon  *balloon.Device
 
 	want     atomic.Uint32 // wantRun, wantPark or wantEnd; written under mu
@@ -130,6 +132,9 @@ func (m *Machine) Memory() *memory.Memory { return m.mem }
 
 // Vsock is the socket device, nil if the configuration has none.
 func (m *Machine) Vsock() *vsock.Device { return m.vsock }
+
+// Net is the network device, nil if the configuration has none.
+func (m *Machine) Net() *net.Device { return m.net }
 
 // Disks are the block devices, in the order of Config.Disks.
 func (m *Machine) Disks() []*blk.Device { return m.disks }

@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"vmm/virtio/blk":             2,
 	"vmm/virtio/console":         2,
 	"vmm/virtio/fs":              2,
+	"vmm/virtio/net":             2,
 	"vmm/virtio/vsock":           2,
 	"vmm/virtio/rng":             2,
 	"vmm/virtio/balloon":         2,

@@ -145,33 +145,59 @@ func (q *Queue) Pop(c *Chain) (bool, error) {
 	return true, nil
 }
 
+// Used is a chain to return, with the number of bytes written to it.
+type Used struct {
+	Head uint16
+	Len  uint32
+}
+
 // Push returns a chain to the driver, with the number of bytes written to it. The driver
 // sees it at once but is told by Notify.
 func (q *Queue) Push(head uint16, written uint32) error {
-	if head >= q.size || atomic.AndUint64(&q.pending[head>>6], ^(uint64(1)<<(head&63)))&(1<<(head&63)) == 0 {
-		return fmt.Errorf("push of descriptor %d, which was not popped", head)
+	if err := q.put(0, Used{head, written}); err != nil {
+		return err
 	}
-	slot := ringHead + usedSize*int(q.nextUsed&(q.size-1))
-	binary.LittleEndian.PutUint32(q.used[slot:], uint32(head))
-	binary.LittleEndian.PutUint32(q.used[slot+4:], written)
-	q.advance()
-	if q.nextUsed == q.signalled {
-		q.lapped = true
-	}
+	q.advance(1)
 	return nil
 }
 
-// advance makes the element at nextUsed visible, after all that was written before it.
-// Flags and index are one word; with EVENT_IDX there are no flags, and so no lock.
-func (q *Queue) advance() {
+// PushAll is Push of several chains, fewer than 2^16, that the driver sees all at once.
+// After an error it sees none of them.
+func (q *Queue) PushAll(chains []Used) error {
+	for i, u := range chains {
+		if err := q.put(uint16(i), u); err != nil {
+			return err
+		}
+	}
+	q.advance(uint16(len(chains)))
+	return nil
+}
+
+// put writes the used element that comes n after the next one.
+func (q *Queue) put(n uint16, u Used) error {
+	if u.Head >= q.size || atomic.AndUint64(&q.pending[u.Head>>6], ^(uint64(1)<<(u.Head&63)))&(1<<(u.Head&63)) == 0 {
+		return fmt.Errorf("push of descriptor %d, which was not popped", u.Head)
+	}
+	slot := ringHead + usedSize*int((q.nextUsed+n)&(q.size-1))
+	binary.LittleEndian.PutUint32(q.used[slot:], uint32(u.Head))
+	binary.LittleEndian.PutUint32(q.used[slot+4:], u.Len)
+	return nil
+}
+
+// advance makes n elements visible, after all that was written before them. Flags and
+// index are one word; with EVENT_IDX there are no flags, and so no lock.
+func (q *Queue) advance(n uint16) {
+	if q.signalled-q.nextUsed-1 < n {
+		q.lapped = true
+	}
 	if q.eventIdx {
-		q.nextUsed++
+		q.nextUsed += n
 		q.usedWord.Store(uint32(q.nextUsed) << 16)
 		return
 	}
 	q.flags.Lock()
 	defer q.flags.Unlock()
-	q.nextUsed++
+	q.nextUsed += n
 	q.storeUsed()
 }
 

@@ -425,3 +425,29 @@ func TestQueueDoesNotAllocate(t *testing.T) {
 		assert.Zero(t, testing.AllocsPerRun(1000, step), name)
 	}
 }
+
+// TestPushAll: several chains come at once, and each must have been popped.
+func TestPushAll(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]virtiotest.Config{"event index": {}, "flags": {Refuse: noEventIdx}} {
+		_, q, dev := open(t, cfg)
+		for range 3 * size { // past the wrap-around of the ring
+			var chains []virtio.Used
+			for i := range 5 {
+				q.Add(in(data, 1))
+				chains = append(chains, virtio.Used{Head: pop(t, dev).Head, Len: uint32(i)})
+			}
+			before := q.UsedIndex()
+			require.NoError(t, dev.PushAll(chains), name)
+			require.Equal(t, before+5, q.UsedIndex())
+			for i := range 5 {
+				u, ok := q.Take()
+				require.True(t, ok)
+				require.Equal(t, virtiotest.Used(chains[i]), u)
+			}
+			assert.Error(t, dev.PushAll(chains), "twice")
+			require.Equal(t, before+5, q.UsedIndex())
+		}
+		require.NoError(t, dev.PushAll(nil))
+	}
+}

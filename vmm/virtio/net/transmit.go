@@ -1,0 +1,93 @@
+package net
+
+import (
+	"github.com/gomsb/gomsb/vmm/virtio"
+)
+
+// activation serves the queues from Activate to Reset.
+type activation struct {
+	*Device
+	queue       *virtio.Queue // from the guest
+	fail        func(error)
+	can         abilities // of the guest to leave things to us
+	receiver    *virtio.Worker
+	transmitter *virtio.Worker // it must not use these two
+
+	// Of the transmitter's goroutine.
+	broken bool // the guest broke the queue; nothing is served any more
+	chain  virtio.Chain
+	header [headerSize]byte
+	frame  [][]byte
+}
+
+func newActivation(d *Device, a virtio.Activation) *activation {
+	act := &activation{Device: d, queue: a.Queues[transmitQueue], fail: d.failed(a.Fail), can: abilities{
+		checksum: a.Features&featureChecksum != 0,
+		tcp4:     a.Features&featureHostTSO4 != 0, tcp6: a.Features&featureHostTSO6 != 0, udp: a.Features&featureHostUSO != 0,
+	}}
+	act.receiver = virtio.StartWorker(a.Queues[receiveQueue].Kick(), func() {
+		if d.rx.refilled() {
+			d.backend.Ready()
+		}
+	})
+	act.transmitter = virtio.StartWorker(act.queue.Kick(), act.run)
+	return act
+}
+
+// run takes what the guest has sent.
+func (a *activation) run() {
+	if a.broken {
+		return
+	}
+	if err := a.drain(); err != nil {
+		a.broken = true
+		a.fail(err)
+	}
+}
+
+func (a *activation) drain() error {
+	a.queue.DisableKicks()
+	for range a.queue.Size() {
+		ok, err := a.queue.Pop(&a.chain)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			// The guest's buffers first: it may be waiting for them.
+			if err := a.queue.Notify(); err != nil {
+				return err
+			}
+			more, err := a.queue.EnableKicks()
+			if err != nil || !more {
+				return err
+			}
+			a.queue.DisableKicks()
+			continue
+		}
+		a.transmit()
+		if err := a.queue.Push(a.chain.Head, 0); err != nil {
+			return err
+		}
+	}
+	_ = a.queue.Kick().Signal() // Pause has its turn; fails only when it is closed
+	return a.queue.Notify()
+}
+
+// transmit hands one frame to the backend, unless it makes no sense.
+func (a *activation) transmit() {
+	size := a.chain.ReadableLen()
+	if a.chain.Read(0, a.header[:]) != headerSize {
+		a.stats.sentDropped.Add(1)
+		return
+	}
+	size -= headerSize
+	o := parseHeader(&a.header)
+	if !o.valid(size, a.can) {
+		a.stats.sentDropped.Add(1)
+		return
+	}
+	a.frame = virtio.Cut(a.frame[:0], a.chain.Readable, headerSize, size)
+	a.stats.sent.Add(1)
+	a.stats.sentBytes.Add(size)
+	a.backend.Transmit(o, a.frame)
+}
