@@ -40,11 +40,12 @@ type slot struct {
 // bus maps guest-physical windows to device transports. It is filled before the first
 // virtual processor runs and read-only from then on.
 type bus struct {
-	slots []slot
-	next  uint32
+	slots   []slot
+	next    uint32
+	onReset func() // see virtio.MMIO
 }
 
-func newBus() *bus { return &bus{next: firstGSI} }
+func newBus(onReset func()) *bus { return &bus{next: firstGSI, onReset: onReset} }
 
 // attach gives dev a window, an interrupt and kick descriptors. On failure dev is closed.
 func (b *bus) attach(name string, vm hv.VM, mem *memory.Memory, dev virtio.Device) error {
@@ -62,6 +63,7 @@ func (b *bus) attach(name string, vm hv.VM, mem *memory.Memory, dev virtio.Devic
 	if err != nil {
 		return errors.Join(fmt.Errorf("attach %s: %w", name, err), irq.Close(), dev.Close())
 	}
+	t.OnReset = b.onReset
 	s := slot{name: name, addr: mmioBase + uint64(len(b.slots))*mmioWindow, gsi: b.next, transport: t, irq: irq}
 	b.next++
 	b.slots = append(b.slots, s)

@@ -36,12 +36,15 @@ func (m *Machine) Start() error {
 	for _, c := range m.vcpus {
 		go m.run(c)
 	}
+	m.watcher.Go(m.watch)
 	return nil
 }
 
 // Pause returns when no processor executes guest code and no device touches guest
 // memory. A paused machine stays paused; pausing it again is no error.
 func (m *Machine) Pause() error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
 	m.mu.Lock()
 	if !m.started {
 		m.mu.Unlock()
@@ -52,14 +55,9 @@ func (m *Machine) Pause() error {
 		return fmt.Errorf("pause: %w", ErrEnded)
 	}
 	already := m.want.Load() == wantPark
-	m.want.Store(wantPark)
-	m.kick()
-	for m.parked < m.running && m.want.Load() == wantPark {
-		m.cond.Wait()
-	}
-	ended := m.want.Load() == wantEnd
+	parked := m.park()
 	m.mu.Unlock()
-	if ended {
+	if !parked {
 		return fmt.Errorf("pause: %w", ErrEnded)
 	}
 	if !already {
@@ -68,8 +66,27 @@ func (m *Machine) Pause() error {
 	return nil
 }
 
+// park returns when every processor is parked, or false when the machine has ended. The
+// caller holds turn and mu.
+func (m *Machine) park() bool {
+	m.want.Store(wantPark)
+	m.kick()
+	for m.parked < m.running && m.want.Load() == wantPark {
+		m.cond.Wait()
+	}
+	return m.want.Load() == wantPark
+}
+
+// unpark lets parked processors run again. The caller holds turn and mu.
+func (m *Machine) unpark() {
+	m.want.Store(wantRun)
+	m.cond.Broadcast()
+}
+
 // Resume lets a paused machine run again; on a running one it does nothing.
 func (m *Machine) Resume() error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch m.want.Load() {
@@ -77,8 +94,7 @@ func (m *Machine) Resume() error {
 		return fmt.Errorf("resume: %w", ErrEnded)
 	case wantPark:
 		m.bus.resume()
-		m.want.Store(wantRun)
-		m.cond.Broadcast()
+		m.unpark()
 	}
 	return nil
 }
@@ -129,11 +145,20 @@ func (m *Machine) kick() {
 // onThreads runs f once for each processor, on its own thread, while the machine is
 // paused.
 func (m *Machine) onThreads(f func(*vcpu)) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
 	m.mu.Lock()
 	if m.want.Load() != wantPark || m.parked < m.running {
 		m.mu.Unlock()
 		return fmt.Errorf("%w: it is not paused", ErrState)
 	}
+	m.mu.Unlock()
+	return m.eachThread(f)
+}
+
+// eachThread is onThreads for a caller that holds turn and has parked the processors.
+func (m *Machine) eachThread(f func(*vcpu)) error {
+	m.mu.Lock()
 	for _, c := range m.vcpus {
 		c.task, c.finished = f, make(chan struct{})
 	}
@@ -154,6 +179,7 @@ func (m *Machine) onThreads(f func(*vcpu)) error {
 func (m *Machine) Close() error {
 	m.Stop()
 	<-m.done
+	m.watcher.Wait()
 	m.mu.Lock()
 	if m.closed {
 		m.mu.Unlock()

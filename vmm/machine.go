@@ -36,6 +36,11 @@ type Machine struct {
 	want     atomic.Uint32 // wantRun, wantPark or wantEnd; written under mu
 	panicked atomic.Bool   // the guest kernel said so
 	done     chan struct{} // closed when the last processor has left
+	suspect  chan struct{} // the guest may be about to halt, see watch
+	watcher  sync.WaitGroup
+	interval time.Duration // of watch
+
+	turn sync.Mutex // held by those who park and release processors; before mu
 
 	mu      sync.Mutex
 	cond    *sync.Cond // on mu: parked, running, want or a task changed
@@ -58,7 +63,8 @@ func New(cfg Config) (m *Machine, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m = &Machine{log: cfg.Logger, done: make(chan struct{}), bus: newBus()}
+	m = &Machine{log: cfg.Logger, done: make(chan struct{}), suspect: make(chan struct{}, 1), interval: watchInterval}
+	m.bus = newBus(m.suspectHalt)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

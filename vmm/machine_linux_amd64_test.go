@@ -34,7 +34,9 @@ var (
 	fault    = []byte{0x0F, 0x0B}                                                                                     // ud2
 	panicUD  = slices.Concat([]byte{0xB0, 0x01, 0x66, 0xBA, 0x05, 0x05, 0xEE}, fault)                                 // the same, then ud2
 	spins    = []byte{0xEB, 0xFE}                                                                                     // jmp $
-	halts    = []byte{0xFA, 0xF4, 0xEB, 0xFD}                                                                         // cli; hlt
+	halts    = []byte{0xFA, 0xF4, 0xEB, 0xFD}                                                                         // cli; hlt, again
+	idles    = []byte{0xFB, 0xF4, 0xEB, 0xFD}                                                                         // sti; hlt, again
+	panicHLT = slices.Concat([]byte{0xB0, 0x01, 0x66, 0xBA, 0x05, 0x05, 0xEE}, halts)                                 // outb 0x505, 1, then halts
 	counts   = []byte{0x48, 0xFF, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00, 0xE6, 0x80, 0xEB, 0xF4}                         // inc qword [2 MiB]; out 0x80
 	probes   = []byte{0x66, 0xBA, 0x00, 0x03, 0xEC, 0x88, 0x04, 0x25, 0x00, 0x00, 0x20, 0x00, 0xB0, 0xFE, 0xE6, 0x64} // in al, 0x300; store; reset
 )
@@ -97,7 +99,7 @@ func TestEnds(t *testing.T) {
 }
 
 func TestStopEndsAnyGuestAtOnce(t *testing.T) {
-	for name, code := range map[string][]byte{"spinning": spins, "halted": halts, "exiting": counts} {
+	for name, code := range map[string][]byte{"spinning": spins, "idle": idles, "exiting": counts} {
 		for _, vcpus := range []int{1, 4} {
 			t.Run(name, func(t *testing.T) {
 				m := build(t, config(code, vcpus))

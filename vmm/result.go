@@ -8,6 +8,9 @@ type Kind uint8
 const (
 	// PowerOff: the guest switched itself off.
 	PowerOff Kind = iota + 1
+	// Halt: no processor will ever execute anything again. It is how a kernel switches
+	// off that knows no way to, as without ACPI.
+	Halt
 	// Reset: the guest asked for a reset, which ends it too.
 	Reset
 	// Panic: the guest kernel reported a panic before it reset.
@@ -20,7 +23,7 @@ const (
 	Failed
 )
 
-var kindNames = [...]string{PowerOff: "power-off", Reset: "reset", Panic: "guest panic", TripleFault: "triple fault", Stopped: "stopped", Failed: "failed"}
+var kindNames = [...]string{PowerOff: "power-off", Halt: "halt", Reset: "reset", Panic: "guest panic", TripleFault: "triple fault", Stopped: "stopped", Failed: "failed"}
 
 // String names the kind.
 func (k Kind) String() string {
@@ -33,7 +36,7 @@ func (k Kind) String() string {
 // Result is how a machine ended.
 type Result struct {
 	Kind Kind
-	// VCPU is the processor that ended it, -1 for Stopped.
+	// VCPU is the processor that ended it, -1 for Stopped and for all together.
 	VCPU int
 	// Err is set for Failed and tells what the hypervisor reported.
 	Err error

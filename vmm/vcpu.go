@@ -63,8 +63,8 @@ func (m *Machine) handle(c *vcpu, e *hv.Exit) {
 		m.end(Result{Kind: Reset, VCPU: c.id})
 	case hv.ExitHalt:
 		// Without an in-kernel interrupt controller nothing would wake it; with one
-		// this exit does not exist.
-		m.end(Result{Kind: PowerOff, VCPU: c.id})
+		// this exit does not exist, see watch.
+		m.end(Result{Kind: Halt, VCPU: c.id})
 	case hv.ExitInternalError:
 		if m.emulator != nil {
 			ok, err := m.emulator.Handle(c.hv)

@@ -144,7 +144,7 @@ func (m *microVM) Outcome() Outcome {
 
 func outcomeOf(r vmm.Result) Outcome {
 	return Outcome{
-		Orderly: r.Kind == vmm.PowerOff, Reset: r.Kind == vmm.Reset, Stopped: r.Kind == vmm.Stopped, Text: r.String(),
+		Orderly: r.Kind == vmm.PowerOff || r.Kind == vmm.Halt, Reset: r.Kind == vmm.Reset, Stopped: r.Kind == vmm.Stopped, Text: r.String(),
 	}
 }
 

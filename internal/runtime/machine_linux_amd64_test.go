@@ -119,6 +119,7 @@ func TestMachineRefuses(t *testing.T) {
 func TestOutcomes(t *testing.T) {
 	for kind, want := range map[vmm.Kind]Outcome{
 		vmm.PowerOff:    {Orderly: true, Text: "power-off"},
+		vmm.Halt:        {Orderly: true, Text: "halt"},
 		vmm.Reset:       {Reset: true, Text: "reset"},
 		vmm.Stopped:     {Stopped: true, Text: "stopped"},
 		vmm.Panic:       {Text: "guest panic"},

@@ -87,6 +87,10 @@ type VCPU interface {
 	// Kick makes a running or the next Run return ExitNone soon. It may be called
 	// from any goroutine and is never lost: the next Run after a Kick returns at once.
 	Kick()
+	// Asleep reports that nothing but another vCPU will ever make this one execute
+	// anything: it waits to be started, or has halted with interrupts disabled and
+	// nothing else pending.
+	Asleep() (bool, error)
 	// Registers and SetRegisters transfer the general registers.
 	Registers() (Registers, error)
 	SetRegisters(Registers) error

@@ -61,6 +61,7 @@ func (g *guest) InjectException(vector uint8, hasCode bool, code uint32) error {
 
 func (g *guest) Run() (*hv.Exit, error)         { return nil, errors.ErrUnsupported }
 func (g *guest) Kick()                          {}
+func (g *guest) Asleep() (bool, error)          { return false, errors.ErrUnsupported }
 func (g *guest) SetCPUID([]hv.CPUIDEntry) error { return errors.ErrUnsupported }
 func (g *guest) SetMSRs([]hv.MSR) error         { return errors.ErrUnsupported }
 func (g *guest) SetXCR0(uint64) error           { return errors.ErrUnsupported }

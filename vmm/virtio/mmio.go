@@ -78,6 +78,10 @@ type MMIO struct {
 	sizes []uint16
 	feats uint64 // offered
 
+	// OnReset, unless nil, is called when the driver resets a device that it used, as
+	// kernels do on their way out. It must not block, and be set before the first access.
+	OnReset func()
+
 	interrupts atomic.Uint32
 	generation atomic.Uint32
 
@@ -316,7 +320,11 @@ func setHigh(a *uint64, v uint32) { *a = *a&0xffffffff | uint64(v)<<32 }
 // setStatus moves the status machine of §3.1.1. Bits are only ever added; 0 resets.
 func (t *MMIO) setStatus(v uint32) {
 	if v == 0 {
+		used := t.active
 		t.reset()
+		if used && t.OnReset != nil {
+			t.OnReset()
+		}
 		return
 	}
 	v &= driverStatus

@@ -119,6 +119,13 @@ const (
 	systemEventCrash    = 3
 )
 
+// Multiprocessing states, of which all others are of a vCPU that runs or is about to.
+const (
+	mpUninitialized = 1 // waits for INIT
+	mpInitReceived  = 2 // waits for SIPI
+	mpHalted        = 3
+)
+
 const (
 	irqChipCount = 3
 
