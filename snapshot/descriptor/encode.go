@@ -28,7 +28,7 @@ func (d *Descriptor) Encode() ([]byte, error) {
 	b = appendString(append(b, `,"fstype":`...), d.Fstype)
 	b = appendString(append(b, `,"upper":{"file":`...), d.Upper.File)
 	b = strconv.AppendInt(append(b, `,"size_bytes":`...), d.Upper.SizeBytes, 10)
-	b = appendIntegrity(append(b, `,"integrity":`...), d.Upper)
+	b = append(append(b, `,"integrity":`...), d.Upper.EncodeIntegrity()...)
 	b = append(b, `}},"labels":{`...)
 	for i, k := range slices.Sorted(maps.Keys(d.Labels)) {
 		if i > 0 {
@@ -65,11 +65,12 @@ func (d *Descriptor) Digest() (string, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), nil
 }
 
-func appendIntegrity(b []byte, u Upper) []byte {
+// EncodeIntegrity returns what stands for the integrity in the canonical bytes.
+func (u Upper) EncodeIntegrity() []byte {
 	if u.Integrity == nil {
-		return append(b, "null"...)
+		return []byte("null")
 	}
-	b = appendString(append(b, `{"algorithm":`...), u.Integrity.Algorithm)
+	b := appendString([]byte(`{"algorithm":`), u.Integrity.Algorithm)
 	if u.Integrity.Algorithm != MerkleBLAKE3 {
 		return append(appendString(append(b, `,"digest":`...), u.Integrity.Digest), '}')
 	}

@@ -38,7 +38,7 @@ func (d *Descriptor) Validate() error {
 		return invalid("state.format", "neither raw nor qcow2")
 	case d.Fstype == "":
 		return invalid("state.fstype", "empty")
-	case !plainFile(d.Upper.File):
+	case !IsPayloadName(d.Upper.File):
 		return invalid("state.upper.file", "not a plain, free file name")
 	case d.Upper.SizeBytes < 0 || d.Upper.SizeBytes > maxFileSize:
 		return invalid("state.upper.size_bytes", "out of range")
@@ -72,8 +72,9 @@ func IsDigest(s, prefix string) bool {
 	return ok && len(hex) == 64 && strings.Trim(hex, "0123456789abcdef") == ""
 }
 
-// plainFile refuses what would leave the directory or shadow files of the artefact.
-func plainFile(s string) bool {
+// IsPayloadName reports whether s may name a payload: not what would leave the artefact's
+// directory or shadow its other files.
+func IsPayloadName(s string) bool {
 	reserved := []string{"", ".", "..", FileName, LegacyFileName, ".manifest.json.legacy", ".snapshot-migration.lock"}
 	return !slices.Contains(reserved, s) && !strings.ContainsAny(s, "/\\:\x00") && len(s) <= 255
 }
