@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/netstack/policy"
 )
 
 // document returns the plain observed configuration with some keys replaced; a nil value
@@ -72,7 +74,7 @@ func TestNetworkDefaults(t *testing.T) {
 		return n
 	}
 	assert.Equal(t, DefaultNetworkConfig(), decode(`{}`))
-	assert.Equal(t, &NetworkPolicy{DefaultEgress: "deny", DefaultIngress: "deny", Rules: []PolicyRule{}}, decode(`{"policy":{}}`).Policy)
+	assert.Equal(t, policy.NoTraffic(), decode(`{"policy":{}}`).Policy)
 	assert.Equal(t, []PublishedPort{{HostPort: 8080, GuestPort: 80, Protocol: "tcp", HostBind: "127.0.0.1"}},
 		decode(`{"ports":[{"host_port":8080,"guest_port":80}]}`).Ports)
 	assert.Equal(t, "udp", decode(`{"ports":[{"host_port":1,"guest_port":2,"protocol":"Udp"}]}`).Ports[0].Protocol)

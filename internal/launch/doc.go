@@ -1,7 +1,7 @@
 // Package launch is the boundary between a controller (SDK or CLI) and the runtime
 // process of one sandbox: the launch configuration and its JSON, the arguments and
 // inherited descriptors of `msb sandbox`, the paths of sockets and locks, the boot error
-// file, and Spawn, which starts a runtime. It may import guestagent/proto and the
+// file, and Spawn, which starts a runtime. It may import guestagent/proto, netstack/policy and the
 // standard library with x/sys; it must never open a database, talk to a guest, or know
 // about commands that people type.
 //

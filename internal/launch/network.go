@@ -2,7 +2,8 @@ package launch
 
 import (
 	"encoding/json"
-	"fmt"
+
+	"github.com/gomsb/gomsb/netstack/policy"
 )
 
 // Network is the "network" object of a configuration.
@@ -17,7 +18,7 @@ type NetworkConfig struct {
 	Enabled        bool            `json:"enabled"`
 	Interface      Interface       `json:"interface"`
 	Ports          []PublishedPort `json:"ports"`
-	Policy         *NetworkPolicy  `json:"policy"` // nil: PublicPolicy
+	Policy         *policy.Policy  `json:"policy"` // nil: policy.Default
 	DNS            DNSConfig       `json:"dns"`
 	TLS            TLSConfig       `json:"tls"`
 	Strict         bool            `json:"strict"`
@@ -44,68 +45,6 @@ type PublishedPort struct {
 	GuestPort uint16 `json:"guest_port"`
 	Protocol  string `json:"protocol"`  // tcp or udp
 	HostBind  string `json:"host_bind"` // host address
-}
-
-// NetworkPolicy decides on connections; the first rule that matches wins.
-type NetworkPolicy struct {
-	DefaultEgress  string       `json:"default_egress"` // allow or deny
-	DefaultIngress string       `json:"default_ingress"`
-	Rules          []PolicyRule `json:"rules"`
-}
-
-// PolicyRule is one rule. Empty Protocols or Ports match any.
-type PolicyRule struct {
-	Direction   string      `json:"direction"` // egress, ingress or any
-	Destination Destination `json:"destination"`
-	Protocols   []string    `json:"protocols"` // tcp, udp, icmpv4, icmpv6
-	Ports       []PortRange `json:"ports"`
-	Action      string      `json:"action"` // allow or deny
-}
-
-// PortRange is inclusive at both ends.
-type PortRange struct {
-	Start uint16 `json:"start"`
-	End   uint16 `json:"end"`
-}
-
-// Destination is "any", or one kind with its value: cidr, domain, domain_suffix or group.
-type Destination struct {
-	Kind  string
-	Value string
-}
-
-// MarshalJSON writes "any" or an object with one key.
-func (d Destination) MarshalJSON() ([]byte, error) {
-	if d.Kind == "any" {
-		return []byte(`"any"`), nil
-	}
-	return json.Marshal(map[string]string{d.Kind: d.Value})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes.
-func (d *Destination) UnmarshalJSON(b []byte) error {
-	var word string
-	if json.Unmarshal(b, &word) == nil {
-		if word != "any" {
-			return fmt.Errorf("destination %q: want any, or an object", word)
-		}
-		*d = Destination{Kind: "any"}
-		return nil
-	}
-	var object map[string]string
-	if err := json.Unmarshal(b, &object); err != nil {
-		return fmt.Errorf("destination: %w", err)
-	}
-	if len(object) != 1 {
-		return fmt.Errorf("destination has %d keys, want one", len(object))
-	}
-	for k, v := range object {
-		if !oneOf(k, "cidr", "domain", "domain_suffix", "group") {
-			return fmt.Errorf("destination kind %q is unknown", k)
-		}
-		*d = Destination{Kind: k, Value: v}
-	}
-	return nil
 }
 
 // DNSConfig configures the sandbox's resolver.

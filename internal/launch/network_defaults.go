@@ -4,32 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
-)
 
-// PublicPolicy is the policy of a sandbox that configures none: out to the gateway's
-// resolver and to public addresses, in through published ports.
-func PublicPolicy() *NetworkPolicy {
-	return &NetworkPolicy{
-		DefaultEgress: "deny", DefaultIngress: "allow",
-		Rules: []PolicyRule{
-			{
-				Direction: "egress", Destination: Destination{Kind: "group", Value: "host"},
-				Protocols: []string{"udp", "tcp"}, Ports: []PortRange{{Start: 53, End: 53}}, Action: "allow",
-			},
-			{
-				Direction: "egress", Destination: Destination{Kind: "group", Value: "public"},
-				Protocols: []string{}, Ports: []PortRange{}, Action: "allow",
-			},
-		},
-	}
-}
+	"github.com/gomsb/gomsb/netstack/policy"
+)
 
 // DefaultNetworkConfig is the network of a sandbox that configures nothing.
 func DefaultNetworkConfig() NetworkConfig {
 	return NetworkConfig{
 		Enabled: true,
 		Ports:   []PublishedPort{},
-		Policy:  PublicPolicy(),
+		Policy:  policy.Default(),
 		DNS:     DNSConfig{RebindProtection: true, Nameservers: []string{}, QueryTimeoutMS: 5000},
 		TLS: TLSConfig{
 			InterceptedPorts: []uint16{443}, Bypass: []string{}, VerifyUpstream: true, BlockQUICOnIntercept: true,
@@ -51,24 +35,9 @@ func (n *NetworkConfig) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	if p.Policy == nil {
-		p.Policy = PublicPolicy()
+		p.Policy = policy.Default()
 	}
 	*n = NetworkConfig(p)
-	return nil
-}
-
-// UnmarshalJSON reads a policy; what it leaves out denies.
-func (p *NetworkPolicy) UnmarshalJSON(b []byte) error {
-	type plain NetworkPolicy
-	v := plain{DefaultEgress: "deny", DefaultIngress: "deny", Rules: []PolicyRule{}}
-	if err := json.Unmarshal(b, &v); err != nil {
-		return err
-	}
-	for i := range v.Rules {
-		v.Rules[i].Protocols = orEmpty(v.Rules[i].Protocols)
-		v.Rules[i].Ports = orEmpty(v.Rules[i].Ports)
-	}
-	*p = NetworkPolicy(v)
 	return nil
 }
 
@@ -115,7 +84,7 @@ func (n *Network) Demands() []string {
 	}
 	c := &n.Config
 	add(len(c.Ports) > 0, "published ports")
-	add(c.Policy != nil && !samePolicy(c.Policy, PublicPolicy()), "a network policy of its own")
+	add(c.Policy != nil && !samePolicy(c.Policy, policy.Default()), "a network policy of its own")
 	add(len(c.Secrets.Secrets) > 0, "secrets")
 	add(c.TLS.Enabled, "TLS interception")
 	add(!isNull(c.OutboundProxy) || !isNull(n.OutboundProxy), "an outbound proxy")
@@ -125,7 +94,7 @@ func (n *Network) Demands() []string {
 }
 
 // denyAll reports a policy under which no connection passes.
-func denyAll(p *NetworkPolicy) bool {
+func denyAll(p *policy.Policy) bool {
 	if p.DefaultEgress != "deny" {
 		return false
 	}
@@ -139,7 +108,7 @@ func denyAll(p *NetworkPolicy) bool {
 
 // samePolicy compares what two policies decide by what they say; a policy that lets
 // nothing out needs no device either.
-func samePolicy(a, b *NetworkPolicy) bool {
+func samePolicy(a, b *policy.Policy) bool {
 	if denyAll(a) {
 		return true
 	}
