@@ -85,10 +85,38 @@ func (b *boot) create(ctx context.Context) (*Sandbox, error) {
 		return nil, err
 	}
 	defer func() { _ = lock.Release() }()
-	if err := b.insert(ctx); err != nil {
+	if err := b.settleIn(ctx); err != nil {
 		return nil, err
 	}
 	return b.run(ctx, lock)
+}
+
+// settleIn adds the sandbox's row and directory, or neither. Both take milliseconds of
+// waiting, so they are made at the same time. The caller holds the lock.
+func (b *boot) settleIn(ctx context.Context) error {
+	inserted := make(chan error, 1)
+	go func() { inserted <- b.insert(ctx) }()
+	dir, err := b.provision(ctx)
+	if e := <-inserted; e != nil {
+		if err == nil {
+			e = errors.Join(e, os.RemoveAll(dir))
+		}
+		return e
+	}
+	if err == nil {
+		// No row, no sandbox: what is there was left by a removal that did not end.
+		home := b.home.sandbox(b.spec.Name)
+		if err = wrap(ErrIO, os.RemoveAll(home)); err == nil {
+			err = wrap(ErrIO, os.Rename(dir, home))
+		}
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, b.erase(context.WithoutCancel(ctx), b.row))
+	}
+	return nil
 }
 
 func (b *boot) insert(ctx context.Context) error {
@@ -97,8 +125,11 @@ func (b *boot) insert(ctx context.Context) error {
 		return wrap(ErrInternal, err)
 	}
 	root := &store.Rootfs{Mode: "disk-image"}
-	if b.image != nil {
-		root = &store.Rootfs{ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: b.spec.Image.OCI.RootDisk.Kind}
+	switch disk := b.spec.Image.OCI; {
+	case disk != nil:
+		root = &store.Rootfs{ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: disk.RootDisk.Kind, RootDiskPath: disk.RootDisk.Path}
+	case b.spec.Image.Bind != nil:
+		root.Mode = "bind"
 	}
 	n := store.NewSandbox{
 		Name: b.spec.Name, Config: string(text), ActiveConfig: string(text), Status: store.Running, Ephemeral: b.spec.Lifecycle.Ephemeral,
@@ -164,12 +195,6 @@ func (b *boot) run(ctx context.Context, lock *launch.Lock) (*Sandbox, error) {
 // prepare makes the sandbox's directories.
 func (b *boot) prepare() error {
 	name := b.spec.Name
-	if b.created {
-		// No row, no sandbox: what is there was left by a removal that did not end.
-		if err := os.RemoveAll(b.home.sandbox(name)); err != nil {
-			return wrap(ErrIO, err)
-		}
-	}
 	for _, dir := range []string{b.home.logs(name), b.home.runtime(name)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return wrap(ErrIO, err)
@@ -186,11 +211,7 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) error
 	if err != nil {
 		return err
 	}
-	if o.Inherit, err = lockDisks(o.Config); err != nil {
-		return err
-	}
-	proc, err := launch.Spawn(ctx, o)
-	launch.UnlockDisks(o.Inherit) // the runtime has its own copies
+	proc, err := b.spawn(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -217,6 +238,22 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) error
 		err = fmt.Errorf("%w: %s", errRuntimeEnded, proc.State())
 	}
 	return errors.Join(err, abort(proc))
+}
+
+// spawn starts the runtime with the sandbox's disks, which nobody else gets from then on.
+func (b *boot) spawn(ctx context.Context, o launch.Options) (*launch.Process, error) {
+	err := b.spec.checkRootDisk(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	if o.Inherit, err = lockDisks(o.Config); err != nil {
+		return nil, err
+	}
+	defer launch.UnlockDisks(o.Inherit) // the runtime has its own copies
+	if err := b.spec.growRootDisk(o.Config); err != nil {
+		return nil, err
+	}
+	return launch.Spawn(ctx, o)
 }
 
 // lockDisks locks the disk images that a launch uses.

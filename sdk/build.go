@@ -3,7 +3,6 @@ package microsandbox
 import (
 	"cmp"
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,48 +105,6 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	return s, s.setMounts(c, img != nil)
 }
 
-// setImage fills in the image and what its configuration says where the caller did not.
-func (s *spec) setImage(c *SandboxConfig, img *oci.Image) error {
-	if img == nil {
-		abs, err := filepath.Abs(c.Image)
-		if err != nil {
-			return wrap(ErrInvalidConfig, err)
-		}
-		s.Image.Disk = &diskSource{Path: abs, Format: diskFormat(abs), Fstype: pointer(c.ImageFstype)}
-		return nil
-	}
-	disk := rootDisk{Kind: "tmpfs"}
-	if c.RootDisk != nil {
-		disk.SizeMiB = pointer(c.RootDisk.SizeMiB)
-	}
-	s.Image.OCI = &ociSource{Reference: c.Image, RootDisk: disk}
-	s.ManifestDigest = pointer(img.ManifestDigest.String())
-	for _, kv := range img.Config.Env {
-		k, v, ok := strings.Cut(kv, "=")
-		if _, overridden := c.Env[k]; ok && k != "" && !overridden {
-			s.Env = append(s.Env, keyValue{k, v})
-		}
-	}
-	for k, v := range img.Config.Labels {
-		if k != "" && reservedPrefix(k) == "" {
-			s.Labels[k] = v
-		}
-	}
-	if c.Entrypoint == nil && len(img.Config.Entrypoint) > 0 {
-		s.Runtime.Entrypoint = img.Config.Entrypoint
-	}
-	if c.Cmd == nil && len(img.Config.Cmd) > 0 {
-		s.Runtime.Cmd = img.Config.Cmd
-	}
-	if s.Runtime.Workdir == nil {
-		s.Runtime.Workdir = pointer(img.Config.WorkingDir)
-	}
-	if s.Runtime.User == nil {
-		s.Runtime.User = pointer(img.Config.User)
-	}
-	return nil
-}
-
 // setMounts adds the mounts in the order of their paths, and the default /tmp.
 func (s *spec) setMounts(c *SandboxConfig, isOCI bool) error {
 	seen := map[string]bool{}
@@ -189,22 +146,6 @@ func (s *spec) setMounts(c *SandboxConfig, isOCI bool) error {
 		return cmp.Or(strings.Count(a.Guest, "/")-strings.Count(b.Guest, "/"), strings.Compare(a.Guest, b.Guest))
 	})
 	return nil
-}
-
-// isDiskImage reports that an image argument is the path of a disk image file.
-func isDiskImage(path string) bool {
-	ext := filepath.Ext(path)
-	return ext == ".raw" || ext == ".qcow2" || ext == ".vmdk"
-}
-
-func diskFormat(path string) string {
-	switch filepath.Ext(path) {
-	case ".qcow2":
-		return "Qcow2"
-	case ".vmdk":
-		return "Vmdk"
-	}
-	return "Raw"
 }
 
 // defaultCommand is entrypoint and command together; empty if there is none.
@@ -277,39 +218,6 @@ func (s *spec) hostname() string {
 		return s.Name
 	}
 	return s.Name[:maxHostnameBytes-9] + "-" + launch.Hash24(s.Name)[:8]
-}
-
-func (s *spec) launchRoot(c *launch.Config, vmdk string) error {
-	b := &c.Bootstrap
-	switch {
-	case s.Image.OCI != nil:
-		format := "vmdk"
-		c.Rootfs.Disk, c.Rootfs.DiskFormat = &vmdk, &format
-		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootOCIErofs, Lower: launch.DiskPath(0)}
-		switch disk := s.Image.OCI.RootDisk; disk.Kind {
-		case "tmpfs":
-			b.BlockRoot.Upper = &proto.Upper{Kind: proto.UpperTmpfs, SizeMiB: disk.SizeMiB}
-		case "managed":
-			upper := filepath.Join(c.SandboxesDir, s.Name, "upper.ext4")
-			if _, err := os.Stat(upper); err != nil {
-				return &Error{Kind: ErrUnsupportedOperation, Message: "this sandbox's root disk was made by another release and is gone; create the sandbox again", Cause: err}
-			}
-			c.Rootfs.Upper = &upper
-			b.BlockRoot.Upper = &proto.Upper{Kind: proto.UpperDevice, Device: launch.DiskPath(1), FSType: "ext4"}
-		default:
-			return fail(ErrUnsupportedOperation, "root disk kind %q is not available in this release", disk.Kind)
-		}
-	case s.Image.Disk != nil:
-		format := strings.ToLower(s.Image.Disk.Format)
-		c.Rootfs.Disk, c.Rootfs.DiskFormat = &s.Image.Disk.Path, &format
-		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: launch.DiskPath(0)}
-		if s.Image.Disk.Fstype != nil {
-			b.BlockRoot.FSType = *s.Image.Disk.Fstype
-		}
-	default:
-		return fail(ErrUnsupportedOperation, "this kind of root file system is not available in this release")
-	}
-	return nil
 }
 
 func (s *spec) launchMounts(c *launch.Config) error {

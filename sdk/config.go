@@ -50,10 +50,6 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-var rootDiskKinds = map[string]RootDiskKind{
-	"managed": RootDiskKindManaged, "tmpfs": RootDiskKindTmpfs, "image": RootDiskKindDiskImage, "flat": RootDiskKindFlat,
-}
-
 func (s *spec) config() SandboxConfig {
 	c := SandboxConfig{
 		Name: s.Name, Image: s.Image.describe(), CPUs: s.Resources.CPUs, MaxCPUs: s.Resources.MaxCPUs, MemoryMiB: s.Resources.MemoryMiB, MaxMemoryMiB: s.Resources.MaxMemoryMiB, THP: THPPolicy(s.Resources.THP),
@@ -64,7 +60,10 @@ func (s *spec) config() SandboxConfig {
 		PullPolicy: map[string]PullPolicy{"Always": PullPolicyAlways, "Never": PullPolicyNever, "IfMissing": PullPolicyIfMissing}[s.PullPolicy],
 	}
 	if d := s.Image.OCI; d != nil {
-		c.RootDisk = &RootDiskConfig{kind: rootDiskKinds[d.RootDisk.Kind], SizeMiB: value(d.RootDisk.SizeMiB)}
+		c.RootDisk = d.RootDisk.config()
+	}
+	if d := s.Image.Bind; d != nil {
+		c.Image, c.ImageBind = "", d.Path
 	}
 	if d := s.Image.Disk; d != nil {
 		c.ImageFstype = value(d.Fstype)

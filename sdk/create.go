@@ -22,6 +22,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 		o(c)
 	}
 	c.Name = name
+	c.bindDirectory()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
@@ -61,7 +62,18 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	return b.create(ctx)
 }
 
-// rootImage is what a sandbox starts from: image is nil for a disk image file.
+// bindDirectory tells an image that is a directory of the host from others.
+func (c *SandboxConfig) bindDirectory() {
+	if !ref.IsLocalPath(c.Image) || c.ImageBind != "" {
+		return
+	}
+	if info, err := os.Stat(c.Image); err == nil && info.IsDir() {
+		c.Image, c.ImageBind = "", c.Image
+	}
+}
+
+// rootImage is what a sandbox starts from: image is nil for a disk image file and for a
+// directory.
 type rootImage struct {
 	image  *oci.Image
 	pulled bool // from a registry, just now
@@ -69,6 +81,9 @@ type rootImage struct {
 }
 
 func resolveImage(ctx context.Context, h home, c *SandboxConfig) rootImage {
+	if c.ImageBind != "" {
+		return rootImage{err: checkDirectory(c.ImageBind)}
+	}
 	if isDiskImage(c.Image) || ref.IsLocalPath(c.Image) {
 		return rootImage{err: checkDiskImage(c.Image)}
 	}
@@ -82,10 +97,19 @@ func checkDiskImage(path string) error {
 	switch {
 	case err != nil:
 		return wrap(ErrInvalidConfig, err)
-	case st.IsDir():
-		return fail(ErrUnsupportedOperation, "a host directory as root is not available in this release: %s", path)
 	case !st.Mode().IsRegular():
 		return fail(ErrInvalidConfig, "%s is not a disk image file", path)
+	}
+	return nil
+}
+
+func checkDirectory(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return wrap(ErrInvalidConfig, err)
+	case !st.IsDir():
+		return fail(ErrInvalidConfig, "%s is not a directory", path)
 	}
 	return nil
 }

@@ -58,8 +58,9 @@ const (
 // zero value of a field means its default.
 type SandboxConfig struct {
 	Name               string
-	Image              string // OCI reference or path of a disk image
+	Image              string // OCI reference, or path of a disk image or of a directory
 	ImageFstype        string // of a disk image; "" tries what the guest kernel knows
+	ImageBind          string // directory of the host that is the root, instead of Image
 	RootDisk           *RootDiskConfig
 	CPUs               uint8 // default 1
 	MaxCPUs            uint8
@@ -128,40 +129,6 @@ type InitOptions struct {
 // Cmd names the program that becomes PID 1.
 func (initFactory) Cmd(cmd string, o InitOptions) InitConfig {
 	return InitConfig{Cmd: cmd, Args: o.Args, Env: o.Env}
-}
-
-// RootDiskKind says what a RootDiskConfig is.
-type RootDiskKind uint8
-
-// Kinds of root disk. This release makes only RootDiskKindTmpfs; it starts sandboxes with
-// others that exist.
-const (
-	RootDiskKindManaged   RootDiskKind = 1
-	RootDiskKindTmpfs     RootDiskKind = 2
-	RootDiskKindDiskImage RootDiskKind = 3
-	RootDiskKindFlat      RootDiskKind = 4
-)
-
-// RootDiskConfig is where the writable part of an OCI root lives, made by RootDisk.
-type RootDiskConfig struct {
-	SizeMiB uint32 // 0 = half of guest memory
-	kind    RootDiskKind
-}
-
-// Kind tells what it is.
-func (d RootDiskConfig) Kind() RootDiskKind { return d.kind }
-
-type rootDiskFactory struct{}
-
-// RootDisk makes RootDiskConfig values.
-var RootDisk rootDiskFactory
-
-// RootDiskTmpfsOptions are the options of a root disk in guest memory.
-type RootDiskTmpfsOptions struct{ SizeMiB uint32 }
-
-// Tmpfs keeps what the sandbox writes in guest memory until it stops.
-func (rootDiskFactory) Tmpfs(o RootDiskTmpfsOptions) RootDiskConfig {
-	return RootDiskConfig{kind: RootDiskKindTmpfs, SizeMiB: o.SizeMiB}
 }
 
 // MountKind says what a MountConfig is.
@@ -252,11 +219,6 @@ func WithMaxMemory(mib uint32) SandboxOption {
 
 // WithTHP says when the guest uses huge pages.
 func WithTHP(p THPPolicy) SandboxOption { return func(c *SandboxConfig) { c.THP = p } }
-
-// WithRootDisk chooses where the writable part of an OCI root lives.
-func WithRootDisk(d RootDiskConfig) SandboxOption {
-	return func(c *SandboxConfig) { c.RootDisk = &d }
-}
 
 // WithWorkdir sets the working directory of commands.
 func WithWorkdir(p string) SandboxOption { return func(c *SandboxConfig) { c.Workdir = p } }

@@ -2,7 +2,6 @@ package microsandbox
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 )
 
@@ -129,71 +128,6 @@ type lifecycleSpec struct {
 	Ephemeral       bool    `json:"ephemeral"`
 	MaxDurationSecs *uint64 `json:"max_duration_secs"`
 	IdleTimeoutSecs *uint64 `json:"idle_timeout_secs"`
-}
-
-// imageSource says where the root file system comes from; exactly one field is set.
-type imageSource struct {
-	OCI  *ociSource
-	Disk *diskSource
-	// Other holds a source that this release does not know, with its JSON.
-	Other json.RawMessage
-}
-
-type ociSource struct {
-	Reference string   `json:"reference"`
-	RootDisk  rootDisk `json:"root_disk"`
-}
-
-type rootDisk struct {
-	Kind    string  `json:"kind"` // managed, tmpfs, flat or image
-	SizeMiB *uint32 `json:"size_mib,omitempty"`
-}
-
-type diskSource struct {
-	Path   string  `json:"path"`
-	Format string  `json:"format"`
-	Fstype *string `json:"fstype"`
-}
-
-// MarshalJSON writes the externally tagged form {"Oci": {...}}.
-func (s imageSource) MarshalJSON() ([]byte, error) {
-	switch {
-	case s.OCI != nil:
-		return json.Marshal(map[string]any{"Oci": s.OCI})
-	case s.Disk != nil:
-		return json.Marshal(map[string]any{"DiskImage": s.Disk})
-	case len(s.Other) > 0:
-		return s.Other, nil
-	}
-	return nil, errors.New("sandbox has no image source")
-}
-
-// UnmarshalJSON reads the externally tagged form.
-func (s *imageSource) UnmarshalJSON(b []byte) error {
-	var tagged map[string]json.RawMessage
-	if err := json.Unmarshal(b, &tagged); err != nil {
-		return fmt.Errorf("image source: %w", err)
-	}
-	*s = imageSource{}
-	if raw, ok := tagged["Oci"]; ok {
-		return json.Unmarshal(raw, &s.OCI)
-	}
-	if raw, ok := tagged["DiskImage"]; ok {
-		return json.Unmarshal(raw, &s.Disk)
-	}
-	s.Other = append(json.RawMessage(nil), b...)
-	return nil
-}
-
-// describe is the image as a person would name it.
-func (s imageSource) describe() string {
-	switch {
-	case s.OCI != nil:
-		return s.OCI.Reference
-	case s.Disk != nil:
-		return s.Disk.Path
-	}
-	return "-"
 }
 
 func parseSpec(text string) (*spec, error) {

@@ -46,7 +46,9 @@ func (c *SandboxConfig) validate() error {
 		return err
 	}
 	switch {
-	case c.Image == "":
+	case c.Image != "" && c.ImageBind != "":
+		return fail(ErrInvalidConfig, "the root is either image %s or directory %s", c.Image, c.ImageBind)
+	case c.Image+c.ImageBind == "":
 		return fail(ErrInvalidConfig, "missing required sandbox field `image`; provide an image argument or set `image` in --conf")
 	case c.CPUs > maxCPUs:
 		return fail(ErrInvalidConfig, "cpus must be at most %d: got %d", maxCPUs, c.CPUs)
@@ -58,10 +60,6 @@ func (c *SandboxConfig) validate() error {
 		return fail(ErrInvalidConfig, "max memory %d MiB is less than memory %d MiB", c.MaxMemoryMiB, orDefault(c.MemoryMiB, defaultMemoryMiB))
 	case len(c.Hostname) > maxHostnameBytes:
 		return fail(ErrInvalidConfig, "hostname is too long: %d bytes (max %d)", len(c.Hostname), maxHostnameBytes)
-	case c.RootDisk != nil && c.RootDisk.kind != RootDiskKindTmpfs:
-		return fail(ErrUnsupportedOperation, "only a tmpfs root disk is available in this release")
-	case c.RootDisk != nil && isDiskImage(c.Image):
-		return fail(ErrInvalidConfig, "a root disk goes with an OCI image, and %s is a disk image", c.Image)
 	case c.Shell != "" && (c.Shell == "/" || strings.ContainsAny(c.Shell, " \t\r\n\v\f\x00")):
 		return fail(ErrInvalidConfig, "shell %q is not a program: no white space, and not /", c.Shell)
 	case !slices.Contains([]PullPolicy{PullPolicyDefault, PullPolicyAlways, PullPolicyIfMissing, PullPolicyNever}, c.PullPolicy):
@@ -74,6 +72,9 @@ func (c *SandboxConfig) validate() error {
 		return fail(ErrInvalidConfig, "unknown huge page policy %q: use always, madvise or never", c.THP)
 	case c.Init != nil && c.Init.Cmd != "auto" && !path.IsAbs(c.Init.Cmd):
 		return fail(ErrInvalidConfig, "init %q is neither an absolute path nor auto", c.Init.Cmd)
+	}
+	if err := c.RootDisk.validate(c); err != nil {
+		return err
 	}
 	if err := checkEnv(c.Env); err != nil {
 		return err

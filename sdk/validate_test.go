@@ -81,7 +81,7 @@ func TestConfigIsChecked(t *testing.T) {
 		})
 	}
 	for name, opt := range map[string]SandboxOption{
-		"managed root disk": WithRootDisk(RootDiskConfig{}), "qcow2 mount": disk("/a", Mount.Disk("/d", DiskOptions{Format: "qcow2"})),
+		"qcow2 mount": disk("/a", Mount.Disk("/d", DiskOptions{Format: "qcow2"})),
 	} {
 		cfg := &SandboxConfig{Name: "a", Image: "i"}
 		opt(cfg)
@@ -94,8 +94,7 @@ func TestImagesThatCannotBe(t *testing.T) {
 	ctx := testContext(t)
 	for image, kind := range map[string]ErrorKind{
 		"UPPER":         ErrInvalidConfig,
-		"127.0.0.1:1/x": ErrImagePullFailed,      // nobody serves there
-		"/":             ErrUnsupportedOperation, // a directory
+		"127.0.0.1:1/x": ErrImagePullFailed, // nobody serves there
 		"./none.raw":    ErrInvalidConfig,
 		"/dev/null":     ErrInvalidConfig,
 		"missing.raw":   ErrInvalidConfig,
