@@ -22,7 +22,7 @@ type creation struct {
 	memory, maxMemory     string
 	disks, tmpfs          []string
 	volumes, dirs, files  []string
-	rootDisk              string
+	rootDisk, upperSize   string
 	workdir, shell        string
 	entrypoint            string
 	init                  string
@@ -49,7 +49,9 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&c.files, "mount-file", nil, "the same of a file (repeatable)")
 	f.StringArrayVar(&c.disks, "mount-disk", nil, "mount a disk image, FILE:/GUEST[:OPTIONS] (repeatable)")
 	f.StringArrayVar(&c.tmpfs, "tmpfs", nil, "mount a file system in memory, /GUEST[:SIZE][:OPTIONS] (repeatable)")
-	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: tmpfs[:SIZE]")
+	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: SIZE of a disk of its own, tmpfs[:SIZE], flat[:SIZE], or a disk image, PATH[:format=F,fstype=T] (default 4G)")
+	f.StringVar(&c.upperSize, "oci-upper-size", "", "old name of --root-disk SIZE")
+	_ = f.MarkHidden("oci-upper-size") // it was defined the line before
 	f.StringVarP(&c.workdir, "workdir", "w", "", "working directory of commands")
 	f.StringVar(&c.shell, "shell", "", "shell for scripts (default /bin/sh)")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "set a variable, KEY=VALUE, or KEY to copy it from here (repeatable)")
@@ -107,6 +109,9 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	opts := []msb.SandboxOption{msb.WithImage(image)}
 	add := func(o ...msb.SandboxOption) { opts = append(opts, o...) }
 	changed := cmd.Flags().Changed
+	if c.rootDisk != "" && c.upperSize != "" {
+		return nil, usage("the argument '--root-disk <SPEC>' cannot be used with '--oci-upper-size <SIZE>'")
+	}
 	if changed("cpus") && c.cpus == 0 {
 		return nil, usage("cpus must be greater than 0")
 	}
@@ -121,6 +126,7 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		parsed("max-duration", c.maxDuration, flagtype.Seconds, func(d time.Duration) { add(msb.WithMaxDuration(d)) }),
 		parsed("idle-timeout", c.idle, flagtype.Seconds, func(d time.Duration) { add(msb.WithIdleTimeout(d)) }),
 		parsed("replace-with-timeout", c.replaceTimeout, flagtype.SubSeconds, func(d time.Duration) { add(msb.WithReplaceWithTimeout(d)) }),
+		parsed("oci-upper-size", c.upperSize, rootDiskSize, func(v uint32) { add(msb.WithRootDisk(msb.RootDisk.Managed(v))) }),
 		parsed("root-disk", c.rootDisk, rootDisk, func(d msb.RootDiskConfig) { add(msb.WithRootDisk(d)) }),
 	)
 	if err != nil {
@@ -241,21 +247,6 @@ func positiveMiB(s string) (uint32, error) {
 		err = fmt.Errorf("memory must be greater than 0")
 	}
 	return n, err
-}
-
-func rootDisk(s string) (msb.RootDiskConfig, error) {
-	kind, size, sized := strings.Cut(s, ":")
-	if kind != "tmpfs" {
-		return msb.RootDiskConfig{}, fmt.Errorf("only tmpfs[:SIZE] is available in this release")
-	}
-	var o msb.RootDiskTmpfsOptions
-	if sized {
-		var err error
-		if o.SizeMiB, err = positiveMiB(size); err != nil {
-			return msb.RootDiskConfig{}, err
-		}
-	}
-	return msb.RootDisk.Tmpfs(o), nil
 }
 
 func firstError(errs ...error) error {

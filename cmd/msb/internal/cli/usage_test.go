@@ -70,7 +70,7 @@ func TestUsageErrors(t *testing.T) {
 		"run --pull maybe mini":          "[possible values: always, if-missing, never]",
 		"run --security x mini":          "[possible values: default, restricted]",
 		"run --log-level x mini":         "[possible values: error, warn, info, debug, trace]",
-		"run --root-disk 4G mini":        "tmpfs[:SIZE]",
+		"run --root-disk disk.raw mini":  "such as ./disk.raw",
 		"run --init-arg x mini":          "--init <PATH>",
 		"run --label =x mini":            "has no key",
 		"run --tmpfs x mini":             "must be absolute",
@@ -94,6 +94,8 @@ func TestUsageErrors(t *testing.T) {
 		"logs a --color auto --no-color": "no-color",
 		"rmi":                            "requires at least 1 arg",
 		"completion tcsh":                "[possible values: bash, fish, powershell, zsh]",
+
+		"run --root-disk 1G --oci-upper-size 1G mini": "cannot be used with",
 	} {
 		r := run(strings.Fields(line)...)
 		assert.Equal(t, exitUsage, r.code, "msb %s: %s", line, r.err)
