@@ -38,20 +38,31 @@ const (
 	HostPermissionsMirror HostPermissions = "mirror"
 )
 
-// MountOptions are the options of a bind mount. QuotaMiB is how much the guest may add,
-// 0 means 4096.
+// MountOwner is a user and a group of the guest.
+type MountOwner struct{ UID, GID uint32 }
+
+// MountOptions are the options of a mount of the host's files: a bind or a named volume.
+// Of those below the first line a disk volume knows none.
 type MountOptions struct {
 	Readonly, Noexec, Nosuid, Nodev bool
 	FollowRootSymlinks              bool // allow symbolic links in the host path
 	StatVirtualization              StatVirtualization
 	HostPermissions                 HostPermissions
-	QuotaMiB                        uint32
+	Owner                           *MountOwner // of files to which the guest gave none; nil: its default user
+	QuotaMiB                        uint32      // how much the guest may add to a bind, 0 means 4096; a volume has its own
 }
 
 // Bind mounts a directory or a regular file of the host.
 func (mountFactory) Bind(hostPath string, o MountOptions) MountConfig {
+	m := o.config()
+	m.Bind = hostPath
+	return m
+}
+
+// config is a mount with these options of nothing yet.
+func (o MountOptions) config() MountConfig {
 	return MountConfig{
-		Bind: hostPath, QuotaMiB: o.QuotaMiB, FollowRootSymlinks: o.FollowRootSymlinks, StatVirtualization: o.StatVirtualization, HostPermissions: o.HostPermissions,
+		QuotaMiB: o.QuotaMiB, FollowRootSymlinks: o.FollowRootSymlinks, StatVirtualization: o.StatVirtualization, HostPermissions: o.HostPermissions, Owner: o.Owner,
 		Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev,
 	}
 }
@@ -62,16 +73,17 @@ const defaultQuotaMiB = 4096
 // validateBind checks what belongs to bind mounts only.
 func (m MountConfig) validateBind(guest string) error {
 	switch {
-	case m.Bind == "":
-		if m.QuotaMiB != 0 || m.FollowRootSymlinks || m.StatVirtualization != "" || m.HostPermissions != "" {
-			return fail(ErrInvalidConfig, "mount %s: quota, links, stat virtualization and host permissions belong to bind mounts", guest)
-		}
-		return nil
 	case strings.ContainsAny(m.Bind, ":,;\x00"):
 		return fail(ErrInvalidConfig, "mount %s: the path %q must not contain a colon, a comma or a semicolon", guest, m.Bind)
 	case m.SizeMiB != 0 || m.Format != "" || m.Fstype != "":
 		return fail(ErrInvalidConfig, "mount %s: a bind mount has no size, format or file system", guest)
-	case m.StatVirtualization == StatVirtualizationOff && m.HostPermissions == HostPermissionsMirror:
+	}
+	return m.validateShare(guest)
+}
+
+// validateShare checks how the host's files are shown, of a bind or a directory volume.
+func (m MountConfig) validateShare(guest string) error {
+	if m.StatVirtualization == StatVirtualizationOff && m.HostPermissions == HostPermissionsMirror {
 		return fail(ErrInvalidConfig, "mount %s: without stat virtualization the host's permissions are the guest's already: leave out mirror", guest)
 	}
 	switch m.StatVirtualization {
@@ -93,27 +105,49 @@ func (m MountConfig) bindSpec(guest string) (mountSpec, error) {
 	if err != nil {
 		return mountSpec{}, wrap(ErrInvalidConfig, err)
 	}
-	s := mountSpec{
-		Type: "Bind", Host: abs, Guest: guest, Options: mountFlags{m.Readonly, m.Noexec, m.Nosuid, m.Nodev},
-		StatVirtualization: string(m.StatVirtualization), HostPermissions: string(m.HostPermissions), FollowRootSymlinks: m.FollowRootSymlinks,
-		QuotaMiB: pointer(m.QuotaMiB),
-	}
-	if s.StatVirtualization == "" {
-		s.StatVirtualization = string(StatVirtualizationStrict)
-	}
-	if s.HostPermissions == "" {
-		s.HostPermissions = string(HostPermissionsPrivate)
-	}
+	s := m.shareSpec(guest)
+	s.Type, s.Host, s.QuotaMiB = "Bind", abs, pointer(m.QuotaMiB)
 	return s, nil
+}
+
+// shareSpec is what is stored of how the host's files are shown.
+func (m MountConfig) shareSpec(guest string) mountSpec {
+	s := mountSpec{
+		Guest: guest, Options: m.flags(), FollowRootSymlinks: m.FollowRootSymlinks,
+		StatVirtualization: string(orDefault(m.StatVirtualization, StatVirtualizationStrict)), HostPermissions: string(orDefault(m.HostPermissions, HostPermissionsPrivate)),
+	}
+	if m.Owner != nil {
+		s.Options.OverrideUID, s.Options.OverrideGID = &m.Owner.UID, &m.Owner.GID
+	}
+	return s
+}
+
+// shareConfig is the inverse of shareSpec.
+func (m mountSpec) shareConfig() MountConfig {
+	c := MountConfig{
+		FollowRootSymlinks: m.FollowRootSymlinks, StatVirtualization: StatVirtualization(m.StatVirtualization), HostPermissions: HostPermissions(m.HostPermissions),
+		Readonly: m.Options.Readonly, Noexec: m.Options.Noexec, Nosuid: m.Options.Nosuid, Nodev: m.Options.Nodev,
+	}
+	if o := m.Options; o.OverrideUID != nil && o.OverrideGID != nil {
+		c.Owner = &MountOwner{*o.OverrideUID, *o.OverrideGID}
+	}
+	return c
 }
 
 // bindConfig is the inverse of bindSpec.
 func (m mountSpec) bindConfig() MountConfig {
-	return MountConfig{
-		Bind: m.Host, QuotaMiB: value(m.QuotaMiB), FollowRootSymlinks: m.FollowRootSymlinks,
-		StatVirtualization: StatVirtualization(m.StatVirtualization), HostPermissions: HostPermissions(m.HostPermissions),
-		Readonly: m.Options.Readonly, Noexec: m.Options.Noexec, Nosuid: m.Options.Nosuid, Nodev: m.Options.Nodev,
-	}
+	c := m.shareConfig()
+	c.Bind, c.QuotaMiB = m.Host, value(m.QuotaMiB)
+	return c
+}
+
+// launchShare is a share of the host's files, with a quota or none.
+func (m mountSpec) launchShare(host string, quota *uint64) launch.Mount {
+	return launch.Mount{Tag: launch.GuestMountTag(m.Guest), Host: host, MountOptions: launch.MountOptions{
+		ReadOnly: m.Options.Readonly, NoExec: m.Options.Noexec, NoSUID: m.Options.Nosuid, NoDev: m.Options.Nodev,
+		StatVirt: m.StatVirtualization, HostPerms: m.HostPermissions, FollowRootSymlinks: m.FollowRootSymlinks,
+		QuotaMiB: quota, UID: m.Options.OverrideUID, GID: m.Options.OverrideGID,
+	}}
 }
 
 // launchBind adds a bind mount to a launch: of a directory, or of a single file.
@@ -127,13 +161,10 @@ func (m mountSpec) launchBind(c *launch.Config, flags proto.MountFlags) error {
 		return &Error{Kind: ErrInvalidConfig, Message: fmt.Sprintf("mount %s: the host path %s", m.Guest, m.Host), Cause: err}
 	}
 	quota := uint64(defaultQuotaMiB)
-	if m.QuotaMiB != nil && *m.QuotaMiB != 0 {
-		quota = uint64(*m.QuotaMiB)
+	if m.QuotaMiB != nil {
+		quota = uint64(*m.QuotaMiB) // 0 lets the guest add nothing
 	}
-	share := launch.Mount{Tag: launch.GuestMountTag(m.Guest), Host: m.Host, MountOptions: launch.MountOptions{
-		ReadOnly: m.Options.Readonly, NoExec: m.Options.Noexec, NoSUID: m.Options.Nosuid, NoDev: m.Options.Nodev,
-		StatVirt: m.StatVirtualization, HostPerms: m.HostPermissions, FollowRootSymlinks: m.FollowRootSymlinks, QuotaMiB: &quota,
-	}}
+	share := m.launchShare(m.Host, &quota)
 	switch {
 	case info.IsDir():
 		c.Mounts = append(c.Mounts, share.String())

@@ -63,13 +63,15 @@ func (s *spec) startup(c *startupCommand) (*launch.Startup, error) {
 type boot struct {
 	*catalog
 	spec     *spec
-	image    *oci.Image // of a new sandbox; nil for a disk image
-	vmdk     string     // the root disk of an OCI image
+	config   *SandboxConfig // of a new sandbox
+	image    *oci.Image     // of a new sandbox; nil for a disk image
+	vmdk     string         // the root disk of an OCI image
 	startup  *launch.Startup
 	detached bool
 
 	row     store.Sandbox
-	created bool // by this call: a start that was cancelled removes it again
+	created bool           // by this call: a start that was cancelled removes it again
+	made    []store.Volume // likewise
 }
 
 // create adds the sandbox and boots it.
@@ -85,7 +87,7 @@ func (b *boot) create(ctx context.Context) (*Sandbox, error) {
 		return nil, err
 	}
 	defer func() { _ = lock.Release() }()
-	if err := b.settleIn(ctx); err != nil {
+	if err := b.withVolumes(ctx, func() error { return b.settleIn(ctx) }); err != nil {
 		return nil, err
 	}
 	return b.run(ctx, lock)
@@ -163,19 +165,27 @@ func (b *boot) start(ctx context.Context, row store.Sandbox) (*Sandbox, error) {
 		return nil, err
 	}
 	defer func() { _ = lock.Release() }()
+	if err := b.withVolumes(ctx, func() error { return b.claim(ctx, row) }); err != nil {
+		return nil, err
+	}
+	return b.run(ctx, lock)
+}
+
+// claim makes the row of an existing sandbox say that it runs.
+func (b *boot) claim(ctx context.Context, row store.Sandbox) error {
 	// The row's own text, not our reading of it: it may say more than we know.
 	ok, err := b.store.StartSandbox(ctx, row.ID, row.Config)
 	if err != nil {
-		return nil, wrap(ErrInternal, err)
+		return wrap(ErrInternal, err)
 	}
 	if !ok {
 		if _, err := b.again(ctx, row); err != nil {
-			return nil, err
+			return err
 		}
-		return nil, fail(ErrSandboxStillRunning, "sandbox still running: %s", row.Name)
+		return fail(ErrSandboxStillRunning, "sandbox still running: %s", row.Name)
 	}
 	b.row = row
-	return b.run(ctx, lock)
+	return nil
 }
 
 // run starts the runtime for the row, which says Running, and waits for the agent. The
@@ -341,7 +351,7 @@ func (b *boot) failed(ctx context.Context, cause error) error {
 
 func (b *boot) settle(ctx context.Context, remove bool) error {
 	if remove {
-		return b.erase(ctx, b.row)
+		return errors.Join(b.erase(ctx, b.row), b.eraseMade(ctx))
 	}
 	_, err := b.store.Reconcile(ctx, b.row.ID, func(pid int) bool { return isRuntime(pid, b.row.ID) })
 	if errors.Is(err, store.ErrNotFound) {

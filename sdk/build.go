@@ -109,34 +109,16 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 func (s *spec) setMounts(c *SandboxConfig, isOCI bool) error {
 	seen := map[string]bool{}
 	for _, guest := range c.volumeOrder {
-		m := c.Volumes[guest]
 		clean := filepath.Clean(guest)
 		if seen[clean] {
 			return fail(ErrInvalidConfig, "two mounts on %s", clean)
 		}
 		seen[clean] = true
-		flags := mountFlags{m.Readonly, m.Noexec, m.Nosuid, m.Nodev}
-		if m.Tmpfs {
-			s.Mounts = append(s.Mounts, mountSpec{Type: "Tmpfs", Guest: clean, SizeMiB: pointer(m.SizeMiB), Options: flags})
-			continue
-		}
-		if m.Bind != "" {
-			bind, err := m.bindSpec(clean)
-			if err != nil {
-				return err
-			}
-			s.Mounts = append(s.Mounts, bind)
-			continue
-		}
-		abs, err := filepath.Abs(m.Disk)
+		m, err := c.Volumes[guest].spec(clean)
 		if err != nil {
-			return wrap(ErrInvalidConfig, err)
+			return err
 		}
-		format := "Raw"
-		if m.Format == "vmdk" {
-			format = "Vmdk"
-		}
-		s.Mounts = append(s.Mounts, mountSpec{Type: "DiskImage", Host: abs, Guest: clean, Format: format, Fstype: pointer(m.Fstype), Options: flags})
+		s.Mounts = append(s.Mounts, m)
 	}
 	if isOCI && !seen["/tmp"] {
 		size := min(max(s.Resources.MemoryMiB/4, 1), 512)
@@ -223,23 +205,21 @@ func (s *spec) hostname() string {
 func (s *spec) launchMounts(c *launch.Config) error {
 	for _, m := range s.Mounts {
 		flags := proto.MountFlags{ReadOnly: m.Options.Readonly, NoExec: m.Options.Noexec, NoSUID: m.Options.Nosuid, NoDev: m.Options.Nodev}
+		var err error
 		switch m.Type {
 		case "Tmpfs":
 			c.Bootstrap.TmpfsMounts = append(c.Bootstrap.TmpfsMounts, proto.TmpfsMount{Path: m.Guest, SizeMiB: m.SizeMiB, Flags: flags})
 		case "DiskImage":
-			d := launch.Disk{ID: launch.GuestMountTag(m.Guest), Host: m.Host, Format: strings.ToLower(m.Format), ReadOnly: m.Options.Readonly}
-			mount := proto.DiskMount{ID: d.ID, GuestPath: m.Guest, Flags: flags}
-			if m.Fstype != nil {
-				mount.FSType = *m.Fstype
-			}
-			c.Disks = append(c.Disks, d.String())
-			c.Bootstrap.DiskMounts = append(c.Bootstrap.DiskMounts, mount)
+			m.launchDisk(c, flags)
 		case "Bind":
-			if err := m.launchBind(c, flags); err != nil {
-				return err
-			}
+			err = m.launchBind(c, flags)
+		case "Named":
+			err = m.launchNamed(c, flags, s.volumes[m.Name])
 		default:
-			return fail(ErrUnsupportedOperation, "mount %s: kind %s is not available in this release", m.Guest, strings.ToLower(m.Type))
+			err = fail(ErrUnsupportedOperation, "mount %s: kind %s is not available in this release", m.Guest, strings.ToLower(m.Type))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

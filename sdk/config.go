@@ -81,12 +81,7 @@ func (s *spec) config() SandboxConfig {
 		c.Rlimits = append(c.Rlimits, Rlimit{Resource: strings.ToLower(r.Resource), Soft: r.Soft, Hard: r.Hard})
 	}
 	for _, m := range s.Mounts {
-		cfg := MountConfig{Tmpfs: m.Type == "Tmpfs", Disk: m.Host, Format: strings.ToLower(m.Format), Fstype: value(m.Fstype), SizeMiB: value(m.SizeMiB),
-			Readonly: m.Options.Readonly, Noexec: m.Options.Noexec, Nosuid: m.Options.Nosuid, Nodev: m.Options.Nodev}
-		if m.Type == "Bind" {
-			cfg = m.bindConfig()
-		}
-		WithMounts(map[string]MountConfig{m.Guest: cfg})(&c)
+		WithMounts(map[string]MountConfig{m.Guest: m.config()})(&c)
 	}
 	return c
 }

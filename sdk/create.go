@@ -50,7 +50,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	if err := cat.makeRoom(ctx, c); err != nil {
 		return nil, err
 	}
-	b := &boot{catalog: cat, spec: s, image: img.image, detached: c.Detached}
+	b := &boot{catalog: cat, spec: s, config: c, image: img.image, detached: c.Detached}
 	if img.image != nil {
 		b.vmdk = img.image.VMDK
 	}

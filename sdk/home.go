@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/rootfs/volume"
 )
 
 // home is the data root and the places below it.
@@ -47,6 +48,7 @@ func (h home) sandboxes() string          { return h.path("sandboxes") }
 func (h home) sandbox(name string) string { return h.path("sandboxes", name) }
 func (h home) logs(name string) string    { return h.path("sandboxes", name, "logs") }
 func (h home) runtime(name string) string { return h.path("sandboxes", name, "runtime") }
+func (h home) volumes() volume.Folder     { return volume.Folder(h.path("volumes")) }
 
 // lockPatience is how long a runtime that has said all may take to end: its rows say
 // that it stopped a moment before its process is gone.

@@ -134,9 +134,10 @@ func (initFactory) Cmd(cmd string, o InitOptions) InitConfig {
 // MountKind says what a MountConfig is.
 type MountKind uint8
 
-// Kinds of mount that this release makes; 0 is none.
+// Kinds of mount; 0 is none.
 const (
 	MountKindBind  MountKind = 1
+	MountKindNamed MountKind = 2
 	MountKindTmpfs MountKind = 3
 	MountKindDisk  MountKind = 4
 )
@@ -144,27 +145,30 @@ const (
 // MountConfig is one mount, made by Mount.
 type MountConfig struct {
 	Bind                            string // directory or file of the host
-	QuotaMiB                        uint32 // of a bind; 0 is 4096
-	FollowRootSymlinks              bool   // of a bind
+	Named, NamedMode, NamedKind     string // volume, and what NamedVolumeOptions say of it
+	QuotaMiB                        uint32 // of a bind, 0 is 4096; of a volume that the mount makes, 0 is none
+	FollowRootSymlinks              bool   // this and the next three of a bind or a directory volume
 	StatVirtualization              StatVirtualization
 	HostPermissions                 HostPermissions
+	Owner                           *MountOwner
 	Tmpfs                           bool
 	Disk, Format, Fstype            string
-	SizeMiB                         uint32
+	SizeMiB                         uint32 // of a tmpfs, or of a disk volume that the mount makes
 	Readonly, Noexec, Nosuid, Nodev bool
 }
 
 // Kind tells what it is, 0 if it is nothing, or more than one thing.
 func (m MountConfig) Kind() MountKind {
-	switch {
-	case m.Tmpfs && m.Disk == "" && m.Bind == "":
-		return MountKindTmpfs
-	case !m.Tmpfs && m.Disk != "" && m.Bind == "":
-		return MountKindDisk
-	case !m.Tmpfs && m.Disk == "" && m.Bind != "":
-		return MountKindBind
+	var kind MountKind
+	for k, is := range map[MountKind]bool{MountKindBind: m.Bind != "", MountKindNamed: m.Named != "", MountKindTmpfs: m.Tmpfs, MountKindDisk: m.Disk != ""} {
+		switch {
+		case is && kind != 0:
+			return 0
+		case is:
+			kind = k
+		}
 	}
-	return 0
+	return kind
 }
 
 type mountFactory struct{}
@@ -183,8 +187,9 @@ func (mountFactory) Tmpfs(o TmpfsOptions) MountConfig {
 	return MountConfig{Tmpfs: true, SizeMiB: o.SizeMiB, Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev}
 }
 
-// DiskOptions are the options of a disk image mount. Format is raw (the default) or
-// vmdk, which is read-only; Fstype "" tries what the guest kernel knows.
+// DiskOptions are the options of a disk image mount. Format is raw, qcow2 or vmdk, which
+// is read-only; "" goes by the file's extension, and raw without one of these. Fstype ""
+// tries what the guest kernel knows.
 type DiskOptions struct {
 	Format, Fstype                  string
 	Readonly, Noexec, Nosuid, Nodev bool

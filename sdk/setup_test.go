@@ -25,6 +25,9 @@ import (
 
 func TestMain(m *testing.M) {
 	runtimetest.Main()
+	if os.Getenv(volumesEnv) != "" {
+		createAndRemoveVolumes()
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -26,6 +26,8 @@ type spec struct {
 	DeploymentProfile string            `json:"deployment_profile"`
 	Lifecycle         lifecycleSpec     `json:"lifecycle"`
 	ManifestDigest    *string           `json:"manifest_digest"`
+
+	volumes map[string]foundVolume // of Named mounts, known when a launch is near
 }
 
 type keyValue struct {
@@ -66,6 +68,9 @@ type mountFlags struct {
 	Noexec   bool `json:"noexec"`
 	Nosuid   bool `json:"nosuid"`
 	Nodev    bool `json:"nodev"`
+
+	OverrideUID *uint32 `json:"override_uid,omitempty"` // this and the next of a share
+	OverrideGID *uint32 `json:"override_gid,omitempty"`
 }
 
 // mountSpec is one mount; Type says which of the fields belong to it.
@@ -85,22 +90,31 @@ type mountSpec struct {
 	QuotaMiB           *uint32 `json:"quota_mib"`
 }
 
-// MarshalJSON writes the fields of the mount's type, empty ones too. This release makes
-// bind, tmpfs and disk image mounts.
+// MarshalJSON writes the fields of the mount's type, empty ones too.
 func (m mountSpec) MarshalJSON() ([]byte, error) {
-	if m.Type == "Bind" {
-		return json.Marshal(struct {
-			Type               string     `json:"type"`
-			Host               string     `json:"host"`
-			Guest              string     `json:"guest"`
-			Options            mountFlags `json:"options"`
-			StatVirtualization string     `json:"stat_virtualization"`
-			HostPermissions    string     `json:"host_permissions"`
-			FollowRootSymlinks bool       `json:"follow_root_symlinks"`
-			QuotaMiB           *uint32    `json:"quota_mib"`
-		}{m.Type, m.Host, m.Guest, m.Options, m.StatVirtualization, m.HostPermissions, m.FollowRootSymlinks, m.QuotaMiB})
+	type share struct {
+		Guest              string     `json:"guest"`
+		Options            mountFlags `json:"options"`
+		StatVirtualization string     `json:"stat_virtualization"`
+		HostPermissions    string     `json:"host_permissions"`
+		FollowRootSymlinks bool       `json:"follow_root_symlinks"`
 	}
-	if m.Type == "Tmpfs" {
+	shared := share{m.Guest, m.Options, m.StatVirtualization, m.HostPermissions, m.FollowRootSymlinks}
+	switch m.Type {
+	case "Bind":
+		return json.Marshal(struct {
+			Type string `json:"type"`
+			Host string `json:"host"`
+			share
+			QuotaMiB *uint32 `json:"quota_mib"`
+		}{m.Type, m.Host, shared, m.QuotaMiB})
+	case "Named":
+		return json.Marshal(struct {
+			Type string `json:"type"`
+			Name string `json:"name"`
+			share
+		}{m.Type, m.Name, shared})
+	case "Tmpfs":
 		return json.Marshal(struct {
 			Type    string     `json:"type"`
 			Guest   string     `json:"guest"`

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/gomsb/gomsb/internal/store"
 	"github.com/gomsb/gomsb/oci"
 )
 
@@ -136,17 +137,13 @@ func TestMountsAsOfficial(t *testing.T) {
 	WithMounts(map[string]MountConfig{
 		"/scratch": Mount.Tmpfs(TmpfsOptions{SizeMiB: 64}), "/data": Mount.Disk("/home/u/disk.raw", DiskOptions{Format: "raw"}),
 		"/work": Mount.Bind("/home/u/project", MountOptions{Readonly: true}), "/etc/file.txt": Mount.Bind("/home/u/project/file.txt", MountOptions{}),
+		"/cache": Mount.NamedWith("cache", MountOptions{}, NamedVolumeOptions{Mode: "ensure-exists"}),
 	})(cfg)
 	require.NoError(t, cfg.validate())
 	s, err := newSpec(cfg, observedImage())
 	require.NoError(t, err)
-	var want []any
-	for _, m := range o.Row["mounts"].([]any) {
-		if kind := m.(map[string]any)["type"]; kind != "Named" {
-			want = append(want, m)
-		}
-	}
-	assert.Equal(t, want, generic(t, s)["mounts"])
+	assert.Equal(t, o.Row["mounts"], generic(t, s)["mounts"])
+	s.volumes = map[string]foundVolume{"cache": {store.Volume{Name: "cache", Kind: "dir"}, observedHome.volumes()}}
 	dir := t.TempDir() // in the place of /home/u/project
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file.txt"), nil, 0o644))
 	for i := range s.Mounts {
@@ -166,9 +163,9 @@ func TestMountsAsOfficial(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(string(text), "/home/u/project", dir)), &out))
 		return out
 	}
-	assert.Equal(t, here(o.FD96["mounts"].([]any)[1:]), got["mounts"], "but the named one")
+	assert.Equal(t, here(o.FD96["mounts"]), got["mounts"])
 	assert.Equal(t, here(o.FD96["file_mounts"]), got["file_mounts"])
-	assert.Equal(t, at(o.FD96, "bootstrap")["dir_mounts"].([]any)[1:], at(got, "bootstrap")["dir_mounts"])
+	assert.Equal(t, at(o.FD96, "bootstrap")["dir_mounts"], at(got, "bootstrap")["dir_mounts"])
 	assert.Equal(t, at(o.FD96, "bootstrap")["file_mounts"], at(got, "bootstrap")["file_mounts"])
 	assert.Equal(t, at(o.FD96, "bootstrap")["disk_mounts"], at(got, "bootstrap")["disk_mounts"])
 	assert.Equal(t, at(o.FD96, "bootstrap")["tmpfs_mounts"], at(got, "bootstrap")["tmpfs_mounts"])
@@ -217,7 +214,8 @@ func TestConfigRoundTrip(t *testing.T) {
 		WithSecurityProfile(SecurityProfileRestricted), WithEnv(map[string]string{"A": "1"}), WithLabel("l", "v"), WithEntrypoint("e"), WithCmd("c"),
 		WithInit(Init.Cmd("/sbin/init", InitOptions{Args: []string{"x"}, Env: map[string]string{"I": "1"}})), WithRlimits(Rlimit{"nofile", 1, 2}),
 		WithMounts(map[string]MountConfig{"/t": Mount.Tmpfs(TmpfsOptions{SizeMiB: 1, Noexec: true}), "/d": Mount.Disk("/d.raw", DiskOptions{Format: "raw", Fstype: "ext4", Readonly: true}),
-			"/b": Mount.Bind("/srv", MountOptions{QuotaMiB: 5, FollowRootSymlinks: true, Nodev: true, StatVirtualization: StatVirtualizationRelaxed, HostPermissions: HostPermissionsMirror})}),
+			"/b": Mount.Bind("/srv", MountOptions{QuotaMiB: 5, FollowRootSymlinks: true, Nodev: true, StatVirtualization: StatVirtualizationRelaxed, HostPermissions: HostPermissionsMirror}),
+			"/n": Mount.Named("vol", MountOptions{Readonly: true, StatVirtualization: StatVirtualizationOff, HostPermissions: HostPermissionsPrivate, Owner: &MountOwner{5, 6}})}),
 		WithPullPolicy(PullPolicyNever), WithLogLevel(LogLevelDebug), WithMaxDuration(1500 * time.Millisecond), WithIdleTimeout(time.Minute), WithEphemeral(true),
 		WithRootDisk(RootDisk.Tmpfs(RootDiskTmpfsOptions{SizeMiB: 64})),
 	} {
@@ -240,6 +238,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	assert.Equal(t, MountKindTmpfs, out.Volumes["/t"].Kind())
 	assert.Equal(t, MountKindDisk, out.Volumes["/d"].Kind())
 	assert.Equal(t, MountKindBind, out.Volumes["/b"].Kind())
+	assert.Equal(t, MountKindNamed, out.Volumes["/n"].Kind())
 }
 
 func TestImageDefaultsGiveWay(t *testing.T) {

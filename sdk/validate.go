@@ -5,8 +5,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/gomsb/gomsb/internal/launch"
 )
 
 const (
@@ -144,27 +142,4 @@ func (r Rlimit) validate() error {
 		return fail(ErrInvalidConfig, "resource limit %s: soft %d exceeds hard %d", r.Resource, r.Soft, r.Hard)
 	}
 	return nil
-}
-
-func (m MountConfig) validate(guest string) error {
-	clean := path.Clean(guest)
-	switch {
-	case !path.IsAbs(guest) || strings.ContainsRune(guest, 0):
-		return fail(ErrInvalidConfig, "mount path %q is not absolute", guest)
-	case clean == "/":
-		return fail(ErrInvalidConfig, "cannot mount over /")
-	case slices.Contains(strings.Split(guest, "/"), ".."):
-		return fail(ErrInvalidConfig, "mount path %q must not contain ..", guest)
-	case m.Kind() == 0:
-		return fail(ErrInvalidConfig, "mount %s: choose a host path, a tmpfs or a disk image", guest)
-	case m.Disk != "" && m.SizeMiB != 0:
-		return fail(ErrInvalidConfig, "mount %s: a disk image has the size it has", guest)
-	case strings.ContainsAny(m.Disk, ":\x00"):
-		return fail(ErrInvalidConfig, "mount %s: the path %q must not contain a colon", guest, m.Disk)
-	case m.Disk != "" && len(launch.GuestMountTag(clean)) > launch.MaxSerial:
-		return fail(ErrInvalidConfig, "mount %s: a disk's path in the guest must begin with ASCII characters", guest)
-	case m.Disk != "" && m.Format != "" && m.Format != "raw" && m.Format != "vmdk":
-		return fail(ErrUnsupportedOperation, "mount %s: disk format %q is not available in this release: use raw or vmdk", guest, m.Format)
-	}
-	return m.validateBind(guest)
 }

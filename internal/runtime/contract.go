@@ -55,7 +55,7 @@ type Share struct {
 	// user's, or as UID's and GID's as far as they are set, and all else as nobody's.
 	MapOwner bool
 	UID, GID *uint32
-	Quota    int64 // bytes that the guest may add; 0: no bound
+	Quota    int64 // bytes that the guest may add; 0: no bound, negative: none
 	Root     bool  // it is the root file system
 }
 

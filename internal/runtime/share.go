@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/rootfs/passthrough"
 )
 
 // Tags of the shares that do not come from mount strings.
@@ -58,6 +59,9 @@ func shareOf(m launch.Mount) Share {
 	}
 	if m.QuotaMiB != nil {
 		s.Quota = int64(min(*m.QuotaMiB, 1<<40)) << 20
+		if s.Quota == 0 {
+			s.Quota = passthrough.NoGrowth
+		}
 	}
 	return s
 }

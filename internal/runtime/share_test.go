@@ -23,6 +23,7 @@ func TestPlanShares(t *testing.T) {
 			"cache_4f7cfe6f:/home/u/volumes/cache",
 			"work_0c9a453f:/home/u/project:ro,quota=4096,stat-virt=off,follow-root-symlinks,uid=5,gid=6",
 			"big:/b:quota=17592186044415,stat-virt=relaxed,host-perms=mirror",
+			"full:/f:quota=0",
 		},
 		FileMounts: []launch.FileMount{
 			{Mount: "etc_file.tx_cde76b0f:" + file + ":quota=4096", Filename: "file.txt"},
@@ -41,6 +42,7 @@ func TestPlanShares(t *testing.T) {
 			MapOwner: true, UID: pointer(uint32(5)), GID: pointer(uint32(6)), Quota: 4 << 30,
 		},
 		{Tag: "big", Path: "/b", Stat: "relaxed", Perms: "mirror", MapOwner: true, Quota: 1 << 60},
+		{Tag: "full", Path: "/f", Stat: "strict", Perms: "private", MapOwner: true, Quota: -1},
 		{Tag: "etc_file.tx_cde76b0f", Path: dir, Only: "file.txt", Stat: "strict", Perms: "private", MapOwner: true, Quota: 4 << 30},
 		{Tag: "staged", Path: dir, Only: "file.txt", Stat: "strict", Perms: "private", MapOwner: true},
 		{Tag: "linked", Path: dir, Only: "file.txt", FollowSymlinks: true, ReadOnly: true, Stat: "strict", Perms: "private", MapOwner: true},

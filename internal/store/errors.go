@@ -19,7 +19,8 @@ var (
 	ErrInUse = errors.New("in use")
 	// ErrNoSlot reports that all network slots are taken.
 	ErrNoSlot = errors.New("all 65535 network slots are taken: remove a sandbox")
-	// ErrNoDatabase reports that there is no database at the path.
+	// ErrNoDatabase reports that there is no database at the path, or one that is only
+	// being made.
 	ErrNoDatabase = errors.New("no database")
 	// ErrSchemaOlder reports a database of an older release.
 	ErrSchemaOlder = errors.New("database is of an older microsandbox: run any command of the official 0.6.18 once to migrate it, or choose another MSB_HOME")

@@ -143,7 +143,7 @@ func TestRefusesWhatIsNoDatabase(t *testing.T) {
 	empty := filepath.Join(dir, "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	_, err = Open(t.Context(), empty, Options{})
-	assert.ErrorIs(t, err, ErrSchemaOlder)
+	assert.ErrorIs(t, err, ErrNoDatabase)
 	s, err := Open(t.Context(), empty, Options{Create: true})
 	require.NoError(t, err, "an empty file becomes a database")
 	require.NoError(t, s.Close())

@@ -97,7 +97,7 @@ func (s *Store) prepare(ctx context.Context, path string, create bool) error {
 		return err
 	}
 	if !create {
-		return fmt.Errorf("%w: it has no tables", ErrSchemaOlder)
+		return fmt.Errorf("%w yet: it has no tables", ErrNoDatabase)
 	}
 	unlock, err := lockMigration(path)
 	if err != nil {

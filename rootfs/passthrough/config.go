@@ -70,7 +70,7 @@ type Config struct {
 	// Owner is what SetOwner would set; nil leaves it to be set later.
 	Owner *Owner
 	// Quota bounds by how many bytes the guest may make the files of the share longer;
-	// 0 is no bound.
+	// 0 is no bound, and NoGrowth lets it make none longer.
 	Quota int64
 	// HostLocks makes the guest's file locks exclude other processes of the host and
 	// other guests; else they exclude only each other in the guest, which is faster.
@@ -85,6 +85,9 @@ type Config struct {
 	// Logger receives what went wrong on the host; nil discards it.
 	Logger *slog.Logger
 }
+
+// NoGrowth is the Quota of a share that is full.
+const NoGrowth = -1
 
 // DefaultTimeout is how long the guest may believe names and attributes.
 const DefaultTimeout = 5 * time.Second
@@ -113,7 +116,7 @@ func (c *Config) Validate() error {
 		return bad("host-perms=%s: choose private or mirror", c.Perms)
 	case c.Stat == StatOff && c.Perms == PermsMirror:
 		return bad("stat-virt=off already changes the host's permissions: leave out host-perms=mirror")
-	case c.Quota < 0 || c.Timeout < 0 || c.Descriptors < 0 || c.Handles < 0 || c.Nodes < 0:
+	case c.Quota < NoGrowth || c.Timeout < 0 || c.Descriptors < 0 || c.Handles < 0 || c.Nodes < 0:
 		return bad("a limit is negative")
 	}
 	return nil

@@ -25,7 +25,7 @@ func TestConfig(t *testing.T) {
 		"stat mode":                   {Root: dir, Stat: "never"},
 		"permissions":                 {Root: dir, Perms: "public"},
 		"mirror what is not virtual":  {Root: dir, Stat: StatOff, Perms: PermsMirror},
-		"negative quota":              {Root: dir, Quota: -1},
+		"negative quota":              {Root: dir, Quota: -2},
 		"negative nodes":              {Root: dir, Nodes: -1},
 		"negative timeout":            {Root: dir, Timeout: -1},
 		"only a path":                 {Root: dir, Only: "a/b"},
@@ -282,6 +282,28 @@ func TestQuota(t *testing.T) {
 	require.Zero(t, errno)
 	g.later()
 	require.Zero(t, g.write(old.node, fh, 0, strings.Repeat("z", 15000)), "the guest may fill what it has emptied, too")
+}
+
+// TestFullShare takes no more than it gives back.
+func TestFullShare(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "old"), make([]byte, 5000), 0o644))
+	g := shareDir(t, dir, func(c *Config) { c.Quota = NoGrowth })
+	b := g.ok(opStatfs, rootID)
+	assert.EqualValues(t, 5000/4096, le.Uint64(b))
+	assert.Zero(t, le.Uint64(b[8:]))
+	f := g.create(rootID, "f", 0o600)
+	assert.Equal(t, unix.ENOSPC, g.write(f.node, f.fh, 0, "y"))
+	old := g.lookup(rootID, "old")
+	fh, _ := g.open(old.node, unix.O_RDWR)
+	require.Zero(t, g.write(old.node, fh, 0, strings.Repeat("x", 5000)))
+	_, errno := g.setattr(old.node, set{valid: setattrSize, size: 4000})
+	require.Zero(t, errno)
+	g.later()
+	require.Zero(t, g.write(f.node, f.fh, 0, strings.Repeat("y", 1000)))
+	g.later()
+	assert.Equal(t, unix.ENOSPC, g.write(f.node, f.fh, 1000, "y"))
 }
 
 // TestQuotaGivesBack what was not used in the end.

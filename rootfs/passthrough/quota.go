@@ -15,7 +15,8 @@ import (
 // lengths. Growth is charged before it happens. What is deleted or cut is not noticed at
 // once: only when the limit is reached is everything counted again.
 type quota struct {
-	limit int64 // 0 for none
+	on    bool
+	limit int64 // if on
 	used  atomic.Int64
 	count func() (int64, bool) // all bytes of the share, false if they cannot be told
 
@@ -37,7 +38,7 @@ const baselineWait = 250 * time.Millisecond
 // beside it. What the guest adds meanwhile may be part of it or not; it is taken to be,
 // which makes the limit tighter by that much if ever everything is counted again.
 func (q *quota) begin() {
-	if q.limit == 0 || q.begun.Swap(true) {
+	if !q.on || q.begun.Swap(true) {
 		return
 	}
 	counted := make(chan struct{})
@@ -70,7 +71,7 @@ func (q *quota) figures() (total, free uint64) {
 // charge takes n bytes of the quota, and returns how many to refund if they are not
 // needed.
 func (q *quota) charge(n uint64) (uint64, syscall.Errno) {
-	if q.limit == 0 || n == 0 {
+	if !q.on || n == 0 {
 		return 0, 0
 	}
 	q.begin()
@@ -100,7 +101,7 @@ func (q *quota) refund(n uint64) {
 
 // extend charges what makes a file, of which fd is open, end bytes long.
 func (q *quota) extend(n *node, end uint64, fd int) (uint64, syscall.Errno) {
-	if q.limit == 0 {
+	if !q.on {
 		return 0, 0
 	}
 	known := n.size.Load()

@@ -47,7 +47,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.setDefaults()
 	s := &Server{cfg: cfg, log: cfg.Logger, hostUID: uint32(os.Geteuid()), closing: make(chan struct{})}
 	s.calls.New = func() any { return &call{s: s} }
-	s.quota.limit, s.quota.count = cfg.Quota, s.countShare
+	s.quota.on, s.quota.limit, s.quota.count = cfg.Quota != 0, max(cfg.Quota, 0), s.countShare
 	if cfg.Owner != nil {
 		s.SetOwner(*cfg.Owner)
 	}

@@ -64,7 +64,7 @@ func (c *call) statfs() syscall.Errno {
 	unit := uint64(max(st.Frsize, 1))
 	blocks, free, avail := st.Blocks, st.Bfree, st.Bavail
 	size := uint64(st.Bsize)
-	if c.s.quota.limit > 0 {
+	if c.s.quota.on {
 		total, left := c.s.quota.figures()
 		left = min(left/blockSize, avail*unit/blockSize)
 		blocks, free, avail = total/blockSize, left, left
