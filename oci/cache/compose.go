@@ -41,6 +41,18 @@ func (d *disk) compose(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	defer held.release()
+	return d.make(ctx)
+}
+
+// complete reports whether fsmeta image and descriptor are there and fit the layers.
+func (d *disk) complete() bool {
+	meta, err := d.meta()
+	return err == nil && d.vmdkCurrent(meta)
+}
+
+// make makes what is not there or does not fit, and returns the size of the disk. The
+// caller holds the lock of the fsmeta image.
+func (d *disk) make(ctx context.Context) (int64, error) {
 	meta, err := d.meta()
 	if err != nil {
 		if meta, err = d.writeMeta(ctx); err != nil {

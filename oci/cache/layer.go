@@ -141,6 +141,12 @@ func (b *builder) account(files, bytes int64) error {
 
 // build converts a layer blob in one pass. The caller holds the layer's lock.
 func (b *builder) build(ctx context.Context, index int, path string) (*layerImage, error) {
+	if from, ok := b.origin.(prepared); ok {
+		if err := from.publish(index, path); err != nil {
+			return nil, err
+		}
+		return openLayer(path)
+	}
 	var changes *layer.Layer
 	var content io.ReaderAt
 	err := b.publishFile(path, func(f *os.File) error {
