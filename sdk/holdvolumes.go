@@ -94,6 +94,9 @@ func (h *heldVolumes) find(ctx context.Context, m MountConfig) error {
 	default:
 		return err
 	}
+	if _, again := h.found[m.Named]; again && v.Kind == string(VolumeKindDisk) {
+		return fail(ErrInvalidConfig, "a disk cannot be attached more than once per sandbox: volume %q", v.Name)
+	}
 	h.found[m.Named] = foundVolume{v, h.home.volumes()}
 	return nil
 }

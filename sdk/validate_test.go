@@ -87,7 +87,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"size of a directory": {disk("/a", Mount.NamedWith("v", MountOptions{}, NamedVolumeOptions{Mode: "create", SizeMiB: 1})), "a directory has no size"},
 		"disk without size":   {disk("/a", Mount.NamedWith("v", MountOptions{}, NamedVolumeOptions{Mode: "create", Kind: "disk"})), "a disk needs a size"},
 		"disk with quota":     {disk("/a", Mount.NamedWith("v", MountOptions{}, NamedVolumeOptions{Mode: "create", Kind: "disk", SizeMiB: 64, QuotaMiB: 1})), "a disk has no quota"},
-		"huge disk":           {disk("/a", Mount.NamedWith("v", MountOptions{}, NamedVolumeOptions{Mode: "create", Kind: "disk", SizeMiB: 1 << 24})), "a disk has at most"},
+		"huge disk":           {disk("/a", Mount.NamedWith("v", MountOptions{}, NamedVolumeOptions{Mode: "create", Kind: "disk", SizeMiB: 1 << 24})), "a disk has 8 to"},
 		"modes of a disk":     {disk("/a", Mount.NamedWith("v", MountOptions{StatVirtualization: StatVirtualizationOff}, NamedVolumeOptions{Kind: "disk"})), "belong to directory volumes"},
 		"volume stat mode":    {disk("/a", Mount.Named("v", MountOptions{StatVirtualization: "x"})), "use strict, relaxed or off"},
 		"long volume id":      {disk("/日本語日本語日本語日本語", Mount.Named("v", MountOptions{})), "must begin with ASCII"},

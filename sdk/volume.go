@@ -9,6 +9,7 @@ import (
 
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/rootfs/ext4"
 	"github.com/gomsb/gomsb/rootfs/volume"
 )
 
@@ -57,8 +58,11 @@ func WithVolumeLabels(labels map[string]string) VolumeOption {
 	}
 }
 
-// maxVolumeMiB is the largest disk that ext4 with blocks of 4096 bytes fills.
-const maxVolumeMiB = 16<<20 - 1
+// The smallest and the largest disk that we make an ext4 file system on.
+const (
+	minVolumeMiB = ext4.MinSize >> 20
+	maxVolumeMiB = ext4.MaxSize >> 20
+)
 
 func checkVolumeName(name string) error { return wrap(ErrInvalidConfig, volume.CheckName(name)) }
 
@@ -77,8 +81,8 @@ func (c VolumeConfig) validate(name string) error {
 			return fail(ErrInvalidConfig, "volume %s: a disk has no quota: its size bounds it", name)
 		case c.SizeMiB == 0:
 			return fail(ErrInvalidConfig, "volume %s: a disk needs a size", name)
-		case c.SizeMiB > maxVolumeMiB:
-			return fail(ErrInvalidConfig, "volume %s: a disk has at most %d MiB: got %d", name, maxVolumeMiB, c.SizeMiB)
+		case c.SizeMiB < minVolumeMiB || c.SizeMiB > maxVolumeMiB:
+			return fail(ErrInvalidConfig, "volume %s: a disk has %d to %d MiB: got %d", name, minVolumeMiB, maxVolumeMiB, c.SizeMiB)
 		}
 	default:
 		return fail(ErrInvalidConfig, "volume %s: kind %q: use dir or disk", name, c.Kind)

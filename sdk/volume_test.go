@@ -93,7 +93,7 @@ func TestVolumesThatCannotBe(t *testing.T) {
 		"path":             {"../x", nil, "volume name must start with an alphanumeric character and contain only alphanumeric characters, dots, hyphens, and underscores: ../x"},
 		"sized directory":  {"v", []VolumeOption{WithVolumeSize(5)}, "a directory has no size"},
 		"disk and no size": {"v", []VolumeOption{WithVolumeKind(VolumeKindDisk)}, "a disk needs a size"},
-		"tiny disk":        {"v", []VolumeOption{WithVolumeKind(VolumeKindDisk), WithVolumeSize(1)}, "it must lie between"},
+		"tiny disk":        {"v", []VolumeOption{WithVolumeKind(VolumeKindDisk), WithVolumeSize(1)}, "a disk has 8 to 16777215 MiB: got 1"},
 		"unknown kind":     {"v", []VolumeOption{WithVolumeKind("tape")}, "use dir or disk"},
 	} {
 		_, err := CreateVolume(ctx, c.volume, c.opts...)
@@ -264,7 +264,8 @@ func TestVolumesInUse(t *testing.T) {
 	require.ErrorIs(t, err, launch.ErrDiskBusy)
 	_, err = CreateSandbox(ctx, "twice", WithImage(testImage), WithReplace(), named("/1", "disk", NamedVolumeOptions{}), named("/2", "disk", NamedVolumeOptions{}))
 	assert.True(t, IsKind(err, ErrInvalidConfig))
-	assert.ErrorIs(t, err, launch.ErrDiskTwice)
+	assert.EqualError(t, err, `a disk cannot be attached more than once per sandbox: volume "disk"`)
+	assert.Equal(t, SandboxStatus("gone"), status(t, "twice"))
 	require.NoError(t, writer.Stop(ctx))
 
 	reader := WithMounts(map[string]MountConfig{"/disk": Mount.Named("disk", MountOptions{Readonly: true})})

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,12 +15,11 @@ import (
 
 // creation holds the flags that run and create share.
 type creation struct {
+	mountFlags
 	name, hostname, user  string
 	labels, env           []string
 	cpus, maxCPUs         uint8
 	memory, maxMemory     string
-	disks, tmpfs          []string
-	volumes, dirs, files  []string
 	rootDisk, upperSize   string
 	workdir, shell        string
 	entrypoint            string
@@ -44,11 +42,7 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.StringVarP(&c.memory, "memory", "m", "", "guest memory, such as 512M or 2G (default 512M)")
 	f.StringVar(&c.maxMemory, "max-memory", "", "ceiling for later changes of --memory")
 	f.StringVar(&c.thp, "thp", "", "huge pages in the guest: always, madvise or never (default madvise)")
-	f.StringArrayVarP(&c.volumes, "volume", "v", nil, "mount a directory or file of this machine, PATH:/GUEST[:OPTIONS] (repeatable)")
-	f.StringArrayVar(&c.dirs, "mount-dir", nil, "the same of a directory (repeatable)")
-	f.StringArrayVar(&c.files, "mount-file", nil, "the same of a file (repeatable)")
-	f.StringArrayVar(&c.disks, "mount-disk", nil, "mount a disk image, FILE:/GUEST[:OPTIONS] (repeatable)")
-	f.StringArrayVar(&c.tmpfs, "tmpfs", nil, "mount a file system in memory, /GUEST[:SIZE][:OPTIONS] (repeatable)")
+	c.mountFlags.flags(f)
 	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: SIZE of a disk of its own, tmpfs[:SIZE], flat[:SIZE], or a disk image, PATH[:format=F,fstype=T] (default 4G)")
 	f.StringVar(&c.upperSize, "oci-upper-size", "", "old name of --root-disk SIZE")
 	_ = f.MarkHidden("oci-upper-size") // it was defined the line before
@@ -166,27 +160,11 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		}
 		add(msb.WithInit(msb.Init.Cmd(c.init, msb.InitOptions{Args: c.initArgs, Env: env})))
 	}
-	binds, err := c.binds()
+	mounts, err := c.mounts()
 	if err != nil {
 		return nil, err
 	}
-	add(msb.WithMounts(binds))
-	for _, m := range c.disks {
-		src, guest, o, err := flagtype.Mount(m)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		add(msb.WithMounts(map[string]msb.MountConfig{guest: msb.Mount.Disk(src, msb.DiskOptions{Format: o.Format, Fstype: o.Fstype,
-			Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev})}))
-	}
-	for _, m := range c.tmpfs {
-		guest, o, err := flagtype.Tmpfs(m)
-		if err != nil {
-			return nil, usageError{err}
-		}
-		add(msb.WithMounts(map[string]msb.MountConfig{guest: msb.Mount.Tmpfs(msb.TmpfsOptions{SizeMiB: o.SizeMiB,
-			Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev})}))
-	}
+	add(msb.WithMounts(mounts))
 	if c.noNet {
 		add(msb.WithoutNetwork())
 	}
@@ -201,36 +179,6 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		add(msb.WithLogLevel(msb.LogLevel(level)))
 	}
 	return opts, nil
-}
-
-// binds are the mounts of directories and files of this machine, by guest path.
-func (c *creation) binds() (map[string]msb.MountConfig, error) {
-	binds := map[string]msb.MountConfig{}
-	for _, list := range []struct {
-		flag   string
-		values []string
-	}{{"volume", c.volumes}, {"mount-dir", c.dirs}, {"mount-file", c.files}} {
-		for _, m := range list.values {
-			src, guest, o, err := flagtype.Bind(m)
-			if err != nil {
-				return nil, usageError{err}
-			}
-			if list.flag == "volume" && !flagtype.IsPath(src) {
-				return nil, usage("named volumes are not available in this release: write ./%s for a path", src)
-			}
-			if info, err := os.Stat(src); err == nil && (list.flag == "mount-dir" && !info.IsDir() || list.flag == "mount-file" && info.IsDir()) {
-				return nil, usage("invalid value '%s' for '--%s': that is not what %s is", m, list.flag, src)
-			}
-			if _, twice := binds[guest]; twice {
-				return nil, usage("two mounts on %s", guest)
-			}
-			binds[guest] = msb.Mount.Bind(src, msb.MountOptions{
-				Readonly: o.Readonly, Noexec: o.Noexec, Nosuid: o.Nosuid, Nodev: o.Nodev, FollowRootSymlinks: o.FollowRootSymlinks,
-				StatVirtualization: msb.StatVirtualization(o.StatVirt), HostPermissions: msb.HostPermissions(o.HostPerms), QuotaMiB: o.QuotaMiB,
-			})
-		}
-	}
-	return binds, nil
 }
 
 // oneOf checks a flag that has a few possible values; empty is not given.

@@ -20,6 +20,10 @@ func TestEmptyListings(t *testing.T) {
 		"images":                 {0, "", "No images found.\n"},
 		"image ls --format json": {0, "[]\n", ""},
 		"image ls -q":            {0, "", ""},
+		"volume ls":              {0, "", "No volumes found.\n"},
+		"vols":                   {0, "", "No volumes found.\n"},
+		"volumes --format json":  {0, "[]\n", ""},
+		"vol list -q":            {0, "", ""},
 		"stop --label a=b":       {0, "", "warn: no sandboxes matched the given labels\n"},
 		"rm --label a=b -q":      {0, "", ""},
 	} {

@@ -15,7 +15,7 @@ func TestHelp(t *testing.T) {
 		assert.Empty(t, r.err, args)
 		assert.True(t, strings.HasPrefix(r.out, "Microsandbox CLI v0.6.18\n"), args)
 		last := -1
-		for _, g := range []string{"Sandboxes:", "Images:", "Installation:", "Other:"} {
+		for _, g := range []string{"Sandboxes:", "Images:", "Storage:", "Installation:", "Other:"} {
 			i := strings.Index(r.out, "\n"+g)
 			assert.Greater(t, i, last, "%v: %s", args, g)
 			last = i
@@ -73,14 +73,14 @@ func TestUsageErrors(t *testing.T) {
 		"run --root-disk disk.raw mini":  "such as ./disk.raw",
 		"run --init-arg x mini":          "--init <PATH>",
 		"run --label =x mini":            "has no key",
-		"run --tmpfs x mini":             "must be absolute",
-		"run -v data:/m mini":            "write ./data for a path",
-		"run -v /d:/m,ro mini":           "did you mean /d:/m:ro?",
-		"run --mount-dir /dev/null:/m a": "that is not what /dev/null is",
-		"run --mount-file /:/m a":        "that is not what / is",
-		"run -v /:/m --mount-dir /:/m a": "two mounts on /m",
-		"run --mount-disk /d:/m,ro mini": "did you mean /d:/m:ro?",
 		"run --error --debug mini":       "cannot be used with",
+		"volume":                         "requires a subcommand",
+		"volume nosuch":                  "unrecognized subcommand 'nosuch'",
+		"volume create --kind x v":       "[possible values: dir, disk]",
+		"volume create a b":              "accepts at most 1 arg",
+		"volume inspect":                 "accepts 1 arg",
+		"volume rm":                      "requires at least 1 arg",
+		"volume ls --format yaml":        "[possible values: json]",
 		"start":                          "<NAMES>...",
 		"stop -t x a":                    "timeout",
 		"ls x":                           "unknown command",
