@@ -13,6 +13,7 @@ import (
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/store"
 	"github.com/gomsb/gomsb/oci"
+	"github.com/gomsb/gomsb/snapshot"
 )
 
 // readyTimeout is how long a sandbox may take from its start until its agent answers.
@@ -63,9 +64,10 @@ func (s *spec) startup(c *startupCommand) (*launch.Startup, error) {
 type boot struct {
 	*catalog
 	spec     *spec
-	config   *SandboxConfig // of a new sandbox
-	image    *oci.Image     // of a new sandbox; nil for a disk image
-	vmdk     string         // the root disk of an OCI image
+	config   *SandboxConfig     // of a new sandbox
+	snapshot *snapshot.Artefact // that a new sandbox starts from; nil for none
+	image    *oci.Image         // of a new sandbox; nil for a disk image
+	vmdk     string             // the root disk of an OCI image
 	startup  *launch.Startup
 	detached bool
 

@@ -10,6 +10,7 @@ import (
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/cache"
 	"github.com/gomsb/gomsb/oci/ref"
+	"github.com/gomsb/gomsb/snapshot"
 )
 
 // CreateSandbox creates a sandbox, boots it and waits for its agent. Unless WithDetached
@@ -38,6 +39,9 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	if img.err != nil {
 		return nil, img.err
 	}
+	if img.snapshot != nil {
+		c.Image = img.snapshot.Descriptor.ImageRef
+	}
 	if img.pulled {
 		if err := cat.store.SaveImage(ctx, stored(img.image)); err != nil {
 			return nil, wrap(ErrInternal, err)
@@ -50,7 +54,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	if err := cat.makeRoom(ctx, c); err != nil {
 		return nil, err
 	}
-	b := &boot{catalog: cat, spec: s, config: c, image: img.image, detached: c.Detached}
+	b := &boot{catalog: cat, spec: s, config: c, image: img.image, snapshot: img.snapshot, detached: c.Detached}
 	if img.image != nil {
 		b.vmdk = img.image.VMDK
 	}
@@ -77,19 +81,28 @@ func (c *SandboxConfig) bindDirectory() {
 type rootImage struct {
 	image  *oci.Image
 	pulled bool // from a registry, just now
-	err    error
+	// snapshot is what the root's changes start from, nil for nothing.
+	snapshot *snapshot.Artefact
+	err      error
 }
 
 func resolveImage(ctx context.Context, h home, c *SandboxConfig) rootImage {
+	if c.Snapshot != "" {
+		return resolveSnapshot(ctx, h, c)
+	}
 	if c.ImageBind != "" {
 		return rootImage{err: checkDirectory(c.ImageBind)}
 	}
 	if isDiskImage(c.Image) || ref.IsLocalPath(c.Image) {
 		return rootImage{err: checkDiskImage(c.Image)}
 	}
-	r := c.registry
-	img, pulled, err := h.pull(ctx, c.Image, PullOptions{Policy: c.PullPolicy, Auth: r.auth, Insecure: r.insecure, CACerts: r.caCerts, CACertsFiles: r.caFiles, Progress: c.pullProgress})
+	img, pulled, err := h.pull(ctx, c.Image, c.pullOptions(c.PullPolicy))
 	return rootImage{image: img, pulled: pulled, err: err}
+}
+
+func (c *SandboxConfig) pullOptions(policy PullPolicy) PullOptions {
+	r := c.registry
+	return PullOptions{Policy: policy, Auth: r.auth, Insecure: r.insecure, CACerts: r.caCerts, CACertsFiles: r.caFiles, Progress: c.pullProgress}
 }
 
 func checkDiskImage(path string) error {

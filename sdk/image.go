@@ -2,12 +2,9 @@ package microsandbox
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -296,30 +293,7 @@ const (
 // appears when it is complete. Layers are written anew from what the cache has of them,
 // so the digests in the archive are others.
 func (imageFactory) Save(ctx context.Context, references []string, out string, format ImageArchiveFormat) error {
-	if info, err := os.Stat(out); err == nil && !info.Mode().IsRegular() {
-		f, err := os.OpenFile(out, os.O_WRONLY, 0) // a pipe or device
-		if err != nil {
-			return wrap(ErrIO, err)
-		}
-		return wrap(ErrIO, errors.Join(Image.SaveTo(ctx, references, f, format), f.Close()))
-	}
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // never fails
-	part := filepath.Join(filepath.Dir(out), fmt.Sprintf(".%s.%x", filepath.Base(out), random))
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return wrap(ErrIO, err)
-	}
-	if err = Image.SaveTo(ctx, references, f, format); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(part, out)
-	}
-	if err != nil {
-		_ = os.Remove(part)
-	}
-	return wrap(ErrIO, err)
+	return writeOutput(out, func(w io.Writer) error { return Image.SaveTo(ctx, references, w, format) })
 }
 
 // SaveTo is Save for a stream.

@@ -18,7 +18,7 @@ type imageSource struct {
 // ociSource is an image of layers with a writable part over them.
 type ociSource struct {
 	Reference string   `json:"reference"`
-	RootDisk  rootDisk `json:"root_disk"`
+	RootDisk  rootDisk `json:"root_disk,omitzero"`
 }
 
 // diskSource is a disk image file that holds the whole root.

@@ -61,6 +61,7 @@ type SandboxConfig struct {
 	Image              string // OCI reference, or path of a disk image or of a directory
 	ImageFstype        string // of a disk image; "" tries what the guest kernel knows
 	ImageBind          string // directory of the host that is the root, instead of Image
+	Snapshot           string // to start from, instead of Image
 	RootDisk           *RootDiskConfig
 	CPUs               uint8 // default 1
 	MaxCPUs            uint8

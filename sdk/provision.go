@@ -52,7 +52,10 @@ func clearNurseries(parent string) {
 }
 
 // provisionRoot makes the root disk of a new sandbox in dir.
-func (b *boot) provisionRoot(_ context.Context, dir string) error {
+func (b *boot) provisionRoot(ctx context.Context, dir string) error {
+	if b.snapshot != nil {
+		return copySnapshot(ctx, b.snapshot, dir)
+	}
 	if b.spec.Image.OCI == nil || b.spec.Image.OCI.RootDisk.Kind != rootDiskManaged {
 		return nil
 	}

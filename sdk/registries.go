@@ -22,7 +22,8 @@ type hostConfig struct {
 		Hosts   map[string]registry.Host `json:"hosts"`
 	} `json:"registries"`
 	Paths struct {
-		Secrets string `json:"secrets"`
+		Snapshots string `json:"snapshots"`
+		Secrets   string `json:"secrets"`
 	} `json:"paths"`
 }
 

@@ -36,6 +36,9 @@ func diskFormat(path string) string {
 func (s *spec) setImage(c *SandboxConfig, img *oci.Image) error {
 	if img != nil {
 		disk, err := c.RootDisk.stored()
+		if c.Snapshot != "" {
+			disk = rootDisk{Kind: rootDiskManaged} // as large as it is
+		}
 		s.Image.OCI = &ociSource{Reference: c.Image, RootDisk: disk}
 		s.ManifestDigest = pointer(img.ManifestDigest.String())
 		s.mergeImage(c, img.Config)

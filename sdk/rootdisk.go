@@ -122,6 +122,10 @@ type rootDisk struct {
 	Clone   string  `json:"clone,omitempty"` // copy or reflink; else auto
 }
 
+// IsZero reports a disk that is stored as none: one of the sandbox's own that has the size
+// it has.
+func (d rootDisk) IsZero() bool { return d == rootDisk{Kind: rootDiskManaged} }
+
 // validate checks everything that needs no look at the host.
 func (d *RootDiskConfig) validate(c *SandboxConfig) error {
 	switch {

@@ -46,7 +46,7 @@ func (c *SandboxConfig) validate() error {
 	switch {
 	case c.Image != "" && c.ImageBind != "":
 		return fail(ErrInvalidConfig, "the root is either image %s or directory %s", c.Image, c.ImageBind)
-	case c.Image+c.ImageBind == "":
+	case c.Image+c.ImageBind+c.Snapshot == "":
 		return fail(ErrInvalidConfig, "missing required sandbox field `image`; provide an image argument or set `image` in --conf")
 	case c.CPUs > maxCPUs:
 		return fail(ErrInvalidConfig, "cpus must be at most %d: got %d", maxCPUs, c.CPUs)
@@ -70,6 +70,9 @@ func (c *SandboxConfig) validate() error {
 		return fail(ErrInvalidConfig, "unknown huge page policy %q: use always, madvise or never", c.THP)
 	case c.Init != nil && c.Init.Cmd != "auto" && !path.IsAbs(c.Init.Cmd):
 		return fail(ErrInvalidConfig, "init %q is neither an absolute path nor auto", c.Init.Cmd)
+	}
+	if err := c.checkSnapshot(); err != nil {
+		return err
 	}
 	if err := c.RootDisk.validate(c); err != nil {
 		return err

@@ -1,0 +1,435 @@
+package microsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/snapshot"
+	snapshotarchive "github.com/gomsb/gomsb/snapshot/archive"
+	"github.com/gomsb/gomsb/snapshot/descriptor"
+	"github.com/gomsb/gomsb/snapshot/integrity"
+	"github.com/gomsb/gomsb/snapshot/sparse"
+)
+
+type snapshotFactory struct{}
+
+// Snapshot works on snapshots of sandboxes' disks. A snapshot is a directory that can be
+// moved and copied; those in the data root's folder of snapshots have names. Functions
+// that take a snapshot take such a name, a path, which holds a slash or begins with a dot
+// or a tilde, or an identity, "sha256:" and 64 digits.
+var Snapshot snapshotFactory
+
+// SnapshotCreateOptions are the options of Snapshot.Create.
+type SnapshotCreateOptions struct {
+	Name            string            // of the new snapshot; required
+	FromSandbox     string            // that does not run; required
+	DestDir         string            // to make it in, instead of the folder of snapshots
+	Labels          map[string]string // to keep with it
+	Force           bool              // replace what has the name
+	RecordIntegrity bool              // hash the disk, for Verify
+	Resumable       bool              // with memory: not available
+}
+
+// Create copies the root disk of a stopped sandbox; only a managed root disk can be
+// copied. Killed at any point, it leaves the name as it was.
+func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*SnapshotArtifact, error) {
+	switch {
+	case o.Resumable:
+		return nil, fail(ErrUnsupportedOperation, "snapshots of memory are not available in this release: leave out Resumable")
+	case o.Name == "":
+		return nil, fail(ErrInvalidConfig, "snapshot name must not be empty")
+	case o.FromSandbox == "":
+		return nil, fail(ErrInvalidConfig, "a snapshot needs the sandbox that it is of")
+	}
+	if _, empty := o.Labels[""]; empty {
+		return nil, fail(ErrInvalidConfig, "label key must not be empty")
+	}
+	if err := snapshot.ValidateName(o.Name); err != nil {
+		return nil, snapshotError(err)
+	}
+	h := defaultHome()
+	dir, err := h.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	if o.DestDir != "" {
+		dir = o.DestDir
+	}
+	c, row, err := find(ctx, h, o.FromSandbox)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	release, err := c.rest(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	cfg, err := h.snapshotSource(row)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Dir, cfg.Name, cfg.Labels, cfg.Integrity, cfg.Force = dir, o.Name, o.Labels, o.RecordIntegrity, o.Force
+	a, err := snapshot.Create(ctx, cfg)
+	if err != nil {
+		return nil, snapshotError(err)
+	}
+	c.index(context.WithoutCancel(ctx), a)
+	return &SnapshotArtifact{a}, nil
+}
+
+// rest makes sure that a sandbox is stopped and stays so until release is called.
+func (c *catalog) rest(ctx context.Context, row store.Sandbox) (release func(), err error) {
+	stopped := func() error {
+		fresh, err := c.again(ctx, row)
+		if err == nil && live(fresh.Status) {
+			err = fail(ErrSnapshotSandboxRunning, "snapshot source sandbox '%s' is not stopped", row.Name)
+		}
+		return err
+	}
+	if err := stopped(); err != nil {
+		return nil, err
+	}
+	lock, err := c.home.lock(ctx, row.Name, stopped)
+	if IsKind(err, ErrSandboxStillRunning) {
+		err = fail(ErrSnapshotSandboxRunning, "snapshot source sandbox '%s' is not stopped", row.Name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := stopped(); err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	return func() { _ = lock.Release() }, nil
+}
+
+// snapshotSource describes a sandbox as the source of a snapshot.
+func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
+	s, err := parseSpec(row.Config)
+	if err != nil {
+		return snapshot.Config{}, wrap(ErrInternal, err)
+	}
+	refuse := func(what string) (snapshot.Config, error) {
+		return snapshot.Config{}, fail(ErrInvalidConfig, "sandbox '%s' %s; only managed root disks of OCI images can", row.Name, what)
+	}
+	if s.Image.OCI == nil || value(s.ManifestDigest) == "" {
+		return refuse("was not created from an OCI image and cannot be snapshotted")
+	}
+	switch s.Image.OCI.RootDisk.Kind {
+	case rootDiskManaged:
+	case rootDiskTmpfs:
+		return refuse("uses a tmpfs root disk, which is ephemeral and cannot be snapshotted")
+	case rootDiskImage:
+		return refuse("uses a root disk image of yours, which cannot be snapshotted: copy the file instead")
+	default:
+		return refuse("uses a " + s.Image.OCI.RootDisk.Kind + " root disk, which cannot be snapshotted")
+	}
+	upper := filepath.Join(h.sandbox(row.Name), upperName)
+	if _, err := os.Lstat(upper); errors.Is(err, fs.ErrNotExist) {
+		return snapshot.Config{}, fail(ErrIO, "source sandbox '%s' has no %s at %s", row.Name, upperName, upper)
+	}
+	disk, err := launch.LockDisk(upper, true)
+	if err != nil { // a runtime that the catalogue knows nothing of
+		return snapshot.Config{}, &Error{Kind: ErrSnapshotSandboxRunning, Message: fmt.Sprintf("snapshot source sandbox '%s' is not stopped", row.Name), Cause: err}
+	}
+	_ = disk.Close() // the sandbox's lock keeps others out from here on
+	return snapshot.Config{Upper: upper, ImageRef: s.Image.OCI.Reference, ImageManifestDigest: *s.ManifestDigest, SourceSandbox: row.Name, CreatedAt: time.Now()}, nil
+}
+
+// snapshots is the folder of snapshots.
+func (h home) snapshots() (string, error) {
+	c, err := h.config()
+	if err != nil || c.Paths.Snapshots == "" {
+		return h.path("snapshots"), err
+	}
+	dir, err := filepath.Abs(c.Paths.Snapshots)
+	return dir, wrap(ErrIO, err)
+}
+
+// Snapshot copies the root disk of the stopped sandbox; see Snapshot.Create.
+func (h *SandboxHandle) Snapshot(ctx context.Context, name string) (*SnapshotArtifact, error) {
+	return Snapshot.Create(ctx, SnapshotCreateOptions{Name: name, FromSandbox: h.row.Name})
+}
+
+// snapshotError gives an error of package snapshot its kind.
+func snapshotError(err error) error {
+	if err == nil {
+		return nil
+	}
+	kinds := []struct {
+		class error
+		kind  ErrorKind
+	}{
+		{context.Canceled, ErrCancelled}, {context.DeadlineExceeded, ErrCancelled},
+		{snapshot.ErrName, ErrInvalidConfig}, {snapshot.ErrExists, ErrSnapshotAlreadyExists}, {snapshot.ErrLegacy, ErrSnapshotMigration},
+		{snapshotarchive.ErrMismatch, ErrSnapshotIntegrity}, {snapshotarchive.ErrArchive, ErrInvalidConfig}, {snapshotarchive.ErrLimit, ErrInvalidConfig}, {snapshotarchive.ErrUnsupported, ErrUnsupportedOperation},
+		{integrity.ErrMismatch, ErrSnapshotIntegrity}, {integrity.ErrChanged, ErrSnapshotIntegrity}, {snapshot.ErrPayload, ErrSnapshotIntegrity},
+		{descriptor.ErrUnsupported, ErrUnsupportedOperation}, {sparse.ErrUnsupported, ErrUnsupportedOperation}, {descriptor.ErrInvalid, ErrInvalidConfig},
+		{snapshot.ErrNotFound, ErrSnapshotNotFound},
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.class) {
+			return wrap(k.kind, err)
+		}
+	}
+	return wrap(ErrIO, err)
+}
+
+// isSnapshotPath tells a path from a name.
+func isSnapshotPath(s string) bool {
+	return strings.Contains(s, "/") || strings.HasPrefix(s, ".") || strings.HasPrefix(s, "~")
+}
+
+// locateSnapshot returns the path of a snapshot that a person named.
+func (h home) locateSnapshot(ctx context.Context, arg string) (string, error) {
+	if isSnapshotPath(arg) {
+		return arg, nil
+	}
+	dir, err := h.snapshots()
+	if err != nil {
+		return "", err
+	}
+	if descriptor.IsDigest(arg, "sha256:") {
+		return h.snapshotByDigest(ctx, dir, arg)
+	}
+	if arg == "" {
+		return "", fail(ErrInvalidArgument, "snapshot name must not be empty")
+	}
+	return filepath.Join(dir, arg), nil
+}
+
+// snapshotByDigest looks an identity up in the index and, as that is a cache, in dir.
+func (h home) snapshotByDigest(ctx context.Context, dir, digest string) (string, error) {
+	c, err := openCatalog(ctx, h, false)
+	if err == nil {
+		defer c.close()
+		row, err := c.store.Snapshot(ctx, digest)
+		if err == nil {
+			return row.Path, nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return "", wrap(ErrInternal, err)
+		}
+	} else if !errors.Is(err, store.ErrNoDatabase) {
+		return "", err
+	}
+	all, err := snapshot.List(dir, nil)
+	if err != nil {
+		return "", snapshotError(err)
+	}
+	for _, a := range all {
+		if a.Digest == digest {
+			return a.Path, nil
+		}
+	}
+	return "", fail(ErrSnapshotNotFound, "snapshot not found: %s", digest)
+}
+
+// openSnapshot opens a snapshot that a person named.
+func (h home) openSnapshot(ctx context.Context, arg string) (*snapshot.Artefact, error) {
+	path, err := h.locateSnapshot(ctx, arg)
+	if err != nil {
+		return nil, err
+	}
+	a, err := snapshot.Open(path)
+	return a, snapshotError(err)
+}
+
+// Open opens a snapshot; its disk is not read.
+func (snapshotFactory) Open(ctx context.Context, snapshot string) (*SnapshotArtifact, error) {
+	h := defaultHome()
+	a, err := h.openSnapshot(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	if dir, err := h.snapshots(); err == nil && filepath.Dir(a.Path) == dir {
+		if c, err := openCatalog(ctx, h, true); err == nil {
+			defer c.close()
+			c.indexNew(ctx, a)
+		}
+	}
+	return &SnapshotArtifact{a}, nil
+}
+
+// Get opens a snapshot and returns what the index knows of it.
+func (snapshotFactory) Get(ctx context.Context, snapshot string) (*SnapshotHandle, error) {
+	h := defaultHome()
+	a, err := h.openSnapshot(ctx, snapshot)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openCatalog(ctx, h, true)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	c.indexNew(ctx, a)
+	row, err := c.store.Snapshot(ctx, a.Digest)
+	return &SnapshotHandle{h, row}, wrap(ErrInternal, err)
+}
+
+// List returns the snapshots in the index, newest first. One whose directory is gone has
+// another availability than ready.
+func (snapshotFactory) List(ctx context.Context) ([]*SnapshotHandle, error) {
+	h := defaultHome()
+	c, err := openCatalog(ctx, h, false)
+	if errors.Is(err, store.ErrNoDatabase) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	rows, err := c.store.Snapshots(ctx)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	all := make([]*SnapshotHandle, 0, len(rows))
+	for _, row := range rows {
+		if _, err := os.Lstat(row.Path); errors.Is(err, fs.ErrNotExist) {
+			row.Availability = availabilityMissing
+		}
+		all = append(all, &SnapshotHandle{h, row})
+	}
+	return all, nil
+}
+
+// ListDir opens every snapshot in a directory, in the order of names, and passes over
+// everything else there.
+func (snapshotFactory) ListDir(_ context.Context, dir string) ([]*SnapshotArtifact, error) {
+	found, err := snapshot.List(dir, nil)
+	if err != nil {
+		return nil, snapshotError(err)
+	}
+	all := make([]*SnapshotArtifact, 0, len(found))
+	for _, a := range found {
+		all = append(all, &SnapshotArtifact{a})
+	}
+	return all, nil
+}
+
+// Remove deletes a snapshot, also a damaged one. One that others are made from is removed
+// only by force; they stay whole.
+func (snapshotFactory) Remove(ctx context.Context, name string, force bool) error {
+	h := defaultHome()
+	path, err := h.locateSnapshot(ctx, name)
+	if err != nil {
+		return err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return wrap(ErrIO, err)
+	}
+	forgotten, err := h.forget(ctx, path, force)
+	if err != nil {
+		return err
+	}
+	err = snapshot.Remove(ctx, path)
+	if forgotten && errors.Is(err, snapshot.ErrNotFound) {
+		if _, gone := os.Lstat(path); errors.Is(gone, fs.ErrNotExist) {
+			return nil // only the index knew it
+		}
+	}
+	return snapshotError(err)
+}
+
+// forget takes the snapshot at a path out of the index.
+func (h home) forget(ctx context.Context, path string, force bool) (was bool, err error) {
+	c, err := openCatalog(ctx, h, false)
+	if errors.Is(err, store.ErrNoDatabase) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	rows, err := c.store.Snapshots(ctx)
+	if err != nil {
+		return false, wrap(ErrInternal, err)
+	}
+	for _, row := range rows {
+		if row.Path != path {
+			continue
+		}
+		if row.Children > 0 && !force {
+			return false, fail(ErrInvalidArgument, "snapshot %s has %d indexed child snapshot(s); pass --force to remove anyway", row.Digest, row.Children)
+		}
+		if err := c.store.RemoveSnapshot(ctx, row.Digest); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return false, wrap(ErrInternal, err)
+		}
+		was = true
+	}
+	return was, nil
+}
+
+// Reindex makes the index say what is in a directory, the folder of snapshots if dir is
+// empty, and returns how many snapshots are there.
+func (snapshotFactory) Reindex(ctx context.Context, dir string) (uint32, error) {
+	h := defaultHome()
+	own, err := h.snapshots()
+	if err != nil {
+		return 0, err
+	}
+	if dir, err = filepath.Abs(orDefault(dir, own)); err != nil {
+		return 0, wrap(ErrIO, err)
+	}
+	found, err := snapshot.List(dir, nil)
+	if err != nil {
+		return 0, snapshotError(err)
+	}
+	c, err := openCatalog(ctx, h, true)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	rows, err := c.store.Snapshots(ctx)
+	if err != nil {
+		return 0, wrap(ErrInternal, err)
+	}
+	for _, row := range rows {
+		if _, err := os.Lstat(row.Path); filepath.Dir(row.Path) == dir && errors.Is(err, fs.ErrNotExist) {
+			if err := c.store.RemoveSnapshot(ctx, row.Digest); err != nil && !errors.Is(err, store.ErrNotFound) {
+				return 0, wrap(ErrInternal, err)
+			}
+		}
+	}
+	for _, a := range found {
+		if err := c.store.SaveSnapshot(ctx, snapshotRow(own, a)); err != nil {
+			return 0, wrap(ErrInternal, err)
+		}
+	}
+	return count(found), wrap(ErrInternal, c.store.RecountSnapshots(ctx))
+}
+
+// index records a snapshot. The index is a cache: what is missing in it is found again,
+// so an error is none.
+func (c *catalog) index(ctx context.Context, a *snapshot.Artefact) {
+	if dir, err := c.home.snapshots(); err == nil {
+		_ = c.store.SaveSnapshot(ctx, snapshotRow(dir, a))
+	}
+}
+
+// indexNew is index unless the snapshot is recorded as it is.
+func (c *catalog) indexNew(ctx context.Context, a *snapshot.Artefact) {
+	if row, err := c.store.Snapshot(ctx, a.Digest); err != nil || row.Path != a.Path {
+		c.index(ctx, a)
+	}
+}
+
+// snapshotRow is the index's form of a snapshot; dir is the folder of those with names.
+func snapshotRow(dir string, a *snapshot.Artefact) store.Snapshot {
+	d := a.Descriptor
+	row := store.Snapshot{Digest: a.Digest, ParentDigest: d.Parent, ImageRef: d.ImageRef, ImageManifestDigest: d.ImageManifestDigest,
+		Format: d.Format, Fstype: d.Fstype, Path: a.Path, SizeBytes: &d.Upper.SizeBytes, CreatedAt: d.CreatedAt}
+	if filepath.Dir(a.Path) == dir {
+		row.Name = filepath.Base(a.Path)
+	}
+	return row
+}
