@@ -1,0 +1,125 @@
+package netstack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+var (
+	// errReset reports that the guest sent RST.
+	errReset = errors.New("connection reset by the guest")
+	errGone  = errors.New("connection is closed")
+)
+
+// guestConn is the stack's end of a TCP connection with the guest. One goroutine may read
+// while another writes.
+type guestConn struct {
+	ep    tcpip.Endpoint
+	queue waiter.Queue
+
+	in, out         waiter.Entry
+	readable, space chan struct{} // signalled when it may be
+	reader          bytes.Reader  // of write
+}
+
+// watch has the stack signal changes. c.ep is set.
+func (c *guestConn) watch() {
+	c.in, c.readable = waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventHUp | waiter.EventErr)
+	c.out, c.space = waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventHUp | waiter.EventErr)
+	c.queue.EventRegister(&c.in)
+	c.queue.EventRegister(&c.out)
+}
+
+func (c *guestConn) unwatch() {
+	c.queue.EventUnregister(&c.in)
+	c.queue.EventUnregister(&c.out)
+}
+
+// close gives the connection up. The stack still sends what was written, and FIN.
+func (c *guestConn) close() {
+	c.unwatch()
+	c.ep.Close()
+}
+
+// abort gives the connection up with RST.
+func (c *guestConn) abort() {
+	c.unwatch()
+	c.ep.Abort()
+}
+
+// tryRead reads what the guest has sent; ok is false if that is nothing yet. The error is
+// io.EOF after the guest's FIN.
+func (c *guestConn) tryRead(p []byte) (n int, ok bool, err error) {
+	w := tcpip.SliceWriter(p)
+	res, e := c.ep.Read(&w, tcpip.ReadOptions{})
+	switch e.(type) {
+	case nil:
+		return res.Count, true, nil
+	case *tcpip.ErrBadBuffer: // p is full before the first byte: it is empty
+		return 0, true, nil
+	case *tcpip.ErrWouldBlock:
+		return 0, false, nil
+	case *tcpip.ErrClosedForReceive:
+		return 0, true, io.EOF
+	}
+	return 0, true, connError(e)
+}
+
+// read waits for what the guest sends, or until ctx is done.
+func (c *guestConn) read(ctx context.Context, p []byte) (int, error) {
+	for {
+		if n, ok, err := c.tryRead(p); ok {
+			return n, err
+		}
+		if err := c.wait(ctx); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// wait returns when tryRead may give something.
+func (c *guestConn) wait(ctx context.Context) error {
+	select {
+	case <-c.readable:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// write sends p to the guest, as fast as it takes it.
+func (c *guestConn) write(ctx context.Context, p []byte) error {
+	for len(p) > 0 {
+		c.reader.Reset(p)
+		n, err := c.ep.Write(&c.reader, tcpip.WriteOptions{})
+		p = p[n:]
+		switch err.(type) {
+		case nil:
+		case *tcpip.ErrWouldBlock:
+			select {
+			case <-c.space:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		default:
+			return connError(err)
+		}
+	}
+	return nil
+}
+
+// closeWrite sends FIN after all that was written.
+func (c *guestConn) closeWrite() { c.ep.Shutdown(tcpip.ShutdownWrite) }
+
+func connError(err tcpip.Error) error {
+	switch err.(type) {
+	case *tcpip.ErrConnectionReset, *tcpip.ErrConnectionAborted, *tcpip.ErrTimeout:
+		return errReset
+	}
+	return errGone
+}

@@ -1,0 +1,268 @@
+package netstack
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// GSO is the kind of segments that a frame stands for.
+type GSO uint8
+
+// Kinds of segmentation.
+const (
+	GSONone GSO = iota
+	GSOTCPv4
+	GSOTCPv6
+	GSOUDP
+)
+
+// Offload is what the sender of a frame left to its receiver. Its zero value is nothing.
+type Offload struct {
+	// NeedsChecksum: the Internet checksum of the frame from ChecksumStart on goes to
+	// ChecksumOffset behind it, where that of the pseudo-header is now.
+	NeedsChecksum                 bool
+	ChecksumStart, ChecksumOffset uint16
+	// GSO is not GSONone if the frame is to become segments with SegmentSize bytes of
+	// payload each. HeaderLen is the length of all headers.
+	GSO                    GSO
+	HeaderLen, SegmentSize uint16
+}
+
+// Port is the guest's network card. Its methods may be called from any goroutine.
+type Port interface {
+	// Deliver copies a frame to the guest. False means that there is no room now, and
+	// that Gateway.Ready will be called when there may be.
+	Deliver(o Offload, frame [][]byte) bool
+	// Flush says that no frame follows at once.
+	Flush()
+}
+
+const (
+	etherLen = header.EthernetMinimumSize
+
+	// gsoMaxSize is the largest IP packet.
+	gsoMaxSize = 65535
+
+	// maxQueued bounds the packets, and their bytes, that wait for room in the guest's
+	// card. What does not fit is lost, as on any line.
+	maxQueued      = 1024
+	maxQueuedBytes = 4 << 20
+)
+
+// link is the stack's end of the cable: a stack.LinkEndpoint for Ethernet frames to one
+// guest, whose hardware address is known.
+type link struct {
+	header [etherLen]byte // of every frame but for the type
+	addr   tcpip.LinkAddress
+	mtu    uint32
+	upper  atomic.Pointer[stack.NetworkDispatcher] // nil: no stack
+
+	mu     sync.Mutex
+	port   Port                  // nil: not plugged in; protected by mu, as all below
+	queue  []*stack.PacketBuffer // from head on
+	head   int
+	bytes  int
+	parts  [][]byte // scratch
+	closed bool
+}
+
+func newLink(a *Addresses) *link {
+	l := &link{mtu: uint32(a.MTU), addr: tcpip.LinkAddress(a.GatewayMAC[:])}
+	copy(l.header[:], a.GuestMAC[:])
+	copy(l.header[6:], a.GatewayMAC[:])
+	return l
+}
+
+var (
+	_ stack.LinkEndpoint = (*link)(nil)
+	_ stack.GSOEndpoint  = (*link)(nil)
+)
+
+// plug connects the guest's card.
+func (l *link) plug(p Port) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.port = p
+}
+
+// close drops what waits and everything that comes.
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, pkt := range l.queue[l.head:] {
+		pkt.DecRef()
+	}
+	l.queue, l.head, l.bytes = nil, 0, 0
+}
+
+// WritePackets sends packets to the guest.
+func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, pkt := range list.AsSlice() {
+		l.send(pkt)
+	}
+	if l.port != nil {
+		l.port.Flush()
+	}
+	return list.Len(), nil
+}
+
+// send delivers a packet or has it wait; mu is held.
+func (l *link) send(pkt *stack.PacketBuffer) {
+	switch {
+	case l.closed || l.port == nil:
+	case l.head == len(l.queue) && l.deliver(pkt):
+	case len(l.queue)-l.head < maxQueued && l.bytes+pkt.Size() <= maxQueuedBytes:
+		if l.head > 0 && len(l.queue) == cap(l.queue) {
+			l.queue = append(l.queue[:0], l.queue[l.head:]...)
+			l.head = 0
+		}
+		l.queue = append(l.queue, pkt.IncRef())
+		l.bytes += pkt.Size()
+	}
+}
+
+// ready delivers what waits.
+func (l *link) ready() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.head < len(l.queue) && l.deliver(l.queue[l.head]) {
+		pkt := l.queue[l.head]
+		l.queue[l.head] = nil
+		l.head++
+		l.bytes -= pkt.Size()
+		pkt.DecRef()
+	}
+	if l.head == len(l.queue) {
+		l.queue, l.head = l.queue[:0], 0
+	}
+	if l.port != nil {
+		l.port.Flush()
+	}
+}
+
+// deliver gives one packet to the guest; mu is held.
+func (l *link) deliver(pkt *stack.PacketBuffer) bool {
+	var o Offload
+	if g := &pkt.GSOOptions; g.Type == stack.GSOTCPv4 || g.Type == stack.GSOTCPv6 {
+		o.NeedsChecksum = g.NeedsCsum
+		o.ChecksumStart = uint16(etherLen + len(pkt.NetworkHeader().Slice()))
+		o.ChecksumOffset = g.CsumOffset
+		if size := pkt.Data().Size(); size > int(g.MSS) && g.MSS > 0 {
+			o.GSO = GSOTCPv4
+			if g.Type == stack.GSOTCPv6 {
+				o.GSO = GSOTCPv6
+			}
+			o.HeaderLen = uint16(pkt.HeaderSize())
+			o.SegmentSize = g.MSS
+		}
+	}
+	l.parts = l.parts[:0]
+	views, skip := pkt.AsViewList()
+	for v := views.Front(); v != nil; v = v.Next() {
+		b := v.AsSlice()
+		if skip >= len(b) {
+			skip -= len(b)
+			continue
+		}
+		l.parts = append(l.parts, b[skip:])
+		skip = 0
+	}
+	return l.port.Deliver(o, l.parts)
+}
+
+// AddHeader puts the Ethernet header before a packet.
+func (l *link) AddHeader(pkt *stack.PacketBuffer) {
+	eth := header.Ethernet(pkt.LinkHeader().Push(etherLen))
+	copy(eth, l.header[:])
+	eth[12], eth[13] = byte(pkt.NetworkProtocolNumber>>8), byte(pkt.NetworkProtocolNumber)
+}
+
+// ParseHeader is not used: frames from the guest come without their header.
+func (l *link) ParseHeader(*stack.PacketBuffer) bool { return true }
+
+// MTU is that of IP packets.
+func (l *link) MTU() uint32 { return l.mtu }
+
+// SetMTU does nothing: the guest's interface has the MTU it has.
+func (l *link) SetMTU(uint32) {}
+
+// MaxHeaderLength is the Ethernet header's.
+func (l *link) MaxHeaderLength() uint16 { return etherLen }
+
+// LinkAddress is the gateway's.
+func (l *link) LinkAddress() tcpip.LinkAddress { return l.addr }
+
+// SetLinkAddress does nothing.
+func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// Capabilities: the guest's memory changes no bit on the way, so that checksums need no
+// look. There is but one neighbour, who needs no resolution.
+func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityRXChecksumOffload
+}
+
+// SupportedGSO: the guest takes large segments.
+func (l *link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// GSOMaxSize is the largest IP packet.
+func (l *link) GSOMaxSize() uint32 { return gsoMaxSize }
+
+// Attach connects the stack, or disconnects it.
+func (l *link) Attach(d stack.NetworkDispatcher) {
+	if d == nil {
+		l.upper.Store(nil)
+		return
+	}
+	l.upper.Store(&d)
+}
+
+// IsAttached reports that the stack is connected.
+func (l *link) IsAttached() bool { return l.upper.Load() != nil }
+
+// deliverUp gives the stack an IP packet of the guest's, of which it takes ownership.
+func (l *link) deliverUp(proto tcpip.NetworkProtocolNumber, packet *buffer.View) {
+	d := l.upper.Load()
+	if d == nil {
+		packet.Release()
+		return
+	}
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(packet)})
+	(*d).DeliverNetworkPacket(proto, pkt)
+	pkt.DecRef()
+}
+
+// frame sends the guest a frame that did not come from the stack: Ethernet type and
+// payload. It is lost if there is no room.
+func (l *link) frame(etherType uint16, payload []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.port == nil {
+		return
+	}
+	var head [etherLen]byte
+	copy(head[:], l.header[:])
+	head[12], head[13] = byte(etherType>>8), byte(etherType)
+	l.parts = append(l.parts[:0], head[:], payload)
+	l.port.Deliver(Offload{}, l.parts)
+	l.port.Flush()
+}
+
+// Wait has nothing to wait for: there are no goroutines.
+func (l *link) Wait() {}
+
+// ARPHardwareType is Ethernet.
+func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+
+// Close does nothing; see close.
+func (l *link) Close() {}
+
+// SetOnCloseAction does nothing.
+func (l *link) SetOnCloseAction(func()) {}

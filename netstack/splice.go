@@ -1,0 +1,153 @@
+package netstack
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// bufferSize is what is carried at once: no segment of the guest's is larger.
+const bufferSize = 64 << 10
+
+// buffers are used while there is something in them, so that idle connections have none.
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// pair is a connection of the guest's joined with one of the host's.
+type pair struct {
+	guest *guestConn
+	host  net.Conn
+	ctx   context.Context
+	stop  context.CancelFunc
+}
+
+// splice carries bytes both ways until both directions have ended; either may end first.
+// first goes to the host before all else. Both connections are over when it returns.
+func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte) {
+	p := &pair{guest: guest, host: host}
+	p.ctx, p.stop = context.WithCancel(ctx)
+	unblock := context.AfterFunc(p.ctx, func() { _ = host.SetDeadline(time.Unix(1, 0)) })
+	down := make(chan error, 1)
+	go func() { down <- p.ended(p.down()) }()
+	up := p.ended(p.up(first))
+	err := errors.Join(up, <-down)
+	p.stop()
+	unblock()
+	if err == nil {
+		guest.close()
+	} else {
+		guest.abort()
+		if t, ok := host.(*net.TCPConn); ok {
+			_ = t.SetLinger(0) // RST, as far as the host was not the first
+		}
+	}
+	_ = host.Close()
+}
+
+// ended stops the other direction after a failure of one.
+func (p *pair) ended(err error) error {
+	if err != nil {
+		p.stop()
+	}
+	return err
+}
+
+// up carries what the guest sends, and its FIN.
+func (p *pair) up(first []byte) error {
+	if len(first) > 0 {
+		if _, err := p.host.Write(first); err != nil {
+			return err
+		}
+	}
+	for {
+		n, err := p.upOnce()
+		switch {
+		case err == io.EOF:
+			if h, ok := p.host.(interface{ CloseWrite() error }); ok {
+				return h.CloseWrite()
+			}
+			return nil
+		case err != nil:
+			return err
+		case n == 0:
+			if err := p.guest.wait(p.ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// upOnce carries what there is; 0 means nothing now.
+func (p *pair) upOnce() (int, error) {
+	b := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(b)
+	n, ok, err := p.guest.tryRead(b[:])
+	if !ok || err != nil {
+		return 0, err
+	}
+	_, err = p.host.Write(b[:n])
+	return n, err
+}
+
+// down carries what the host sends, and its FIN.
+func (p *pair) down() error {
+	r := newHostReader(p.host)
+	for {
+		b, n, err := r.read()
+		if err == nil && n > 0 {
+			err = p.guest.write(p.ctx, b[:n])
+		}
+		r.release(b)
+		switch {
+		case err == io.EOF:
+			p.guest.closeWrite()
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// hostReader reads from a connection of the host's into a buffer that it takes when there
+// is something to read.
+type hostReader struct {
+	conn net.Conn
+	raw  syscall.RawConn // nil: conn has none
+	try  func(fd uintptr) bool
+
+	buf *[bufferSize]byte
+	n   int
+	err error
+}
+
+func newHostReader(c net.Conn) *hostReader {
+	r := &hostReader{conn: c}
+	if s, ok := c.(syscall.Conn); ok {
+		r.raw, _ = s.SyscallConn()
+		r.try = r.tryRead
+	}
+	return r
+}
+
+// read waits for the next bytes, or the next datagram. The buffer goes back by release.
+func (r *hostReader) read() (*[bufferSize]byte, int, error) {
+	r.buf, r.n, r.err = nil, 0, nil
+	if r.raw == nil {
+		r.buf = buffers.Get().(*[bufferSize]byte)
+		r.n, r.err = r.conn.Read(r.buf[:])
+		return r.buf, r.n, r.err
+	}
+	if err := r.raw.Read(r.try); err != nil {
+		return r.buf, 0, err
+	}
+	return r.buf, r.n, r.err
+}
+
+func (r *hostReader) release(b *[bufferSize]byte) {
+	if b != nil {
+		buffers.Put(b)
+	}
+}

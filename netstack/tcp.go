@@ -1,0 +1,114 @@
+package netstack
+
+import (
+	"context"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+
+	"github.com/gomsb/gomsb/netstack/policy"
+)
+
+const (
+	dnsPort = 53
+	dotPort = 853
+)
+
+// acceptTCP deals with a connection that the guest opens, on a goroutine of its own.
+func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
+	if !g.begin() {
+		r.Complete(false)
+		return
+	}
+	defer g.wg.Done()
+	defer g.tcpCount.Add(-1)
+	if g.tcpCount.Add(1) > g.tcpLimit {
+		g.log.warn("the guest has too many connections", "limit", g.tcpLimit)
+		r.Complete(true)
+		return
+	}
+	g.serveTCP(g.ctx, r)
+}
+
+// serveTCP carries one connection to its end.
+func (g *Gateway) serveTCP(ctx context.Context, r *tcp.ForwarderRequest) {
+	id := r.ID()
+	dst := netip.AddrPortFrom(policy.Unwrap(addrOf(id.LocalAddress)), id.LocalPort)
+	switch dst.Port() {
+	case dnsPort:
+		if c := accept(r); c != nil {
+			g.serveDNS(ctx, c, dst.Addr())
+			c.close()
+		}
+		return
+	case dotPort: // encrypted, so that no policy could apply
+		r.Complete(true)
+		return
+	}
+	f := policy.Flow{Protocol: policy.TCP, Addr: dst.Addr(), Port: dst.Port()}
+	d := g.policy.Egress(f, policy.Deferred(), g.names)
+	switch d.Verdict {
+	case policy.Allowed:
+		g.dialFirst(ctx, r, dst)
+	case policy.Defer:
+		g.acceptFirst(ctx, r, f, dst)
+	default:
+		g.log.egress(f, d, "")
+		r.Complete(true)
+	}
+}
+
+// dialFirst opens the host's connection before the guest's is accepted, so that the guest
+// learns at once where nobody answers.
+func (g *Gateway) dialFirst(ctx context.Context, r *tcp.ForwarderRequest, dst netip.AddrPort) {
+	host, err := g.dial(ctx, "tcp", dst)
+	if err != nil {
+		r.Complete(true)
+		return
+	}
+	guest := accept(r)
+	if guest == nil {
+		_ = host.Close()
+		return
+	}
+	splice(ctx, guest, host, nil)
+}
+
+// acceptFirst waits for the name that the guest sends before it decides.
+func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f policy.Flow, dst netip.AddrPort) {
+	guest := accept(r)
+	if guest == nil {
+		return
+	}
+	first, name := guest.peekName(ctx)
+	source := policy.ByIndex()
+	if name != "" {
+		source = policy.BySNI(name)
+	}
+	if d := g.policy.Egress(f, source, g.names); !d.Allowed() {
+		g.log.egress(f, d, name)
+		guest.close()
+		return
+	}
+	host, err := g.dial(ctx, "tcp", dst)
+	if err != nil {
+		guest.abort()
+		return
+	}
+	splice(ctx, guest, host, first)
+}
+
+// accept completes the handshake with the guest; nil if the guest gave up.
+func accept(r *tcp.ForwarderRequest) *guestConn {
+	c := &guestConn{}
+	ep, err := r.CreateEndpoint(&c.queue)
+	r.Complete(err != nil)
+	if err != nil {
+		return nil
+	}
+	ep.SocketOptions().SetDelayOption(false)
+	ep.SocketOptions().SetKeepAlive(true)
+	c.ep = ep
+	c.watch()
+	return c
+}

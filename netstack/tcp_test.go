@@ -1,0 +1,304 @@
+package netstack
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/netstack/policy"
+)
+
+func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
+
+// exchange writes and reads back through an echo, with a half-close.
+func exchange(t testing.TB, c interface {
+	io.ReadWriter
+	CloseWrite() error
+}, text string) {
+	t.Helper()
+	_, err := io.WriteString(c, text)
+	require.NoError(t, err)
+	require.NoError(t, c.CloseWrite())
+	b, err := io.ReadAll(c)
+	require.NoError(t, err)
+	assert.Equal(t, text, string(b))
+}
+
+func TestGuestConnects(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	for _, a := range []netip.Addr{world4, world6} {
+		g.tcpWorld(at(a, 80), echoes)
+		exchange(t, g.mustDial(at(a, 80)), "hello, "+a.String())
+	}
+}
+
+// TestGuestIsRefused: a guest never connects to where nobody answers, nor to where it may
+// not.
+func TestGuestIsRefused(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	closed := server(t, "127.0.0.1:0", echoes)
+	g.world.set("tcp", at(world4, 81).String(), "127.0.0.1:1")
+	g.tcpWorld(at(world4, 853), echoes)
+	g.tcpWorld(at(netip.MustParseAddr("169.254.169.254"), 80), echoes)
+	g.tcpWorld(at(netip.MustParseAddr("10.0.0.5"), 80), echoes)
+	for name, to := range map[string]netip.AddrPort{
+		"nobody listens":      at(world4, 81),
+		"no way":              at(world6, 81),
+		"DNS over TLS":        at(world4, 853),
+		"metadata":            at(netip.MustParseAddr("169.254.169.254"), 80),
+		"private":             at(netip.MustParseAddr("10.0.0.5"), 80),
+		"another sandbox":     at(netip.MustParseAddr("172.16.0.9"), 80),
+		"host":                at(g.addrs.Gateway4, closed.Port()),
+		"host by IPv6":        at(g.addrs.Gateway6, closed.Port()),
+		"mapped metadata":     at(netip.MustParseAddr("::ffff:169.254.169.254"), 80),
+		"NAT64 of a private":  at(netip.MustParseAddr("64:ff9b::10.0.0.5"), 80),
+		"link-local":          at(netip.MustParseAddr("169.254.1.1"), 80),
+		"unspecified network": at(netip.MustParseAddr("0.1.2.3"), 80),
+	} {
+		_, err := g.dial(to)
+		assert.ErrorContains(t, err, "refused", name)
+	}
+	assert.Zero(t, g.tcpCount.Load())
+}
+
+func TestHostLoopbackThroughTheGateway(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, rules(t, "allow@host"), nil)
+	here := server(t, "127.0.0.1:0", echoes)
+	exchange(t, g.mustDial(at(g.addrs.Gateway4, here.Port())), "IPv4")
+	exchange(t, g.mustDial(at(g.addrs.Gateway6, here.Port())), "IPv6 falls back")
+	if l, err := net.Listen("tcp", "[::1]:0"); err == nil {
+		require.NoError(t, l.Close())
+		six := server(t, "[::1]:0", echoes)
+		exchange(t, g.mustDial(at(g.addrs.Gateway6, six.Port())), "IPv6")
+		exchange(t, g.mustDial(at(g.addrs.Gateway4, six.Port())), "IPv4 falls back")
+	}
+}
+
+func TestHalfClose(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	g.tcpWorld(at(world4, 80), func(c *net.TCPConn) { // FIN first, then it reads to the end
+		_, _ = io.WriteString(c, "bye")
+		_ = c.CloseWrite()
+		b, _ := io.ReadAll(c)
+		assert.Equal(t, "the guest goes on", string(b))
+	})
+	c := g.mustDial(at(world4, 80))
+	b, err := io.ReadAll(c)
+	require.NoError(t, err)
+	assert.Equal(t, "bye", string(b))
+	_, err = io.WriteString(c, "the guest goes on")
+	require.NoError(t, err)
+	require.NoError(t, c.CloseWrite())
+	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
+}
+
+func TestReset(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	seen := make(chan error, 1)
+	g.tcpWorld(at(world4, 80), func(c *net.TCPConn) {
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(c, b); err == nil && b[0] == 'r' {
+			_ = c.SetLinger(0)
+			return
+		}
+		_, err := c.Read(b)
+		seen <- err
+	})
+	c := g.mustDial(at(world4, 80))
+	_, err := io.WriteString(c, "r")
+	require.NoError(t, err)
+	_, err = io.ReadAll(c)
+	assert.ErrorContains(t, err, "reset", "of the host's")
+
+	wq, ep := endpointOf(t, g, at(world4, 80))
+	_, e := ep.Write(bytes.NewReader([]byte("x")), writeOptions)
+	require.Nil(t, e)
+	ep.Abort()
+	select {
+	case err := <-seen:
+		assert.True(t, errors.Is(err, syscall.ECONNRESET), "of the guest's: %v", err)
+	case <-time.After(watchdog):
+		assert.Fail(t, "the server learns of it")
+	}
+	_ = wq
+	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
+}
+
+func TestConnectionLimit(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), func(c *Config) { c.MaxConnections = 3 })
+	g.tcpWorld(at(world4, 80), echoes)
+	for range 3 {
+		g.mustDial(at(world4, 80))
+	}
+	_, err := g.dial(at(world4, 80))
+	require.ErrorContains(t, err, "refused")
+	assert.EqualValues(t, 3, g.tcpCount.Load())
+}
+
+// TestShortConnections: a table that leaks would be full soon.
+func TestShortConnections(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), func(c *Config) { c.MaxConnections = 8 })
+	g.tcpWorld(at(world4, 80), echoes)
+	for range 100 {
+		c := g.mustDial(at(world4, 80))
+		exchange(t, c, "x")
+		require.NoError(t, c.Close())
+		require.Eventually(t, func() bool { return g.tcpCount.Load() < 8 }, watchdog, time.Millisecond)
+	}
+}
+
+func TestLimitsAreChecked(t *testing.T) {
+	t.Parallel()
+	a, err := Plan(0, Overrides{}, bothFamilies)
+	require.NoError(t, err)
+	e, err := policy.New(policy.Default(), nil)
+	require.NoError(t, err)
+	_, err = New(Config{Addresses: a, Policy: e, Names: policy.NewIndex(nil), MaxConnections: 4097})
+	assert.ErrorIs(t, err, ErrConfig)
+	assert.ErrorContains(t, err, "exceeds hard limit 4096")
+	_, err = New(Config{Addresses: a})
+	assert.ErrorIs(t, err, ErrConfig)
+}
+
+// TestNamesDecide: the rule is about a name, so the connection is accepted before it is
+// decided.
+func TestNamesDecide(t *testing.T) {
+	t.Parallel()
+	var names *policy.Index
+	g := newGuest(t, rules(t, "deny@blocked.example,allow@*.good.example:tcp:443"), func(c *Config) { names = c.Names })
+	names.Set("www.good.example", false, []netip.Addr{world4}, time.Hour)
+	names.Set("blocked.example", false, []netip.Addr{world4}, time.Hour)
+	got := make(chan string, 1)
+	g.tcpWorld(at(world4, 443), func(c *net.TCPConn) {
+		_ = tls.Server(c, &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			got <- h.ServerName
+			return nil, errors.New("enough")
+		}}).Handshake()
+	})
+	for name, want := range map[string]bool{"www.good.example": true, "api.good.example": true, "blocked.example": false, "other.example": false} {
+		c := g.mustDial(at(world4, 443))
+		err := tls.Client(c, &tls.Config{ServerName: name}).Handshake()
+		require.Error(t, err)
+		select {
+		case n := <-got:
+			assert.Equal(t, name, n)
+			assert.True(t, want, "%s is let out", name)
+		default:
+			assert.False(t, want, "%s is not let out: %v", name, err)
+		}
+	}
+	_, err := g.dial(at(netip.MustParseAddr("93.184.216.35"), 443))
+	assert.ErrorContains(t, err, "refused", "no name leads there")
+	_, err = g.dial(at(world4, 80))
+	assert.ErrorContains(t, err, "refused", "another port")
+}
+
+// TestNoTLS: what is no TLS is judged by the index.
+func TestNoTLS(t *testing.T) {
+	t.Parallel()
+	var names *policy.Index
+	g := newGuest(t, rules(t, "allow@good.example"), func(c *Config) { names = c.Names })
+	names.Set("good.example", false, []netip.Addr{world4}, time.Hour)
+	g.tcpWorld(at(world4, 80), echoes)
+	exchange(t, g.mustDial(at(world4, 80)), "GET / HTTP/1.0\r\n\r\n")
+}
+
+// TestBulk carries more than any buffer holds both ways at once, while the guest's card is
+// full now and then.
+func TestBulk(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	g.tcpWorld(at(world4, 80), echoes)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(3 * time.Millisecond):
+			}
+			g.full.Store(true)
+			time.Sleep(time.Millisecond)
+			g.full.Store(false)
+			g.Ready()
+		}
+	})
+	data := make([]byte, 8<<20)
+	for i := range data {
+		data[i] = byte(rand.Uint32())
+	}
+	c := g.mustDial(at(world4, 80))
+	wg.Go(func() {
+		_, err := c.Write(data)
+		assert.NoError(t, err)
+		assert.NoError(t, c.CloseWrite())
+	})
+	b, err := io.ReadAll(c)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(data, b))
+	close(stop)
+	wg.Wait()
+}
+
+// TestCloseEndsEverything while a guest neither completes a handshake nor reads.
+func TestCloseEndsEverything(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	g.tcpWorld(at(world4, 80), func(c *net.TCPConn) {
+		_, _ = c.Write(make([]byte, 8<<20))
+	})
+	g.mustDial(at(world4, 80))
+	g.full.Store(true) // from here on the guest hears nothing
+	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4000)})
+	require.Eventually(t, func() bool { return g.tcpCount.Load() == 2 }, watchdog, time.Millisecond)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.Gateway.Close()
+		g.Gateway.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(watchdog):
+		require.Fail(t, "Close does not return")
+	}
+	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4001)})
+}
+
+// TestSlowDialIsCancelled: a guest that gives up does not hold a place for ever, nor does
+// a gateway that is closed.
+func TestSlowDialIsCancelled(t *testing.T) {
+	t.Parallel()
+	cancelled := make(chan struct{})
+	g := newGuest(t, policy.Default(), func(c *Config) {
+		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			close(cancelled)
+			return nil, ctx.Err()
+		}
+	})
+	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4000)})
+	require.Eventually(t, func() bool { return g.tcpCount.Load() == 1 }, watchdog, time.Millisecond)
+	g.Gateway.Close()
+	<-cancelled
+}

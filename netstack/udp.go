@@ -1,0 +1,303 @@
+package netstack
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/gomsb/gomsb/netstack/policy"
+)
+
+const (
+	// maxSessions bounds the flows of datagrams; the one that was idle longest goes first.
+	maxSessions = 256
+	udpIdle     = 60 * time.Second
+
+	// What waits for the host's socket, for each flow.
+	sessionQueue = 64
+	sessionBytes = 512 << 10
+
+	// maxQueries bounds the questions about names under way, maxQuery their size.
+	maxQueries = 64
+	maxQuery   = 4096
+)
+
+// refusedUDP are ports that would let names be resolved without the policy: DNS over QUIC,
+// mDNS, LLMNR and NetBIOS.
+var refusedUDP = [...]uint16{853, 5353, 5355, 137}
+
+// flow is the two ends of a datagram.
+type flow struct{ guest, peer netip.AddrPort }
+
+// udpTable holds the flows of datagrams that the guest has opened.
+type udpTable struct {
+	queries chan struct{} // one element for each under way
+
+	mu       sync.Mutex
+	sessions map[flow]*udpSession // protected by mu
+}
+
+func (t *udpTable) init() {
+	t.queries = make(chan struct{}, maxQueries)
+	t.sessions = make(map[flow]*udpSession)
+}
+
+// handleUDP takes a datagram of the guest's, on the goroutine of its card. It returns true:
+// no datagram is answered with an ICMP error.
+func (g *Gateway) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
+	f := flow{
+		guest: netip.AddrPortFrom(addrOf(id.RemoteAddress), id.RemotePort),
+		peer:  netip.AddrPortFrom(addrOf(id.LocalAddress), id.LocalPort),
+	}
+	h := header.UDP(pkt.TransportHeader().Slice())
+	size := int(h.Length()) - header.UDPMinimumSize
+	if size < 0 || size > pkt.Data().Size() || f.guest.Port() == 0 || f.peer.Port() == 0 {
+		return true
+	}
+	data := pkt.Data().AsRange().Capped(size).ToView()
+	if data == nil { // it is empty
+		data = buffer.NewViewSize(0)
+	}
+	if f.peer.Port() == dnsPort {
+		g.query(f, data)
+		return true
+	}
+	if g.publishedReply(f, data) {
+		return true
+	}
+	for _, p := range refusedUDP {
+		if f.peer.Port() == p {
+			data.Release()
+			return true
+		}
+	}
+	g.forward(f, data)
+	return true
+}
+
+// query has a question answered. It owns data.
+func (g *Gateway) query(f flow, data *buffer.View) {
+	defer data.Release()
+	if g.resolver == nil || data.Size() > maxQuery {
+		return
+	}
+	select {
+	case g.udp.queries <- struct{}{}:
+	default:
+		return
+	}
+	q := append([]byte(nil), data.AsSlice()...)
+	if !g.run(func(ctx context.Context) {
+		defer func() { <-g.udp.queries }()
+		if a := g.resolver.Answer(ctx, q, policy.UDP, g.resolverOf(f.peer.Addr())); a != nil {
+			g.sendUDP(f.peer, f.guest, a)
+		}
+	}) {
+		<-g.udp.queries
+	}
+}
+
+// resolverOf is where a question goes that the guest sent to an address: invalid for the
+// gateway's.
+func (g *Gateway) resolverOf(a netip.Addr) netip.Addr {
+	if g.addrs.isGateway(a) {
+		return netip.Addr{}
+	}
+	return policy.Unwrap(a)
+}
+
+// forward sends a datagram out on its flow's socket. It owns data.
+func (g *Gateway) forward(f flow, data *buffer.View) {
+	s := g.session(f)
+	if s == nil || !s.enqueue(data) {
+		data.Release()
+	}
+}
+
+// session is the flow's, a new one if the policy admits it.
+func (g *Gateway) session(f flow) *udpSession {
+	g.udp.mu.Lock()
+	defer g.udp.mu.Unlock()
+	if s := g.udp.sessions[f]; s != nil {
+		return s
+	}
+	dst := policy.Unwrap(f.peer.Addr())
+	if !g.admit(policy.Flow{Protocol: policy.UDP, Addr: dst, Port: f.peer.Port()}) {
+		return nil
+	}
+	if len(g.udp.sessions) >= maxSessions {
+		g.udp.evict()
+	}
+	s := &udpSession{g: g, flow: f, queue: make(chan *buffer.View, sessionQueue), over: make(chan struct{})}
+	s.touch()
+	if !g.run(s.run) {
+		return nil
+	}
+	g.udp.sessions[f] = s
+	return s
+}
+
+// evict ends the flow that was idle longest; mu is held.
+func (t *udpTable) evict() {
+	var oldest *udpSession
+	for _, s := range t.sessions {
+		if oldest == nil || s.last.Load() < oldest.last.Load() {
+			oldest = s
+		}
+	}
+	if oldest != nil {
+		t.end(oldest)
+	}
+}
+
+// end forgets a flow and has its goroutines end; mu is held.
+func (t *udpTable) end(s *udpSession) {
+	if t.sessions[s.flow] == s {
+		delete(t.sessions, s.flow)
+		close(s.over)
+	}
+}
+
+// finish is end without mu.
+func (t *udpTable) finish(s *udpSession) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end(s)
+}
+
+// expire ends the flows that the guest has not used for long.
+func (t *udpTable) expire(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.sessions {
+		if now.UnixNano()-s.last.Load() > int64(udpIdle) {
+			t.end(s)
+		}
+	}
+}
+
+func (t *udpTable) closeAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.sessions {
+		t.end(s)
+	}
+}
+
+// udpSession is one flow of datagrams with a socket of the host's.
+type udpSession struct {
+	g     *Gateway
+	flow  flow
+	queue chan *buffer.View
+	over  chan struct{}
+	last  atomic.Int64 // when the guest sent something, unix nanoseconds
+	bytes atomic.Int64 // in queue
+}
+
+func (s *udpSession) touch() { s.last.Store(time.Now().UnixNano()) }
+
+// enqueue takes a datagram to send; false if it does not, as when too much waits.
+func (s *udpSession) enqueue(data *buffer.View) bool {
+	s.touch()
+	n := int64(data.Size())
+	if s.bytes.Add(n) > sessionBytes {
+		s.bytes.Add(-n)
+		return false
+	}
+	select {
+	case s.queue <- data:
+		return true
+	default:
+		s.bytes.Add(-n)
+		return false
+	}
+}
+
+// run sends what is queued, and has what comes back sent to the guest.
+func (s *udpSession) run(ctx context.Context) {
+	defer s.g.udp.finish(s)
+	dst := netip.AddrPortFrom(policy.Unwrap(s.flow.peer.Addr()), s.flow.peer.Port())
+	c, err := s.g.dial(ctx, "udp", dst)
+	if err != nil {
+		return
+	}
+	receiving := make(chan struct{})
+	go func() {
+		defer close(receiving)
+		s.receive(c)
+		s.g.udp.finish(s)
+	}()
+	s.send(c)
+	_ = c.Close()
+	<-receiving
+}
+
+// send writes datagrams until the flow is over.
+func (s *udpSession) send(c net.Conn) {
+	for {
+		select {
+		case <-s.over:
+			return
+		case data := <-s.queue:
+			s.bytes.Add(-int64(data.Size()))
+			_, err := c.Write(data.AsSlice())
+			data.Release()
+			if err != nil && !tooLong(err) {
+				return
+			}
+		}
+	}
+}
+
+// receive gives the guest what comes, until the socket fails.
+func (s *udpSession) receive(c net.Conn) {
+	r := newHostReader(c)
+	for {
+		b, n, err := r.read()
+		if err == nil {
+			s.g.sendUDP(s.flow.peer, s.flow.guest, b[:n])
+		}
+		r.release(b)
+		if err != nil {
+			return
+		}
+	}
+}
+
+// sendUDP sends the guest a datagram, in fragments if need be.
+func (g *Gateway) sendUDP(from, to netip.AddrPort, data []byte) {
+	local, remote := tcpip.AddrFromSlice(from.Addr().AsSlice()), tcpip.AddrFromSlice(to.Addr().AsSlice())
+	route, err := g.stack.FindRoute(nicID, local, remote, protocolOf(to.Addr()), false)
+	if err != nil {
+		return
+	}
+	defer route.Release()
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
+		ReserveHeaderBytes: header.UDPMinimumSize + int(route.MaxHeaderLength()),
+		Payload:            buffer.MakeWithData(data),
+	})
+	defer pkt.DecRef()
+	h := header.UDP(pkt.TransportHeader().Push(header.UDPMinimumSize))
+	pkt.TransportProtocolNumber = udp.ProtocolNumber
+	size := header.UDPMinimumSize + len(data)
+	if size > gsoMaxSize {
+		return
+	}
+	h.Encode(&header.UDPFields{SrcPort: from.Port(), DstPort: to.Port(), Length: uint16(size)})
+	sum := checksum.Combine(route.PseudoHeaderChecksum(udp.ProtocolNumber, uint16(size)), pkt.Data().Checksum())
+	if sum = ^h.CalculateChecksum(sum); sum == 0 {
+		sum = 0xffff // 0 stands for none (RFC 768)
+	}
+	h.SetChecksum(sum)
+	_ = route.WritePacket(stack.NetworkHeaderParams{Protocol: udp.ProtocolNumber, TTL: replyTTL}, pkt) // too long: lost
+}
