@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	// teardownLimit bounds putting things in order, of which none is worth a hang.
-	teardownLimit = time.Second
+	// teardownLimit bounds putting things in order once the data is on the disks, of which
+	// none is worth a hang.
+	teardownLimit = 5 * time.Second
 	// reapLimit is how long killed processes may take to go.
-	reapLimit = 300 * time.Millisecond
+	reapLimit = time.Second
 	// initLimit is how long another init may take to shut down.
 	initLimit = 5 * time.Second
 	// goodbyeLimit is how long the host may take to hear that nothing follows.
@@ -32,15 +33,14 @@ func (a *agent) teardown(orderly bool) {
 		a.leave(orderly)
 		return
 	}
+	_ = unix.Kill(-1, unix.SIGKILL)
+	a.reaper.WaitIdle(reapLimit)
+	unix.Sync() // takes what it takes: the host waits as long as its disks are written to
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		unix.Sync()
-		_ = unix.Kill(-1, unix.SIGKILL)
-		a.reaper.WaitIdle(reapLimit)
 		unmountAll()
-		remountReadOnly(a.upper)
-		unix.Sync()
+		settle(a.upper)
 	}()
 	select {
 	case <-done:
@@ -62,7 +62,7 @@ func (a *agent) leave(orderly bool) {
 		}
 	}
 	unmountAll()
-	remountReadOnly(a.upper)
+	settle(a.upper)
 	_ = unix.Kill(1, unix.SIGTERM)
 }
 
@@ -80,7 +80,7 @@ var skipped = []string{
 	"sysfs", "tmpfs", "tracefs",
 }
 
-// unmountAll unmounts what it can, the latest first, and makes the rest read-only.
+// unmountAll unmounts what it can, the latest first, and settles the rest.
 func unmountAll() {
 	text, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -91,7 +91,10 @@ func unmountAll() {
 		if target != "/" && unix.Unmount(target, 0) == nil {
 			continue
 		}
-		_ = unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+		if fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
+			settle(fd)
+			_ = unix.Close(fd)
+		}
 	}
 }
 
@@ -127,11 +130,18 @@ func unescape(s string) string {
 	}
 }
 
-// remountReadOnly settles the writable layer, which no path leads to, so that its file
-// system is clean.
-func remountReadOnly(fd int) {
-	if fd >= 0 {
-		_ = unix.Mount("", "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
+// freeze is FIFREEZE of linux/fs.h, _IOWR('X', 119, int).
+const freeze = 0xc0045877
+
+// settle leaves the file system of an open directory as an unmount would: read-only with
+// an empty journal, or frozen, which is the same on the disk, if a process is still
+// writing to it. It does not go by a path: none leads to the writable layer of a root.
+func settle(fd int) {
+	if fd < 0 {
+		return
+	}
+	if unix.Mount("", "/proc/self/fd/"+strconv.Itoa(fd), "", unix.MS_REMOUNT|unix.MS_RDONLY, "") != nil {
+		_ = unix.IoctlSetInt(fd, freeze, 0) // not all file systems can
 	}
 }
 

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "20ec9f1080b718c17a89e272fea7502672bc7f2ff817c2178826848b16cf38fb"
+	SHA256 = "5c698a0df8b68272458c9f401c94911b4d92a5df7f5d3478bcef5ae142b3a9e8"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3768320
 )

@@ -59,7 +59,9 @@ type control struct {
 	vague    bool // the boot error says no more than that the stream broke
 	heard    int  // signals to end, so far
 	window   <-chan time.Time
-	end      ending // set once stopping
+	latest   time.Time // when a window is not made longer any more
+	written  uint64    // to disks, when the window was opened
+	end      ending    // set once stopping
 }
 
 func newControl(s *sandbox, m Machine, board *switchboard) *control {
@@ -125,9 +127,10 @@ func (c *control) loop(relayed <-chan *relay.Relay) ending {
 		case sig := <-sigs:
 			c.onSignal(sig)
 		case <-c.window:
-			c.window = nil
-			c.log.Warn("the guest did not go in time; it is ended")
-			c.machine.Stop()
+			if c.window = c.moreTime(); c.window == nil {
+				c.log.Warn("the guest did not go in time; it is ended")
+				c.machine.Stop()
+			}
 		case e := <-c.events:
 			if e.kind == ready {
 				c.relay = <-relayed
@@ -215,6 +218,8 @@ func (c *control) depart(end ending) {
 const (
 	shutdownWindow = 2 * time.Second
 	handoffWindow  = 8 * time.Second
+	// flushPatience is how long a guest may take that writes to its disks all the time.
+	flushPatience = time.Minute
 )
 
 func (c *control) openWindow() {
@@ -225,10 +230,25 @@ func (c *control) openWindow() {
 	if c.cfg.Handoff() {
 		d = handoffWindow
 	}
+	c.latest = time.Now().Add(flushPatience)
 	if ms, err := strconv.ParseUint(c.getenv("MSB_SHUTDOWN_FLUSH_TIMEOUT_MS"), 10, 31); err == nil {
 		d = time.Duration(ms) * time.Millisecond
+		c.latest = time.Now()
 	}
+	c.written = c.machine.Stats().DiskWritten
 	c.window = time.After(d)
+}
+
+// moreTime is another window for a guest that still writes to its disks what programs
+// take for written, nil if it is not worth it.
+func (c *control) moreTime() <-chan time.Time {
+	before := c.written
+	c.written = c.machine.Stats().DiskWritten
+	if c.written == before || time.Now().After(c.latest) {
+		return nil
+	}
+	c.log.Info("the guest still writes to its disks; it gets more time")
+	return time.After(shutdownWindow)
 }
 
 // boot waits for the agent, brings it to ready, and then passes frames until it goes.

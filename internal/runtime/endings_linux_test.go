@@ -3,6 +3,7 @@ package runtime
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -59,6 +60,8 @@ func TestEndings(t *testing.T) {
 		"client asks, guest resets":   {nil, fakePlan{ResetsAtStop: true}, ask, store.ShutdownRequested, 0, store.Stopped, 0},
 		"client asks, agent ignores":  {[]func(*home){quick}, fakePlan{IgnoreStop: true}, ask, store.ShutdownRequested, 0, store.Stopped, 0},
 		"client asks, guest hangs":    {[]func(*home){quick}, fakePlan{HangsAtStop: true}, ask, store.ShutdownRequested, 0, store.Stopped, 0},
+		"guest writes for long":       {nil, fakePlan{FlushMS: 2500}, ask, store.ShutdownRequested, 0, store.Stopped, 0},
+		"guest writes, then hangs":    {nil, fakePlan{FlushMS: 2500, HangsAtStop: true}, ask, store.ShutdownRequested, 0, store.Stopped, 0},
 		"SIGTERM":                     {nil, fakePlan{}, signals(syscall.SIGTERM), store.Signal, 0, store.Stopped, 0},
 		"SIGTERM twice":               {nil, fakePlan{IgnoreStop: true}, signals(syscall.SIGTERM, syscall.SIGTERM), store.Signal, 0, store.Stopped, 0},
 		"SIGUSR1":                     {nil, fakePlan{}, signals(syscall.SIGUSR1), store.DrainRequested, 0, store.Stopped, 0},
@@ -123,6 +126,10 @@ func TestEndings(t *testing.T) {
 			assert.NoFileExists(t, filepath.Join(h.config.LogDir, "boot-error.json"))
 			if c.reason == store.IdleTimeout || c.reason == store.MaxDurationExceeded {
 				assert.Greater(t, time.Since(began), time.Second)
+			}
+			if c.plan.FlushMS > 0 {
+				assert.Contains(t, h.log("runtime.log"), "it gets more time")
+				assert.Equal(t, c.plan.HangsAtStop, strings.Contains(h.log("runtime.log"), "did not go in time"))
 			}
 			if name == "guest resets" {
 				assert.Contains(t, h.log("runtime.log"), "guest console: BUG: unable to handle page fault")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,6 +54,7 @@ type fakePlan struct {
 	NeverReady     bool             // the agent's
 	IgnoreStop     bool             // the agent's
 	HangsAtStop    bool             // the agent goes, the machine does not
+	FlushMS        int              // how long it writes to its disks after that
 	ResetsAtStop   bool             // the machine ends by a reset, not by a power-off
 	BeatMS         int              // interval of heartbeats, 50 ms by default
 	ReadyTimeoutMS int              // of the runtime
@@ -78,6 +80,8 @@ type fakeMachine struct {
 	done  chan struct{}
 	began time.Time
 	wg    sync.WaitGroup
+
+	flushed atomic.Uint64 // bytes
 
 	mu      sync.Mutex
 	ended   bool
@@ -155,7 +159,13 @@ func (m *fakeMachine) boot() {
 		}
 		m.wg.Go(func() { m.agent.Beat(beats, time.Duration(every)*time.Millisecond) })
 	}
-	if m.agent.Serve(conn) == nil && !m.plan.HangsAtStop {
+	if m.agent.Serve(conn) != nil {
+		return
+	}
+	for end := time.Now().Add(time.Duration(m.plan.FlushMS) * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		m.flushed.Add(4096)
+	}
+	if !m.plan.HangsAtStop {
 		m.end(Outcome{Orderly: !m.plan.ResetsAtStop, Reset: m.plan.ResetsAtStop, Text: "power-off"})
 	}
 }
@@ -222,7 +232,7 @@ func (m *fakeMachine) Close() error {
 func (m *fakeMachine) Stats() Stats {
 	return Stats{
 		CPUTime: time.Since(m.began) / 2, MemoryKnown: true, MemoryUsed: 100 << 20, MemoryAvailable: 400 << 20,
-		DiskRead: 1000, DiskWritten: 2000,
+		DiskRead: 1000, DiskWritten: 2000 + m.flushed.Load(),
 	}
 }
 
