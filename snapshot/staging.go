@@ -11,7 +11,7 @@ import (
 
 // stagingPrefix begins the names of directories that a Staging uses; List passes over
 // them.
-const stagingPrefix = ".load-"
+const stagingPrefix = ".msb-snapshot-load-"
 
 // Staging is a place for snapshots on their way into a directory. If its process dies,
 // the next Staging of the directory removes it.
