@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gomsb/gomsb/guestagent/flow"
 	"github.com/gomsb/gomsb/guestagent/proto"
 )
 
@@ -30,7 +31,7 @@ type Options struct {
 	FrameTimeout time.Duration
 	// StallLimit is how long an unread session may hold up others; 0 means 30 s.
 	StallLimit time.Duration
-	// SessionBuffer bounds unread output per session; 0 means 1 MiB.
+	// SessionBuffer is how much output of a session may be unread; 0 means 1 MiB.
 	SessionBuffer int
 	// TotalBuffer bounds unread output of all sessions; 0 means 64 MiB.
 	TotalBuffer int
@@ -69,6 +70,7 @@ type Client struct {
 	generation uint8
 
 	write writer
+	flow  *flow.Teller // nil if the guest knows no windows
 
 	mu      sync.Mutex
 	pending map[uint32]*session   // by id, until the guest ends it
@@ -149,6 +151,10 @@ func New(ctx context.Context, conn net.Conn, opts Options) (*Client, error) {
 		return nil, errors.Join(err, ignoreClosed(conn.Close()))
 	}
 	c.nextID = c.shake.IDs.First()
+	if c.shake.Ready.Flow {
+		c.flow = flow.New(proto.HopClient)
+		c.workers.Go(func() { _ = c.flow.Run(c.done, c.tell) }) // an error has ended the connection
+	}
 	c.workers.Go(func() { c.readLoop(in, r) })
 	return c, nil
 }

@@ -1,16 +1,19 @@
 // Package client is the host's side of agent.sock: it multiplexes commands, file
-// operations and TCP streams into a guest over one connection. It imports guestagent/proto
-// and the standard library only, never the machine monitor, and must never trust the
+// operations and TCP streams into a guest over one connection. It imports guestagent/proto,
+// guestagent/flow and the standard library only, never the machine monitor, and must never trust the
 // guest: whatever arrives is bounded in time and memory and ends, at worst, this
 // connection.
 //
 // # Flow control
 //
-// The protocol has no windows, so one connection is one pipe for all its sessions. Each
-// session queues at most [Options.SessionBuffer] bytes (one frame more at the most) and
-// all together [Options.TotalBuffer]. When a queue is full the client stops reading, the
-// relay's queue fills and the guest's writer blocks: memory stays flat however much a
-// command prints. A session that nobody reads therefore holds up the others; after
+// Each session queues [Options.SessionBuffer] bytes and all together [Options.TotalBuffer].
+// Commands and TCP streams have a window of that size (guestagent/flow): what is beyond it
+// waits in the guest, and the other sessions go on.
+//
+// Official guests know no windows, so there one connection is one pipe for all its
+// sessions. When a queue is full the client stops reading, the relay's queue fills and the
+// guest's writer blocks: memory stays flat however much a command prints. A session that
+// nobody reads therefore holds up the others; after
 // [Options.StallLimit] during which another session was waiting it is ended with
 // [ErrStalled], its unread output dropped and its command killed, so that no session
 // stalls the others for ever. A session that is alone on its connection is never ended

@@ -74,6 +74,7 @@ func (c *Client) dispatch(f proto.Frame) {
 		return
 	}
 	ev, terminal, err := s.interpret(f)
+	ev.size = proto.LengthSize + proto.MinFrame + len(f.Body)
 	if err != nil {
 		c.forget(s.id)
 		s.end(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/gomsb/gomsb/guestagent/flow"
 	"github.com/gomsb/gomsb/guestagent/proto"
 )
 
@@ -16,6 +17,7 @@ type event struct {
 	typ   proto.Type
 	flags proto.Flags
 	body  []byte
+	size  int // of the frame
 }
 
 // eventCost is what an event takes besides its body, so that floods of empty frames are
@@ -30,6 +32,8 @@ type session struct {
 	id  uint32
 	typ proto.Type // of the request
 	raw bool
+
+	window *flow.Window // nil if what comes is not limited; used with mu held
 
 	mu      sync.Mutex
 	queue   []event
@@ -53,7 +57,7 @@ func (c *Client) open(ctx context.Context, t proto.Type, payload any) (*session,
 	if err != nil {
 		return nil, err
 	}
-	if err := c.send(ctx, s.id, t, payload); err != nil {
+	if err := c.request(ctx, s, payload); err != nil {
 		s.abandon()
 		if errors.Is(err, errPartial) {
 			_ = c.goodbye(s.tellEnd) // best effort; the caller's error is the one to report
@@ -63,6 +67,23 @@ func (c *Client) open(ctx context.Context, t proto.Type, payload any) (*session,
 		return nil, err
 	}
 	return s, nil
+}
+
+// request sends a session's request, behind the window of one that may have much to say.
+func (c *Client) request(ctx context.Context, s *session, payload any) error {
+	if c.flow == nil || s.typ != proto.TypeExecRequest && s.typ != proto.TypeTCPConnect {
+		return c.send(ctx, s.id, s.typ, payload)
+	}
+	s.mu.Lock()
+	s.window = flow.NewWindow(c.opts.SessionBuffer)
+	open, err := c.flow.AppendOpen(nil, s.id, s.window)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.writeFrame(ctx, func(dst []byte) ([]byte, error) {
+		return proto.AppendMessage(append(dst, open...), s.id, s.typ, payload)
+	})
 }
 
 // register makes a session under a free id.
@@ -134,6 +155,9 @@ func (s *session) pop() (ev event, ok bool, err error) {
 		signal(s.more) // another reader may be waiting
 	}
 	s.charge(-ev.cost())
+	if s.window != nil && !s.over {
+		s.c.flow.Taken(s.id, s.window, ev.size)
+	}
 	signal(s.c.space)
 	return ev, true, nil
 }
@@ -153,7 +177,7 @@ func (s *session) offer(ev event, terminal bool) bool {
 		return true
 	}
 	if !terminal {
-		if s.cost > 0 && s.cost+ev.cost() > s.c.opts.SessionBuffer {
+		if s.cost > 0 && s.cost+ev.cost() > s.limit() {
 			return false
 		}
 		if s.c.buffered.Load()+int64(ev.cost()) > int64(s.c.opts.TotalBuffer) && s.c.buffered.Load() > 0 {
@@ -168,6 +192,20 @@ func (s *session) offer(ev event, terminal bool) bool {
 	}
 	signal(s.more)
 	return true
+}
+
+// overshoot is how far a guest may exceed a window, in bytes of messages: by one of each
+// of its outputs.
+const overshoot = 2 * 128 << 10
+
+// limit is how much of the session may be unread before the client stops reading. A guest
+// that keeps to the window does not get there: small messages cost here three times what
+// the window counts, at most. The caller holds mu.
+func (s *session) limit() int {
+	if s.window == nil {
+		return s.c.opts.SessionBuffer
+	}
+	return 3*s.c.opts.SessionBuffer + overshoot
 }
 
 // retire takes a session that was read to its end off the books.
@@ -203,6 +241,13 @@ func (s *session) finish(reason error) {
 		s.over = true
 		if s.reason == nil {
 			s.reason = reason
+		}
+		switch {
+		case s.window == nil:
+		case reason == io.EOF:
+			s.c.flow.Forget(s.id)
+		default:
+			s.c.flow.Unlimit(s.id) // what else comes is dropped
 		}
 		close(s.done)
 	}

@@ -102,6 +102,11 @@ func (c *Client) sendData(ctx context.Context, id uint32, t proto.Type, p []byte
 	})
 }
 
+// tell writes frames of the client itself.
+func (c *Client) tell(f func(dst []byte) ([]byte, error)) error {
+	return c.writeFrame(context.Background(), f)
+}
+
 func (c *Client) writeFrame(ctx context.Context, f func(dst []byte) ([]byte, error)) error {
 	err := c.write.frame(ctx, c.done, f)
 	if errors.Is(err, ErrDisconnected) {

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "5c698a0df8b68272458c9f401c94911b4d92a5df7f5d3478bcef5ae142b3a9e8"
+	SHA256 = "c786274ff9a3d06b4ba8a330f7be835093be2c6e58e683884873ca558938b069"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3768320
+	Size = 3780608
 )

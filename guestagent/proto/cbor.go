@@ -125,16 +125,7 @@ const dataKey = "data"
 
 // dataSize is the encoded size of a Data payload of n bytes.
 func dataSize(n int) int {
-	head := 1
-	switch {
-	case n > 0xffff:
-		head = 5
-	case n > 0xff:
-		head = 3
-	case n > 23:
-		head = 2
-	}
-	return 2 + len(dataKey) + head + n
+	return 2 + len(dataKey) + headSize(n) + n
 }
 
 func appendData(dst, p []byte) []byte {

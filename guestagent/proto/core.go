@@ -7,6 +7,7 @@ type Ready struct {
 	InitTimeNs   uint64 `cbor:"init_time_ns"`  // duration of synchronous init
 	ReadyTimeNs  uint64 `cbor:"ready_time_ns"` // just before sending
 	AgentVersion string `cbor:"agent_version,omitempty"`
+	Flow         bool   `cbor:"gomsb_flow,omitempty"` // the guest takes [TypeFlow]
 }
 
 // InitResolved is the payload of core.init.resolved.

@@ -40,6 +40,19 @@ var (
 type cursor struct{ b []byte }
 
 // appendHead writes the shortest head of a major type.
+// headSize is the length of what appendHead appends for n.
+func headSize(n int) int {
+	switch {
+	case n < 24:
+		return 1
+	case n <= 0xff:
+		return 2
+	case n <= 0xffff:
+		return 3
+	}
+	return 5
+}
+
 func appendHead(dst []byte, major byte, n uint64) []byte {
 	m := major << 5
 	switch {

@@ -25,6 +25,7 @@ const module = "github.com/gomsb/gomsb"
 // package imports only from lower floors, or from its own parent or child folder.
 var floors = map[string]int{
 	"guestagent/proto":           0,
+	"guestagent/flow":            1,
 	"kernel":                     0,
 	"vmm/memory":                 0,
 	"vmm/hv":                     0,

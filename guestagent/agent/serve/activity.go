@@ -23,7 +23,7 @@ type activity struct {
 // heard counts a message of the host. Housekeeping is no activity.
 func (a *activity) heard(t proto.Type) {
 	switch t {
-	case proto.TypeClockSync, proto.TypePing, proto.TypeTouch:
+	case proto.TypeClockSync, proto.TypePing, proto.TypeTouch, proto.TypeFlow:
 		return
 	}
 	a.touch()

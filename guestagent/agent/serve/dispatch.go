@@ -38,6 +38,8 @@ func (s *Server) handle(f proto.Frame) error {
 		s.syncClock(m)
 	case proto.TypeClientDisconnected:
 		s.clientGone(m)
+	case proto.TypeFlow:
+		s.flow(m)
 	case proto.TypeExecRequest:
 		s.exec(m)
 	case proto.TypeExecStdin:
@@ -117,6 +119,11 @@ func (s *Server) disconnect(ids proto.IDRange) {
 		}
 	}
 	s.mu.Unlock()
+	for id := range s.early {
+		if ids.Contains(id) {
+			delete(s.early, id)
+		}
+	}
 	s.closeStreams(ids)
 }
 
@@ -130,7 +137,7 @@ func (s *Server) closeStreams(ids proto.IDRange) {
 	}
 	for id, d := range s.reads {
 		if ids.Contains(id) {
-			d.stop.Store(true)
+			d.abort()
 		}
 	}
 	for id, t := range s.tcps {

@@ -7,7 +7,8 @@
 // # Who waits for whom
 //
 // Output waits for the host: every session has at most one frame under way, and sessions
-// take turns (package outbox). Input waits for the guest: each session queues a few
+// take turns (package outbox). A host that takes part in it gives each session a window
+// (proto.TypeFlow); one that has used it up waits, and the others go on. Input waits for the guest: each session queues a few
 // mebibytes, all together no more than [Config].QueueTotal; then the loop stops reading,
 // because the protocol has no flow control per session. A session that takes nothing at
 // all for half a minute while the loop waits for it loses its input, so that no command

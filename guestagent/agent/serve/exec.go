@@ -25,6 +25,7 @@ type execSession struct {
 	process *reap.Process
 	tty     *os.File // the terminal's master; nil with pipes
 	input   *input
+	gate    *gate
 
 	mu    sync.Mutex
 	parts int  // outputs and the process itself, as far as not ended; protected by mu
@@ -34,6 +35,7 @@ type execSession struct {
 
 // exec starts a command. The answer is exec.started or exec.failed.
 func (s *Server) exec(m proto.Message) {
+	gate := s.newGate(m.ID)
 	var req proto.ExecRequest
 	if !s.decode(m, &req) {
 		return
@@ -43,7 +45,7 @@ func (s *Server) exec(m proto.Message) {
 		_ = s.send(m.ID, proto.TypeExecFailed, failure(err))
 		return
 	}
-	e := &execSession{s: s, id: m.ID}
+	e := &execSession{s: s, id: m.ID, gate: gate}
 	var outputs [2]*os.File
 	if req.TTY {
 		outputs, err = e.startTTY(c, req.Rows, req.Cols)
@@ -230,8 +232,9 @@ func (e *execSession) partEnded() {
 // mute drops everything the command still says. The command itself does not notice.
 func (e *execSession) mute() {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.muted = true
+	e.mu.Unlock()
+	e.gate.open()
 }
 
 func (s *Server) execSignal(m proto.Message) {

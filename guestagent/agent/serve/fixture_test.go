@@ -105,7 +105,7 @@ func (g *guest) running() int {
 func (g *guest) connect(t testing.TB, slot int, opts client.Options) *client.Client {
 	t.Helper()
 	// The handshake comes from the relay, not from the guest: put it before the stream.
-	hello, err := proto.AppendMessage(proto.SlotRange(slot).Append(nil), 0, proto.TypeReady, proto.Ready{AgentVersion: "test"})
+	hello, err := proto.AppendMessage(proto.SlotRange(slot).Append(nil), 0, proto.TypeReady, proto.Ready{AgentVersion: "test", Flow: true})
 	require.NoError(t, err)
 	c, err := client.New(testContext(t), &greeted{Conn: g.host, hello: hello}, opts)
 	require.NoError(t, err)

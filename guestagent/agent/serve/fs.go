@@ -23,7 +23,16 @@ const (
 var readBuffers = sync.Pool{New: func() any { return new([readChunk]byte) }}
 
 // download is a file being read for the host.
-type download struct{ stop atomic.Bool }
+type download struct {
+	stop atomic.Bool
+	gate *gate
+}
+
+// abort ends it without a word.
+func (d *download) abort() {
+	d.stop.Store(true)
+	d.gate.open()
+}
 
 // errAborted ends a download whose client is gone.
 var errAborted = errors.New("the client is gone")
@@ -34,6 +43,7 @@ type upload struct{ in *inbox }
 // fsRequest carries a request out in a goroutine of its own: no path, share or FIFO can
 // stop the loop. A stream that had the id before ends without a word.
 func (s *Server) fsRequest(m proto.Message) {
+	gate := s.newGate(m.ID)
 	var req proto.FSRequest
 	if !s.decode(m, &req) {
 		return
@@ -51,10 +61,10 @@ func (s *Server) fsRequest(m proto.Message) {
 	id := m.ID
 	switch op := req.Op.(type) {
 	case proto.FSRead:
-		d := &download{}
+		d := &download{gate: gate}
 		s.mu.Lock()
 		if old := s.reads[id]; old != nil {
-			old.stop.Store(true)
+			old.abort()
 		}
 		s.reads[id] = d
 		s.mu.Unlock()
@@ -102,6 +112,7 @@ func (s *Server) respond(id uint32, res *proto.FSResult, err error) {
 func (s *Server) read(id uint32, op proto.FSRead, d *download) {
 	buf := readBuffers.Get().(*[readChunk]byte)
 	err := s.files.Read(id, op, buf[:], func(p []byte) error {
+		d.gate.pass(proto.DataMessageSize(proto.TypeFSData, len(p)))
 		if d.stop.Load() {
 			return errAborted
 		}

@@ -18,6 +18,7 @@ type budget struct {
 	limit int64         // bytes of all inboxes together
 	each  int           // bytes of one
 	stall time.Duration // how long one may hold up everything
+	waits func(bool)    // told when everything begins to wait for one, and when that ends
 }
 
 // inbox holds a session's data from the host until the guest takes it. One goroutine
@@ -53,6 +54,8 @@ func (q *inbox) put(p []byte) error {
 	if done {
 		return nil
 	}
+	q.b.waits(true)
+	defer q.b.waits(false)
 	timer := time.NewTimer(q.b.stall)
 	defer timer.Stop()
 	for {

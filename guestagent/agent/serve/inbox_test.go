@@ -12,7 +12,7 @@ import (
 )
 
 func testInbox(each int, limit int64, stall time.Duration) (*inbox, *budget) {
-	b := &budget{each: each, limit: limit, stall: stall}
+	b := &budget{each: each, limit: limit, stall: stall, waits: func(bool) {}}
 	return newInbox(b), b
 }
 

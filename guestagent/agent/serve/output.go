@@ -53,10 +53,14 @@ func (e *execSession) pump(f *os.File, t proto.Type) {
 
 // say sends a piece of output, unless nobody listens.
 func (e *execSession) say(t proto.Type, p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	e.gate.pass(proto.DataMessageSize(t, len(p)))
 	e.mu.Lock()
 	muted := e.muted
 	e.mu.Unlock()
-	if len(p) == 0 || muted {
+	if muted {
 		return
 	}
 	e.s.activity.execOutput.Add(uint64(len(p)))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,6 +81,8 @@ type Server struct {
 	files    *files.Service
 	activity activity
 	budget   budget
+	early    map[uint32]limits // of sessions whose request has not arrived; used by Run only
+	deaf     atomic.Bool       // see gate
 
 	mu      sync.Mutex
 	execs   map[uint32]*execSession // protected by mu
@@ -95,21 +98,27 @@ const inBuffer = 16 << 10
 // New returns a server. It owns cfg.Stream's reading side.
 func New(cfg Config) *Server {
 	cfg.setDefaults()
-	return &Server{
+	s := &Server{
 		cfg:     cfg,
 		in:      proto.NewReader(bufio.NewReaderSize(cfg.Stream, inBuffer)),
 		out:     outbox.New(cfg.Stream),
 		files:   files.New(),
 		budget:  budget{limit: int64(cfg.QueueTotal), each: cfg.QueueEach, stall: cfg.Stall},
+		early:   make(map[uint32]limits),
 		execs:   make(map[uint32]*execSession),
 		uploads: make(map[uint32]*upload),
 		reads:   make(map[uint32]*download),
 		tcps:    make(map[uint32]*tcpSession),
 	}
+	s.budget.waits = s.wait
+	return s
 }
 
 // Ready tells the host that the guest can serve.
-func (s *Server) Ready(r proto.Ready) error { return s.out.Message(0, proto.TypeReady, r) }
+func (s *Server) Ready(r proto.Ready) error {
+	r.Flow = true
+	return s.out.Message(0, proto.TypeReady, r)
+}
 
 // Run serves until the stream ends, which is io.EOF in good order, or the host asks for
 // shutdown, which is [ErrShutdown]. Commands still run then; everything else is closed.
@@ -126,6 +135,7 @@ func (s *Server) Run() error {
 		}
 		if err != nil {
 			s.closeStreams(everyone)
+			s.eachGate((*gate).open) // commands whose output nobody takes any more go on
 			return err
 		}
 	}

@@ -32,6 +32,7 @@ type tcpSession struct {
 	in     *inbox
 	ctx    context.Context
 	cancel context.CancelFunc
+	gate   *gate
 
 	gone atomic.Bool // the client does not want to hear of it any more
 
@@ -41,11 +42,12 @@ type tcpSession struct {
 }
 
 func (s *Server) tcpConnect(m proto.Message) {
+	gate := s.newGate(m.ID)
 	var p proto.TCPConnect
 	if !s.decode(m, &p) {
 		return
 	}
-	t := &tcpSession{s: s, id: m.ID, in: newInbox(&s.budget)}
+	t := &tcpSession{s: s, id: m.ID, in: newInbox(&s.budget), gate: gate}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	s.mu.Lock()
 	if old := s.tcps[m.ID]; old != nil {
@@ -131,6 +133,7 @@ func (t *tcpSession) receive(conn *net.TCPConn) {
 		n, err := conn.Read(buf)
 		if n > 0 {
 			t.s.activity.tcpBytes.Add(uint64(n))
+			t.gate.pass(proto.DataMessageSize(proto.TypeTCPData, n))
 			t.mu.Lock()
 			if !t.ended && !t.gone.Load() {
 				_ = t.s.data(t.id, proto.TypeTCPData, buf[:n])
@@ -189,6 +192,7 @@ func (t *tcpSession) end(typ proto.Type, payload any) {
 	}
 	t.ended = true
 	t.mu.Unlock()
+	t.gate.open()
 	t.cancel()
 	t.in.close()
 }
@@ -196,6 +200,7 @@ func (t *tcpSession) end(typ proto.Type, payload any) {
 // abort ends the session without a word.
 func (t *tcpSession) abort() {
 	t.gone.Store(true)
+	t.gate.open()
 	t.cancel()
 	t.in.close()
 }

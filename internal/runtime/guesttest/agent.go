@@ -24,6 +24,7 @@ type Agent struct {
 	NoResolved  bool             // skip init.resolved
 	DefaultUser proto.DefaultUser
 	NeverReady  bool             // stop after the bootstrap
+	Flow        bool             // announce proto.TypeFlow, but keep to no window
 	IgnoreStop  bool             // do not react to core.shutdown
 	Crash       func(how string) // runs the command crash; nil ignores it
 
@@ -145,11 +146,11 @@ func (a *Agent) handle(m proto.Message) error {
 		case a.BootFailure != nil:
 			return a.Send(0, proto.TypeError, a.BootFailure)
 		case a.NoResolved:
-			return a.Send(0, proto.TypeReady, Ready)
+			return a.Send(0, proto.TypeReady, a.ready())
 		}
 		return a.Send(0, proto.TypeInitResolved, proto.InitResolved{DefaultUser: a.DefaultUser})
 	case proto.TypeInitAck:
-		return a.Send(0, proto.TypeReady, Ready)
+		return a.Send(0, proto.TypeReady, a.ready())
 	case proto.TypePing:
 		return a.Send(m.ID, proto.TypePong, proto.Empty{})
 	case proto.TypeTouch:
@@ -164,6 +165,12 @@ func (a *Agent) handle(m proto.Message) error {
 		}
 	}
 	return nil
+}
+
+func (a *Agent) ready() proto.Ready {
+	r := Ready
+	r.Flow = a.Flow
+	return r
 }
 
 func (a *Agent) end(id uint32) bool {

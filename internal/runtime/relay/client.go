@@ -33,7 +33,7 @@ func (r *Relay) Attach(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	c := &client{relay: r, conn: conn, slot: slot, ids: proto.SlotRange(slot), queue: newQueue(r.pool)}
+	c := &client{relay: r, conn: conn, slot: slot, ids: proto.SlotRange(slot), queue: newQueue(r.pool, r.flow)}
 	// The handshake goes through the queue: it is first, and a client that does not
 	// read it holds up nobody.
 	hello := r.pool.get(8 + len(r.ready))
@@ -106,7 +106,26 @@ func (c *client) forward(f *frame) error {
 		}
 		r.mu.Unlock()
 	}
-	return r.write(f.buf)
+	if flags&proto.FlagSessionStart == 0 || r.flow == nil {
+		return r.write(f.buf)
+	}
+	return r.encode(func(dst []byte) ([]byte, error) { return c.request(dst, f) })
+}
+
+// request appends a frame that opens a session behind the session's window, unless the
+// client has more sessions than anybody keeps track of.
+func (c *client) request(dst []byte, f *frame) ([]byte, error) {
+	id := f.id()
+	c.relay.mu.Lock()
+	known := c.open.has(id)
+	c.relay.mu.Unlock()
+	if known {
+		var err error
+		if dst, err = c.queue.open(dst, id); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, f.buf...), nil
 }
 
 // startSession remembers a command, for the log and for the day its client goes away.

@@ -3,27 +3,35 @@ package relay
 import (
 	"net"
 	"sync"
+
+	"github.com/gomsb/gomsb/guestagent/flow"
 )
 
 // queueBytes is how much a client may leave unread before the guest has to wait. One
 // frame always fits an empty queue.
-const queueBytes = 8 << 20
+const queueBytes = 16 << 20
+
+// windowBytes is how much of one session may be on its way to its client, where the guest
+// takes part in it. Some thirty sessions that nobody reads fill the queue.
+const windowBytes = 512 << 10
 
 // queue holds frames on their way to one client. One goroutine pushes, one takes.
 type queue struct {
 	pool *framePool
+	flow *flow.Teller // nil if the guest knows no windows
 
-	mu     sync.Mutex
-	frames []*frame // protected by mu
-	bytes  int      // protected by mu
-	closed bool     // no more pushes; protected by mu
+	mu      sync.Mutex
+	frames  []*frame                // protected by mu
+	bytes   int                     // protected by mu
+	windows map[uint32]*flow.Window // by id, of the sessions that have one; protected by mu
+	closed  bool                    // no more pushes; protected by mu
 
 	ready chan struct{} // there may be something to take
 	space chan struct{} // there may be room
 }
 
-func newQueue(pool *framePool) *queue {
-	return &queue{pool: pool, ready: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+func newQueue(pool *framePool, teller *flow.Teller) *queue {
+	return &queue{pool: pool, flow: teller, windows: make(map[uint32]*flow.Window), ready: make(chan struct{}, 1), space: make(chan struct{}, 1)}
 }
 
 func poke(c chan struct{}) {
@@ -51,6 +59,33 @@ func (q *queue) push(f *frame) bool {
 	return true
 }
 
+// open gives a session that is about to begin a window, and appends what tells the guest.
+func (q *queue) open(dst []byte, id uint32) ([]byte, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return dst, nil
+	}
+	w := flow.NewWindow(windowBytes)
+	q.windows[id] = w
+	return q.flow.AppendOpen(dst, id, w)
+}
+
+// end forgets the window of a session that has ended.
+func (q *queue) end(id uint32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.shut(id)
+}
+
+// shut is called with mu held.
+func (q *queue) shut(id uint32) {
+	if q.windows[id] != nil {
+		delete(q.windows, id)
+		q.flow.Forget(id)
+	}
+}
+
 // maxBatch bounds one vectored write.
 const maxBatch = 64
 
@@ -66,6 +101,9 @@ func (q *queue) take(batch []*frame) (_ []*frame, more bool) {
 			q.frames = q.frames[:rest]
 			for _, f := range batch {
 				q.bytes -= len(f.buf)
+				if w := q.windows[f.id()]; w != nil {
+					q.flow.Taken(f.id(), w, len(f.buf))
+				}
 			}
 			q.mu.Unlock()
 			poke(q.space)
@@ -88,6 +126,9 @@ func (q *queue) close(drop bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	for id := range q.windows {
+		q.shut(id)
+	}
 	if drop {
 		for _, f := range q.frames {
 			q.pool.release(f)

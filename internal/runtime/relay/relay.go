@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gomsb/gomsb/guestagent/flow"
 	"github.com/gomsb/gomsb/guestagent/proto"
 )
 
@@ -47,7 +48,8 @@ type Relay struct {
 	log   *slog.Logger
 	pool  *framePool
 	guest *frameReader
-	ready []byte // the ready frame as received; set by Boot
+	ready []byte       // the ready frame as received; set by Boot
+	flow  *flow.Teller // nil if the guest knows no windows; set by Boot
 
 	guestMu sync.Mutex // orders writes to the guest
 
@@ -105,6 +107,11 @@ func (r *Relay) Goodbye() bool {
 // Run passes the guest's frames to the clients until the guest's stream ends, and returns
 // why: io.EOF is the good order. Boot must have succeeded.
 func (r *Relay) Run() error {
+	r.mu.Lock()
+	if r.flow != nil && !r.closed {
+		r.wg.Go(func() { _ = r.flow.Run(r.done, r.encode) }) // an error is the stream's, see below
+	}
+	r.mu.Unlock()
 	var err error
 	for {
 		var f *frame
@@ -196,9 +203,18 @@ func (r *Relay) Send(id uint32, t proto.Type, payload any) error {
 func (r *Relay) Shutdown() error { return r.Send(0, proto.TypeShutdown, nil) }
 
 func (r *Relay) write(b []byte) error {
+	return r.encode(func([]byte) ([]byte, error) { return b, nil })
+}
+
+// encode writes the frames that f appends.
+func (r *Relay) encode(f func(dst []byte) ([]byte, error)) error {
 	r.guestMu.Lock()
 	defer r.guestMu.Unlock()
-	_, err := r.cfg.Guest.Write(b)
+	b, err := f(nil)
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	_, err = r.cfg.Guest.Write(b)
 	return err
 }
 
@@ -218,6 +234,7 @@ func (r *Relay) route(f *frame) {
 		delete(r.sessions, id)
 		if c != nil {
 			c.open.end(id)
+			c.queue.end(id)
 			r.retire(c)
 		}
 	}
@@ -364,6 +381,9 @@ func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
 				return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 			}
 			r.ready = append([]byte(nil), f.buf...)
+			if ready.Flow {
+				r.flow = flow.New(proto.HopRelay)
+			}
 			return ready, nil
 		}
 		r.pool.release(f)

@@ -25,7 +25,10 @@ import (
 	"github.com/gomsb/gomsb/internal/runtime/guesttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The collector of processes lives as long as its process, as it should.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/gomsb/gomsb/guestagent/agent/reap.(*Table).collect"))
+}
 
 // logged collects what a relay logs.
 type logged struct {
@@ -75,6 +78,8 @@ func start(t *testing.T, agent *guesttest.Agent) *world {
 	})
 	ready, err := w.Boot(t.Context(), &proto.Bootstrap{Hostname: "h"})
 	require.NoError(t, err)
+	assert.Equal(t, agent.Flow, ready.Flow)
+	ready.Flow = false
 	assert.Equal(t, guesttest.Ready, ready)
 	go func() { w.ran <- w.Run() }()
 	return w
@@ -470,7 +475,7 @@ func TestServeOnASocket(t *testing.T) {
 func TestForwardingDoesNotAllocate(t *testing.T) {
 	// Only steady state: pools may be emptied by a collection in between.
 	pool := &framePool{}
-	q := newQueue(pool)
+	q := newQueue(pool, nil)
 	var wire []byte
 	wire, err := proto.AppendDataMessage(wire, 1, proto.TypeTCPData, make([]byte, 1000))
 	require.NoError(t, err)

@@ -41,6 +41,12 @@ func (o *openIDs) add(id uint32) {
 	o.ids[id] = struct{}{}
 }
 
+// has reports that an id is under way.
+func (o *openIDs) has(id uint32) bool {
+	_, ok := o.ids[id]
+	return ok
+}
+
 // end forgets an id.
 func (o *openIDs) end(id uint32) { delete(o.ids, id) }
 
