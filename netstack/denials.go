@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -9,63 +10,67 @@ import (
 )
 
 const (
-	// denialBurst lines are logged at once, and one each denialInterval after that: the
-	// guest can cause as many as it likes.
-	denialBurst    = 50
-	denialInterval = time.Second
+	// logBurst lines may come at once, and one each logInterval after that.
+	logBurst    = 50
+	logInterval = time.Second
 )
 
-// denials logs what the policy refused.
-type denials struct {
-	log *slog.Logger
+// Limited is a logger whose lines are bounded in number, for what a guest can cause as
+// often as it likes. What was left out is counted on the next line.
+func Limited(l *slog.Logger) *slog.Logger {
+	return slog.New(limited{l.Handler(), &allowance{left: logBurst, last: time.Now()}})
+}
 
+type limited struct {
+	slog.Handler
+	*allowance
+}
+
+// allowance is how many lines may still come.
+type allowance struct {
 	mu      sync.Mutex
-	left    int
+	left    int       // protected by mu, as all below
 	last    time.Time // when left was topped up
 	skipped int       // since the last line
 }
 
-func newDenials(log *slog.Logger) *denials {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+func (a *allowance) take() (skipped int, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := time.Since(a.last) / logInterval; n > 0 {
+		a.left = int(min(time.Duration(a.left)+n, logBurst))
+		a.last = time.Now()
 	}
-	return &denials{log: log, left: denialBurst, last: time.Now()}
-}
-
-// line reports whether there may be one more, and how many were left out before it.
-func (d *denials) line() (skipped int, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if n := int(time.Since(d.last) / denialInterval); n > 0 {
-		d.left = min(d.left+n, denialBurst)
-		d.last = time.Now()
-	}
-	if d.left == 0 {
-		d.skipped++
+	if a.left == 0 {
+		a.skipped++
 		return 0, false
 	}
-	d.left--
-	skipped, d.skipped = d.skipped, 0
+	a.left--
+	skipped, a.skipped = a.skipped, 0
 	return skipped, true
 }
 
-func (d *denials) egress(f policy.Flow, by policy.Decision, name string) {
-	d.write("the policy let no connection out", by, "protocol", string(f.Protocol), "to", f.Addr, "port", f.Port, "name", name)
-}
-
-func (d *denials) ingress(f policy.Flow, by policy.Decision) {
-	d.write("the policy let no connection in", by, "protocol", string(f.Protocol), "from", f.Addr, "port", f.Port)
-}
-
-func (d *denials) write(text string, by policy.Decision, args ...any) {
-	if skipped, ok := d.line(); ok {
-		d.log.Info(text, append(args, "decision", by.String(), "not_logged", skipped)...)
+func (h limited) Handle(ctx context.Context, r slog.Record) error {
+	skipped, ok := h.take()
+	if !ok {
+		return nil
 	}
+	if skipped > 0 {
+		r.AddAttrs(slog.Int("lines_left_out", skipped))
+	}
+	return h.Handler.Handle(ctx, r)
 }
 
-// warn logs a failure, within the same bound.
-func (d *denials) warn(text string, args ...any) {
-	if skipped, ok := d.line(); ok {
-		d.log.Warn(text, append(args, "not_logged", skipped)...)
-	}
+func (h limited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return limited{h.Handler.WithAttrs(attrs), h.allowance}
+}
+
+func (h limited) WithGroup(name string) slog.Handler {
+	return limited{h.Handler.WithGroup(name), h.allowance}
+}
+
+// denied logs that the policy let a flow of the guest's not out. name is the server's, if
+// it is known.
+func (g *Gateway) denied(f policy.Flow, by policy.Decision, name string) {
+	g.log.Info("the policy let no connection out", "protocol", string(f.Protocol), "to", f.Addr, "port", f.Port, "name", name, "decision", by.String())
 }

@@ -64,7 +64,8 @@ type Config struct {
 	// Ping sends an ICMP echo request with a body of identifier, sequence number and data
 	// and returns the data that came back; nil uses the host's ping sockets.
 	Ping func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
-	// Logger receives what was denied and what failed; nil discards it.
+	// Logger receives what was denied and what failed, as often as the guest causes it;
+	// nil discards it.
 	Logger *slog.Logger
 }
 
@@ -78,7 +79,7 @@ type Gateway struct {
 	resolver Resolver
 	dialer   func(ctx context.Context, network, address string) (net.Conn, error)
 	ping     func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
-	log      *denials
+	log      *slog.Logger
 
 	link  *link
 	stack *stack.Stack
@@ -109,11 +110,14 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		addrs: cfg.Addresses, policy: cfg.Policy, names: cfg.Names, resolver: cfg.Resolver, dialer: cfg.Dial, ping: cfg.Ping,
-		log: newDenials(cfg.Logger), link: newLink(&cfg.Addresses),
+		log: cfg.Logger, link: newLink(&cfg.Addresses),
 		tcpLimit: int64(cfg.MaxConnections), echoes: make(chan struct{}, maxEchoes),
 	}
 	if g.tcpLimit == 0 {
 		g.tcpLimit = DefaultConnections
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
 	}
 	if g.dialer == nil {
 		g.dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
@@ -264,7 +268,7 @@ func (g *Gateway) Close() {
 func (g *Gateway) admit(f policy.Flow) bool {
 	d := g.policy.Egress(f, policy.ByIndex(), g.names)
 	if !d.Allowed() {
-		g.log.egress(f, d, "")
+		g.denied(f, d, "")
 	}
 	return d.Allowed()
 }

@@ -77,7 +77,7 @@ func (g *Gateway) publish(list []Published) error {
 	for _, p := range list {
 		guest := g.inboundAddr(p)
 		if !guest.IsValid() {
-			g.log.log.Warn("a port is not published: the sandbox has no address that it could lead to", "host", p.Host, "protocol", string(p.Protocol))
+			g.log.Warn("a port is not published: the sandbox has no address that it could lead to", "host", p.Host, "protocol", string(p.Protocol))
 			continue
 		}
 		pub := &publisher{g: g, p: p, guest: netip.AddrPortFrom(guest, p.GuestPort)}
@@ -86,7 +86,7 @@ func (g *Gateway) publish(list []Published) error {
 		}
 		g.ports = append(g.ports, pub)
 		if !p.Host.Addr().IsLoopback() {
-			g.log.log.Warn("a port is published to other machines than this one", "host", pub.addr(), "protocol", string(p.Protocol))
+			g.log.Warn("a port is published to other machines than this one", "host", pub.addr(), "protocol", string(p.Protocol))
 		}
 	}
 	return nil
@@ -176,7 +176,7 @@ func (p *publisher) admits(from netip.AddrPort, proto policy.Protocol) bool {
 	f := policy.Flow{Protocol: proto, Addr: policy.Unwrap(from.Addr()), Port: p.p.GuestPort}
 	d := p.g.policy.Ingress(f, p.g.names)
 	if !d.Allowed() {
-		p.g.log.ingress(f, d)
+		p.g.log.Info("the policy let no connection in", "protocol", string(proto), "from", f.Addr, "port", f.Port, "decision", d.String())
 	}
 	return d.Allowed()
 }

@@ -23,7 +23,7 @@ func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 	defer g.wg.Done()
 	defer g.tcpCount.Add(-1)
 	if g.tcpCount.Add(1) > g.tcpLimit {
-		g.log.warn("the guest has too many connections", "limit", g.tcpLimit)
+		g.log.Warn("the guest has too many connections", "limit", g.tcpLimit)
 		r.Complete(true)
 		return
 	}
@@ -53,7 +53,7 @@ func (g *Gateway) serveTCP(ctx context.Context, r *tcp.ForwarderRequest) {
 	case policy.Defer:
 		g.acceptFirst(ctx, r, f, dst)
 	default:
-		g.log.egress(f, d, "")
+		g.denied(f, d, "")
 		r.Complete(true)
 	}
 }
@@ -86,7 +86,7 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 		source = policy.BySNI(name)
 	}
 	if d := g.policy.Egress(f, source, g.names); !d.Allowed() {
-		g.log.egress(f, d, name)
+		g.denied(f, d, name)
 		guest.close()
 		return
 	}

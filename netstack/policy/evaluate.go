@@ -219,7 +219,7 @@ func (e *Engine) matchesAddr(r *rule, a netip.Addr) bool {
 	case KindAny:
 		return true
 	case KindCIDR:
-		return r.prefix.Contains(a)
+		return r.prefix.Contains(a) || r.prefix.Contains(Reached(a))
 	case KindGroup:
 		return e.groupOf(a) == r.group
 	}

@@ -30,13 +30,15 @@ var (
 // its zone otherwise.
 func Unwrap(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
-// embedded is the IPv4 address in one of the NAT64 prefix.
-func embedded(a netip.Addr) (netip.Addr, bool) {
-	if !nat64.Contains(a) {
-		return netip.Addr{}, false
+// Reached is the address that a packet to a ends up at: an IPv4 address that a embeds, be
+// it as a mapped one or by the prefix of NAT64, and a itself otherwise.
+func Reached(a netip.Addr) netip.Addr {
+	a = Unwrap(a)
+	if nat64.Contains(a) {
+		b := a.As16()
+		return netip.AddrFrom4([4]byte(b[12:]))
 	}
-	b := a.As16()
-	return netip.AddrFrom4([4]byte(b[12:])), true
+	return a
 }
 
 // groupOf is the group of an address, "" if it is in none.
@@ -47,9 +49,7 @@ func (e *Engine) groupOf(a netip.Addr) Group {
 			return Host
 		}
 	}
-	if v4, ok := embedded(a); ok {
-		a = v4
-	}
+	a = Reached(a)
 	switch {
 	case within(a, nowhere):
 		return ""

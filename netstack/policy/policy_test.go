@@ -153,6 +153,7 @@ func TestRules(t *testing.T) {
 		"G8":           {Default(), nil, Flow{TCP, addr("0.0.0.0"), 80}, false},
 		"G8 IPv6":      {Default(), nil, Flow{TCP, addr("::"), 80}, false},
 		"G9":           {plus(Allow, "deny@169.254.0.0/16"), nil, Flow{TCP, addr("::ffff:169.254.169.254"), 80}, false},
+		"NAT64 deny":   {plus(Allow, "deny@10.0.0.0/8"), nil, Flow{TCP, addr("64:ff9b::10.0.0.5"), 80}, false},
 		"metadata":     {Default(), nil, Flow{TCP, addr("169.254.169.254"), 80}, false},
 		"mapped":       {plus(Deny, "allow@pypi.org"), pypi, Flow{TCP, addr("::ffff:151.101.0.223"), 443}, true},
 		"ingress only": {plus(Deny, "allow:ingress@any"), nil, Flow{TCP, py, 80}, false},

@@ -1,0 +1,237 @@
+package dns
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/gomsb/gomsb/netstack/policy"
+)
+
+const (
+	// HostAlias is the name by which a guest knows its host.
+	HostAlias = "host.microsandbox.internal"
+	aliasTTL  = 60 // seconds
+
+	// DefaultTimeout is how long an upstream server may take.
+	DefaultTimeout = 5 * time.Second
+
+	maxMessage = 65535
+)
+
+// Config describes a forwarder.
+type Config struct {
+	Policy *policy.Engine
+	Names  *policy.Index // is told what names stand for
+	// Gateway4 and Gateway6 are what HostAlias stands for; a family without one has no
+	// addresses for the guest.
+	Gateway4, Gateway6 netip.Addr
+	// Upstreams are asked in this order, each if those before it did not answer at all.
+	Upstreams []netip.AddrPort
+	// Timeout bounds the wait for each; 0 is DefaultTimeout.
+	Timeout time.Duration
+	// AllowRebinding lets answers pass whose addresses are reserved for private use.
+	AllowRebinding bool
+	// Dial opens connections to servers; nil is net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Logger receives which questions were refused; nil discards it.
+	Logger *slog.Logger
+}
+
+// Forwarder answers questions. It is safe for concurrent use.
+type Forwarder struct {
+	cfg Config
+}
+
+// New makes a forwarder.
+func New(cfg Config) *Forwarder {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = (&net.Dialer{}).DialContext
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Forwarder{cfg: cfg}
+}
+
+// Answer is the reply to one message that came by TCP or UDP, nil for none. resolver is
+// where the guest sent it, invalid if that was the gateway.
+func (f *Forwarder) Answer(ctx context.Context, m []byte, p policy.Protocol, resolver netip.Addr) []byte {
+	q, ok := parseQuery(m)
+	if !ok {
+		return nil
+	}
+	a := f.answer(ctx, m, &q, p, resolver)
+	if p == policy.UDP && len(a) > q.size {
+		return q.truncated()
+	}
+	return a
+}
+
+func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Protocol, resolver netip.Addr) []byte {
+	if q.count != 1 {
+		return q.reply(dnsmessage.RCodeFormatError, netip.Addr{})
+	}
+	name, err := policy.Canonical(q.question.Name.String())
+	if err != nil {
+		name = ""
+	}
+	if d := f.cfg.Policy.Query(name, p, Port); !d.Allowed() {
+		f.cfg.Logger.Info("the policy refused a question", "name", name, "decision", d.String())
+		return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
+	}
+	if a, ours := f.ours(q, name); ours {
+		return q.reply(dnsmessage.RCodeSuccess, a)
+	}
+	servers := f.cfg.Upstreams
+	if resolver.IsValid() {
+		d := f.cfg.Policy.Egress(policy.Flow{Protocol: p, Addr: resolver, Port: Port}, policy.ByIndex(), f.cfg.Names)
+		if !d.Allowed() {
+			f.cfg.Logger.Info("the policy refused a resolver", "resolver", resolver, "decision", d.String())
+			return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
+		}
+		servers = []netip.AddrPort{netip.AddrPortFrom(resolver, Port)}
+	}
+	reply, ok := f.ask(ctx, m, q, p, servers)
+	if !ok {
+		f.bind(q, name, nil)
+		return q.reply(dnsmessage.RCodeServerFailure, netip.Addr{})
+	}
+	return f.judge(reply, q, name)
+}
+
+// ours answers what no upstream is asked: the addresses of the host, and those of a family
+// that the guest does not have.
+func (f *Forwarder) ours(q *query, name string) (netip.Addr, bool) {
+	var gateway netip.Addr
+	switch {
+	case q.question.Class != dnsmessage.ClassINET:
+		return gateway, false
+	case q.question.Type == dnsmessage.TypeA:
+		gateway = f.cfg.Gateway4
+	case q.question.Type == dnsmessage.TypeAAAA:
+		gateway = f.cfg.Gateway6
+	default:
+		return gateway, false
+	}
+	if !gateway.IsValid() {
+		f.bind(q, name, nil)
+		return gateway, true
+	}
+	return gateway, name == HostAlias
+}
+
+// judge turns a server's answer into the guest's.
+func (f *Forwarder) judge(reply []byte, q *query, name string) []byte {
+	a, err := q.parseAnswer(reply)
+	if err != nil {
+		f.bind(q, name, nil)
+		return q.reply(dnsmessage.RCodeServerFailure, netip.Addr{})
+	}
+	for _, addr := range a.addrs {
+		if !f.cfg.AllowRebinding && isReserved(addr) && !f.cfg.Policy.Keeps(addr) {
+			f.cfg.Logger.Warn("an answer led into a private network and was refused", "name", name, "address", addr)
+			return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
+		}
+	}
+	f.bind(q, name, a)
+	binary.BigEndian.PutUint16(reply, q.header.ID)
+	return reply
+}
+
+// bind tells the policy what a name stands for now; nothing if a is nil.
+func (f *Forwarder) bind(q *query, name string, a *answer) {
+	v6 := q.question.Type == dnsmessage.TypeAAAA
+	if name == "" || q.question.Class != dnsmessage.ClassINET || !v6 && q.question.Type != dnsmessage.TypeA {
+		return
+	}
+	if a == nil || len(a.bound) == 0 {
+		f.cfg.Names.Set(name, v6, nil, 0)
+		return
+	}
+	f.cfg.Names.Set(name, v6, a.bound, time.Duration(a.ttl)*time.Second)
+}
+
+// ask puts the question to the servers in turn, until one answers anything.
+func (f *Forwarder) ask(ctx context.Context, m []byte, q *query, p policy.Protocol, servers []netip.AddrPort) ([]byte, bool) {
+	for _, s := range servers {
+		reply, err := f.askOne(ctx, m, q, p, s)
+		if err == nil {
+			return reply, true
+		}
+		f.cfg.Logger.Debug("a name server did not answer", "server", s, "error", err)
+		if ctx.Err() != nil {
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+// askOne puts the question to one server, under an identifier of its own.
+func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, p policy.Protocol, server netip.AddrPort) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
+	defer cancel()
+	var id [2]byte
+	if _, err := io.ReadFull(rand.Reader, id[:]); err != nil {
+		return nil, err
+	}
+	c, err := f.cfg.Dial(ctx, strings.ToLower(string(p)), server.String())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	ask := append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...)
+	copy(ask[2:], id[:])
+	if p == policy.TCP {
+		return exchangeTCP(c, ask, q, binary.BigEndian.Uint16(id[:]))
+	}
+	return exchangeUDP(c, ask[2:], q, binary.BigEndian.Uint16(id[:]))
+}
+
+// exchangeUDP waits for the answer among whatever else arrives.
+func exchangeUDP(c net.Conn, ask []byte, q *query, id uint16) ([]byte, error) {
+	if _, err := c.Write(ask); err != nil {
+		return nil, err
+	}
+	b := make([]byte, maxMessage)
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return nil, err
+		}
+		if q.matches(b[:n], id) {
+			return b[:n:n], nil
+		}
+	}
+}
+
+func exchangeTCP(c net.Conn, ask []byte, q *query, id uint16) ([]byte, error) {
+	if _, err := c.Write(ask); err != nil {
+		return nil, err
+	}
+	var size [2]byte
+	if _, err := io.ReadFull(c, size[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint16(size[:]))
+	if _, err := io.ReadFull(c, b); err != nil {
+		return nil, err
+	}
+	if !q.matches(b, id) {
+		return nil, errNoAnswer
+	}
+	return b, nil
+}
