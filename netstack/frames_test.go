@@ -21,7 +21,7 @@ import (
 var writeOptions = tcpip.WriteOptions{}
 
 // endpointOf is a connected TCP endpoint of the guest's stack.
-func endpointOf(t testing.TB, g *guest, to netip.AddrPort) (*waiter.Queue, tcpip.Endpoint) {
+func endpointOf(t testing.TB, g *guest, to netip.AddrPort) tcpip.Endpoint {
 	t.Helper()
 	wq := new(waiter.Queue)
 	ep, e := g.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(to.Addr()), wq)
@@ -33,7 +33,7 @@ func endpointOf(t testing.TB, g *guest, to netip.AddrPort) (*waiter.Queue, tcpip
 	<-ready
 	wq.EventUnregister(&entry)
 	require.Nil(t, ep.LastError())
-	return wq, ep
+	return ep
 }
 
 // ether is a frame from the guest's card to the gateway's.

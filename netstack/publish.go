@@ -167,7 +167,7 @@ func (p *publisher) accept(ctx context.Context) {
 		host := c.(*net.TCPConn)
 		from := host.RemoteAddr().(*net.TCPAddr).AddrPort()
 		if !p.admits(from, policy.TCP) || !p.g.run(func(ctx context.Context) { p.serve(ctx, host) }) {
-			refuse(host)
+			reset(host)
 		}
 	}
 }
@@ -181,22 +181,16 @@ func (p *publisher) admits(from netip.AddrPort, proto policy.Protocol) bool {
 	return d.Allowed()
 }
 
-// refuse ends a connection with RST.
-func refuse(c *net.TCPConn) {
-	_ = c.SetLinger(0)
-	_ = c.Close()
-}
-
 // serve joins a connection of the host's with one to the guest.
 func (p *publisher) serve(ctx context.Context, host *net.TCPConn) {
 	defer p.g.inbound.Add(-1)
 	if p.g.inbound.Add(1) > maxInbound {
-		refuse(host)
+		reset(host)
 		return
 	}
 	guest, err := p.g.connect(ctx, p.guest)
 	if err != nil {
-		refuse(host)
+		reset(host)
 		return
 	}
 	splice(ctx, guest, host, nil)

@@ -38,11 +38,17 @@ func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte) 
 	unblock()
 	if err == nil {
 		guest.close()
-	} else {
-		guest.abort()
-		if t, ok := host.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // RST, as far as the host was not the first
-		}
+		_ = host.Close()
+		return
+	}
+	guest.abort()
+	reset(host)
+}
+
+// reset closes a connection of the host's with RST.
+func reset(host net.Conn) {
+	if t, ok := host.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
 	}
 	_ = host.Close()
 }

@@ -68,7 +68,7 @@ func (g *Gateway) dialFirst(ctx context.Context, r *tcp.ForwarderRequest, dst ne
 	}
 	guest := accept(r)
 	if guest == nil {
-		_ = host.Close()
+		reset(host)
 		return
 	}
 	splice(ctx, guest, host, nil)
