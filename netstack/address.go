@@ -162,8 +162,8 @@ func parsePool(s, def string, bits, size int) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// gateways are the gateway's addresses.
-func (a *Addresses) gateways() (list []netip.Addr) {
+// Gateways are the gateway's addresses.
+func (a *Addresses) Gateways() (list []netip.Addr) {
 	for _, g := range [...]netip.Addr{a.Gateway4, a.Gateway6} {
 		if g.IsValid() {
 			list = append(list, g)

@@ -168,7 +168,7 @@ func (g *Gateway) build() error {
 		stackError(g.stack.CreateNIC(nicID, g.link)),
 		stackError(g.stack.SetPromiscuousMode(nicID, true)),
 		stackError(g.stack.SetSpoofing(nicID, true)))
-	for _, a := range g.addrs.gateways() {
+	for _, a := range g.addrs.Gateways() {
 		proto := protocolOf(a)
 		bits := prefixLen4
 		if a.Is6() {

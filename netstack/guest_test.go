@@ -85,7 +85,7 @@ func newGuest(t testing.TB, p *policy.Policy, change func(*Config)) *guest {
 	t.Helper()
 	a, err := Plan(1, Overrides{}, bothFamilies)
 	require.NoError(t, err)
-	e, err := policy.New(p, a.gateways())
+	e, err := policy.New(p, a.Gateways())
 	require.NoError(t, err)
 	g := &guest{t: t, world: &world{hosts: map[string]string{}}, raw: make(chan []byte, 1000)}
 	cfg := Config{Addresses: a, Policy: e, Names: policy.NewIndex(nil), Dial: g.world.dial}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -178,9 +180,11 @@ func forwarder(t testing.TB, p *policy.Policy, change func(*Config), up ...*upst
 	e, err := policy.New(p, []netip.Addr{gateway4, gateway6})
 	require.NoError(t, err)
 	cfg := Config{Policy: e, Names: policy.NewIndex(nil), Gateway4: gateway4, Gateway6: gateway6, Timeout: watchdog}
+	var servers Fixed
 	for _, u := range up {
-		cfg.Upstreams = append(cfg.Upstreams, u.addr)
+		servers = append(servers, u.addr)
 	}
+	cfg.Upstreams = servers
 	if change != nil {
 		change(&cfg)
 	}
@@ -490,9 +494,13 @@ func TestNameservers(t *testing.T) {
 		_, err := ParseNameserver(in)
 		assert.ErrorIs(t, err, ErrNameserver, in)
 	}
-	list, err := Resolve(t.Context(), []string{"1.1.1.1:53", "[::1]:5353"})
+	_, err := NewNamed([]string{"1.1.1.1", "x:y"})
+	assert.ErrorIs(t, err, ErrNameserver)
+	n, err := NewNamed([]string{"1.1.1.1", "no-such-host.invalid", "[::1]:5353"})
 	require.NoError(t, err)
-	assert.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("1.1.1.1:53"), netip.MustParseAddrPort("[::1]:5353")}, list)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nothing is looked up
+	assert.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("1.1.1.1:53"), netip.MustParseAddrPort("[::1]:5353")}, n.List(ctx))
 }
 
 // TestResolvConf is U10.
@@ -501,6 +509,21 @@ func TestResolvConf(t *testing.T) {
 	list, err := parseResolvConf(strings.NewReader("# nameserver 9.9.9.9\nsearch example.com\nnameserver 127.0.0.53 # local\nnameserver\t2606:4700:4700::1111\noptions edns0\n; x\nnameserver x\nnameserver 8.8.8.8;no\nnameserver\n"))
 	require.NoError(t, err)
 	assert.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.53:53"), netip.MustParseAddrPort("[2606:4700:4700::1111]:53"), netip.MustParseAddrPort("8.8.8.8:53")}, list)
+}
+
+// TestHostServers: the file may change while a sandbox runs.
+func TestHostServers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	h := &HostServers{Path: path}
+	assert.Empty(t, h.List(t.Context()))
+	require.NoError(t, os.WriteFile(path, []byte("nameserver 127.0.0.53\n"), 0o644))
+	assert.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("127.0.0.53:53")}, h.List(t.Context()))
+	require.NoError(t, os.WriteFile(path+".new", []byte("nameserver 10.0.0.53\n"), 0o644))
+	require.NoError(t, os.Rename(path+".new", path))
+	assert.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.53:53")}, h.List(t.Context()))
+	require.NoError(t, os.Remove(path))
+	assert.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.53:53")}, h.List(t.Context()), "the last that was known")
 }
 
 // FuzzMessages: any question has an answer that is one, or none; any answer of a server's

@@ -34,8 +34,8 @@ type Config struct {
 	// Gateway4 and Gateway6 are what HostAlias stands for; a family without one has no
 	// addresses for the guest.
 	Gateway4, Gateway6 netip.Addr
-	// Upstreams are asked in this order, each if those before it did not answer at all.
-	Upstreams []netip.AddrPort
+	// Upstreams are asked in their order, each if those before it did not answer at all.
+	Upstreams Servers
 	// Timeout bounds the wait for each; 0 is DefaultTimeout.
 	Timeout time.Duration
 	// AllowRebinding lets answers pass whose addresses are reserved for private use.
@@ -94,7 +94,7 @@ func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Pro
 	if a, ours := f.ours(q, name); ours {
 		return q.reply(dnsmessage.RCodeSuccess, a)
 	}
-	servers := f.cfg.Upstreams
+	var servers []netip.AddrPort
 	if resolver.IsValid() {
 		d := f.cfg.Policy.Egress(policy.Flow{Protocol: p, Addr: resolver, Port: Port}, policy.ByIndex(), f.cfg.Names)
 		if !d.Allowed() {
@@ -102,6 +102,8 @@ func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Pro
 			return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
 		}
 		servers = []netip.AddrPort{netip.AddrPortFrom(resolver, Port)}
+	} else {
+		servers = f.cfg.Upstreams.List(ctx)
 	}
 	reply, ok := f.ask(ctx, m, q, p, servers)
 	if !ok {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Port is that of the protocol.
@@ -50,21 +51,57 @@ func ParseNameserver(s string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// Resolve turns name servers, host:port, into addresses; hosts are looked up, and the
-// first address of each counts. What cannot be looked up is left out and reported.
-func Resolve(ctx context.Context, servers []string) (list []netip.AddrPort, err error) {
-	for _, s := range servers {
-		a, e := resolve(ctx, s)
-		if e != nil {
-			err = errors.Join(err, fmt.Errorf("name server %s: %w", s, e))
-			continue
-		}
-		list = append(list, a)
-	}
-	return list, err
+// Servers tells whom to ask.
+type Servers interface {
+	// List is the servers in the order of preference, none if there are none.
+	List(ctx context.Context) []netip.AddrPort
 }
 
-func resolve(ctx context.Context, s string) (netip.AddrPort, error) {
+// Fixed are servers that do not change.
+type Fixed []netip.AddrPort
+
+// List is f.
+func (f Fixed) List(context.Context) []netip.AddrPort { return f }
+
+// Named are servers that were configured, host:port as ParseNameserver returns them. Hosts
+// are looked up when they are first needed, and again until that succeeds; the first
+// address of each counts.
+type Named struct {
+	names []string
+
+	mu    sync.Mutex
+	found []netip.AddrPort // by name; invalid: not yet; protected by mu
+}
+
+// NewNamed makes the servers of names; the error wraps ErrNameserver.
+func NewNamed(names []string) (*Named, error) {
+	n := &Named{found: make([]netip.AddrPort, len(names))}
+	for _, s := range names {
+		canonical, err := ParseNameserver(s)
+		if err != nil {
+			return nil, err
+		}
+		n.names = append(n.names, canonical)
+	}
+	return n, nil
+}
+
+// List is the servers whose addresses are known.
+func (n *Named) List(ctx context.Context) (list []netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, s := range n.names {
+		if !n.found[i].IsValid() {
+			n.found[i], _ = lookUp(ctx, s) // again next time
+		}
+		if n.found[i].IsValid() {
+			list = append(list, n.found[i])
+		}
+	}
+	return list
+}
+
+func lookUp(ctx context.Context, s string) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddrPort(s); err == nil {
 		return a, nil
 	}
@@ -76,6 +113,8 @@ func resolve(ctx context.Context, s string) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return netip.AddrPort{}, err
@@ -83,14 +122,36 @@ func resolve(ctx context.Context, s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)), nil
 }
 
-// HostServers are the name servers of the host, in their order, from /etc/resolv.conf.
-func HostServers() ([]netip.AddrPort, error) {
-	f, err := os.Open("/etc/resolv.conf")
+// HostServers are the name servers in a file like the host's /etc/resolv.conf, which is
+// read again whenever it has changed: a laptop changes its network while a sandbox runs.
+type HostServers struct {
+	Path string
+
+	mu   sync.Mutex
+	seen os.FileInfo // of the version that list is of; protected by mu, as list
+	list []netip.AddrPort
+}
+
+// List is the servers that the file names now.
+func (h *HostServers) List(context.Context) []netip.AddrPort {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	info, err := os.Stat(h.Path)
 	if err != nil {
-		return nil, err
+		return h.list
+	}
+	if h.seen != nil && os.SameFile(h.seen, info) && h.seen.ModTime().Equal(info.ModTime()) && h.seen.Size() == info.Size() {
+		return h.list
+	}
+	f, err := os.Open(h.Path)
+	if err != nil {
+		return h.list
 	}
 	defer func() { _ = f.Close() }()
-	return parseResolvConf(io.LimitReader(f, 1<<20))
+	if list, err := parseResolvConf(io.LimitReader(f, 1<<20)); err == nil {
+		h.seen, h.list = info, list
+	}
+	return h.list
 }
 
 // parseResolvConf reads the nameserver lines of resolv.conf(5).
