@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/internal/unpacked"
 )
 
 // zstdMaxMemory bounds the decoder; build.sh compresses with a window of 32 MiB.
@@ -42,8 +44,8 @@ func openBundle(b bundle, cacheDir string) (*Image, error) {
 	if cacheDir == "" {
 		return openInMemory(b)
 	}
-	c := cache{dir: cacheDir, name: "kernel-" + b.sha256 + ".elf", size: b.size}
-	img, err := c.open()
+	c := unpacked.File{Dir: cacheDir, Name: "kernel-" + b.sha256 + ".elf", Size: b.size}
+	img, err := openCached(c)
 	if err == nil || errors.Is(err, ErrCache) {
 		return img, err
 	}
@@ -52,11 +54,11 @@ func openBundle(b bundle, cacheDir string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.store(mem)
+	err = c.Store(mem)
 	if err = errors.Join(err, unix.Munmap(mem)); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("kernel cache: %w", err)
 	}
-	return c.open()
+	return openCached(c)
 }
 
 func openInMemory(b bundle) (*Image, error) {

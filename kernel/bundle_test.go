@@ -108,16 +108,6 @@ func TestCacheRefusesWhatOthersControl(t *testing.T) {
 	}
 }
 
-// ownedBy is what keeps files of other users out; no test can count on being root.
-func TestOwnedBy(t *testing.T) {
-	t.Parallel()
-	st, err := os.Stat(t.TempDir())
-	require.NoError(t, err)
-	assert.True(t, ownedBy(st, os.Geteuid()))
-	assert.False(t, ownedBy(st, os.Geteuid()+1))
-	assert.False(t, ownedBy(st, -1))
-}
-
 func TestCacheFolderIsAFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "f")

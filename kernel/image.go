@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/internal/unpacked"
 )
 
 // Limits on what Open accepts. Real kernels stay an order of magnitude below.
@@ -34,7 +36,7 @@ var (
 	// ErrTooLarge says that the kernel exceeds MaxFileSize or MaxMemorySize.
 	ErrTooLarge = errors.New("kernel is too large")
 	// ErrCache says that the cache folder or a file in it cannot be trusted.
-	ErrCache = errors.New("kernel cache is not safe to use")
+	ErrCache = unpacked.ErrUnsafe
 )
 
 // Format names the container a kernel came in.

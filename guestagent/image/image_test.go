@@ -101,14 +101,6 @@ func TestRefusesWhatOthersControl(t *testing.T) {
 	require.ErrorIs(t, err, ErrCache)
 }
 
-func TestOwnedBy(t *testing.T) {
-	t.Parallel()
-	st, err := os.Stat(t.TempDir())
-	require.NoError(t, err)
-	assert.True(t, ownedBy(st, os.Geteuid()))
-	assert.False(t, ownedBy(st, os.Geteuid()+1))
-}
-
 func TestBundleMustMatchItsDigest(t *testing.T) {
 	t.Parallel()
 	good := testBundle(t, content)

@@ -9,10 +9,16 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/gomsb/gomsb/internal/unpacked"
 )
 
 // maxMemory bounds the decompressor, bytes; the image is a few mebibytes.
 const maxMemory = 32 << 20
+
+// ErrCache says that the cache folder, or the file in it, is not ours alone. The message
+// says what to do.
+var ErrCache = unpacked.ErrUnsafe
 
 // ErrCorrupt says that the embedded image is not what was built.
 var ErrCorrupt = errors.New("embedded guest agent is corrupt")
@@ -42,10 +48,10 @@ func open(b bundle, cacheDir string) (string, error) {
 	if cacheDir == "" {
 		return "", fmt.Errorf("%w: no folder given", ErrCache)
 	}
-	c := cache{dir: cacheDir, name: "agent-" + b.sha256 + ".erofs", size: b.size}
-	err := c.check()
+	c := unpacked.File{Dir: cacheDir, Name: "agent-" + b.sha256 + ".erofs", Size: b.size}
+	err := check(c)
 	if err == nil {
-		return c.path(), nil
+		return c.Path(), nil
 	}
 	if errors.Is(err, ErrCache) {
 		return "", err
@@ -55,10 +61,21 @@ func open(b bundle, cacheDir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := c.store(content); err != nil {
+	if err := c.Store(content); err != nil {
+		return "", fmt.Errorf("guest agent cache: %w", err)
+	}
+	if err := check(c); err != nil {
 		return "", err
 	}
-	return c.path(), c.check()
+	return c.Path(), nil
+}
+
+func check(c unpacked.File) error {
+	f, err := c.Open()
+	if err != nil {
+		return fmt.Errorf("cached guest agent: %w", err)
+	}
+	return f.Close()
 }
 
 func (b bundle) decompress() ([]byte, error) {

@@ -26,11 +26,12 @@ const module = "github.com/gomsb/gomsb"
 var floors = map[string]int{
 	"guestagent/proto":           0,
 	"guestagent/flow":            1,
-	"kernel":                     0,
+	"kernel":                     1,
 	"vmm/memory":                 0,
 	"vmm/hv":                     0,
 	"vmm/event":                  0,
 	"internal/atomicfile":        0,
+	"internal/unpacked":          0,
 	"internal/version":           0,
 	"vmm/hv/kvm":                 1,
 	"vmm/arch":                   1,
