@@ -117,6 +117,9 @@ func (b *boot) settleIn(ctx context.Context) error {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 	}
+	if err == nil {
+		err = b.patchDirectory() // which has to wait until the name is ours
+	}
 	if err != nil {
 		return errors.Join(err, b.erase(context.WithoutCancel(ctx), b.row))
 	}
@@ -211,6 +214,9 @@ func (b *boot) prepare() error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return wrap(ErrIO, err)
 		}
+	}
+	if err := b.spec.writeScripts(b.home.runtime(name)); err != nil {
+		return err
 	}
 	return wrap(ErrIO, launch.RemoveBootError(b.home.logs(name))) // of an earlier start
 }

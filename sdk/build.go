@@ -3,6 +3,7 @@ package microsandbox
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,8 +85,10 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	for _, k := range c.envOrder {
 		s.Env = append(s.Env, keyValue{k, c.Env[k]})
 	}
-	for k, v := range c.Labels {
-		s.Labels[k] = v
+	maps.Copy(s.Labels, c.Labels)
+	maps.Copy(s.Runtime.Scripts, c.Scripts)
+	if err := s.setPatches(c); err != nil {
+		return nil, err
 	}
 	if c.Entrypoint != nil {
 		s.Runtime.Entrypoint = c.Entrypoint

@@ -1,9 +1,13 @@
 package microsandbox
 
 import (
+	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gomsb/gomsb/rootfs/patch"
 )
 
 // UnmarshalJSON decodes the persisted configuration of a sandbox.
@@ -75,6 +79,15 @@ func (s *spec) config() SandboxConfig {
 		c.Init = &InitConfig{Cmd: s.Init.Cmd, Args: s.Init.Args, Env: map[string]string{}}
 		for _, e := range s.Init.Env {
 			c.Init.Env[e.Key] = e.Value
+		}
+	}
+	if len(s.Runtime.Scripts) > 0 {
+		c.Scripts = maps.Clone(s.Runtime.Scripts)
+	}
+	for _, text := range s.Patches {
+		var p patch.Patch
+		if json.Unmarshal(text, &p) == nil { // else a later release made it
+			c.Patches = append(c.Patches, patchConfig(p))
 		}
 	}
 	for _, r := range s.Rlimits {

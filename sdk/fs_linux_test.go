@@ -151,8 +151,8 @@ type writerFunc func([]byte) (int, error)
 
 func (w writerFunc) Write(p []byte) (int, error) { return w(p) }
 
-// tree makes a small tree below dir and returns what describeTree says of it.
-func tree(t *testing.T, dir string) map[string]string {
+// filesBelow makes a small tree below dir and returns what describeTree says of it.
+func filesBelow(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "sub", "empty"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "run.sh"), []byte("#!/bin/sh\n"), 0o755))
@@ -192,7 +192,7 @@ func TestCopyTrees(t *testing.T) {
 	f, guest := guestFiles(t)
 	ctx := testContext(t)
 	host := t.TempDir()
-	want := tree(t, filepath.Join(host, "in"))
+	want := filesBelow(t, filepath.Join(host, "in"))
 	require.NoError(t, f.CopyFromHost(ctx, filepath.Join(host, "in"), filepath.Join(guest, "new")))
 	assert.Equal(t, want, describeTree(t, filepath.Join(guest, "new")))
 	require.NoError(t, f.CopyFromHost(ctx, filepath.Join(host, "in"), guest), "into a directory that exists")

@@ -79,6 +79,8 @@ type SandboxConfig struct {
 	Cmd                []string // nil: the image's; empty: none
 	Init               *InitConfig
 	Rlimits            []Rlimit
+	Scripts            map[string]string // content by name
+	Patches            []PatchConfig
 	Volumes            map[string]MountConfig // by path in the guest
 	DisableNetwork     bool
 	PullPolicy         PullPolicy

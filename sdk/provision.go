@@ -12,6 +12,8 @@ import (
 
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/rootfs/ext4"
+	"github.com/gomsb/gomsb/rootfs/patch"
+	"github.com/gomsb/gomsb/rootfs/tree"
 )
 
 // upperName is the file of a managed root disk in the sandbox's directory.
@@ -60,11 +62,16 @@ func (b *boot) provisionRoot(ctx context.Context, dir string) error {
 		return nil
 	}
 	size := int64(value(b.spec.Image.OCI.RootDisk.SizeMiB)) << 20
-	err := ext4.Create(filepath.Join(dir, upperName), ext4.Options{Size: size, Tree: ext4.Upper(nil)})
-	if errors.Is(err, ext4.ErrOptions) {
-		return &Error{Kind: ErrInvalidConfig, Message: "root disk", Cause: err}
-	}
-	return wrap(ErrIO, err)
+	return b.bakedUpper(func(t *tree.Tree) error {
+		err := ext4.Create(filepath.Join(dir, upperName), ext4.Options{Size: size, Tree: t})
+		switch {
+		case errors.Is(err, ext4.ErrOptions), errors.Is(err, ext4.ErrSpace) && len(b.spec.Patches) == 0:
+			return &Error{Kind: ErrInvalidConfig, Message: "root disk", Cause: err}
+		case errors.Is(err, ext4.ErrSpace), errors.Is(err, ext4.ErrTree), errors.Is(err, patch.ErrSource):
+			return patchFailed(err)
+		}
+		return wrap(ErrIO, err)
+	})
 }
 
 // growRootDisk makes a managed root disk as large as it is configured by now. The caller

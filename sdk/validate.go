@@ -74,8 +74,10 @@ func (c *SandboxConfig) validate() error {
 	if err := c.checkSnapshot(); err != nil {
 		return err
 	}
-	if err := c.RootDisk.validate(c); err != nil {
-		return err
+	for _, check := range []func() error{func() error { return c.RootDisk.validate(c) }, c.validatePatches, c.validateScripts} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	if err := checkEnv(c.Env); err != nil {
 		return err
