@@ -144,6 +144,9 @@ func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
 	return snapshot.Config{Upper: upper, ImageRef: s.Image.OCI.Reference, ImageManifestDigest: *s.ManifestDigest, SourceSandbox: row.Name, CreatedAt: time.Now()}, nil
 }
 
+// Dir is the folder of snapshots.
+func (snapshotFactory) Dir() (string, error) { return defaultHome().snapshots() }
+
 // snapshots is the folder of snapshots.
 func (h home) snapshots() (string, error) {
 	c, err := h.config()

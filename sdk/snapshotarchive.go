@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
@@ -83,6 +84,7 @@ func (h home) imageFiles(ctx context.Context, of []*snapshot.Artefact) (files []
 	if err != nil {
 		return nil, nil, wrap(ErrIO, err)
 	}
+	taken := map[string]bool{} // names
 	var releases []func()
 	free := func() {
 		for _, f := range releases {
@@ -97,8 +99,9 @@ func (h home) imageFiles(ctx context.Context, of []*snapshot.Artefact) (files []
 		}
 		releases = append(releases, done)
 		for _, f := range own {
-			if file := (snapshotarchive.File{Name: f.Name, Path: f.Path}); !slices.Contains(files, file) {
-				files = append(files, file)
+			if !taken[f.Name] {
+				taken[f.Name] = true
+				files = append(files, snapshotarchive.File{Name: f.Name, Path: f.Path})
 			}
 		}
 	}
@@ -118,7 +121,18 @@ func (h home) filesOf(ctx context.Context, images *cache.Cache, a *snapshot.Arte
 	if errors.Is(err, oci.ErrNotFound) {
 		return nil, nil, imageMissing(a, err)
 	}
-	return files, release, wrap(ErrIO, err)
+	if err != nil {
+		return nil, nil, wrap(ErrIO, err)
+	}
+	// 0.6.18 looks for the document under the name of the tag.
+	if tagged, err := ref.Parse(a.Descriptor.ImageRef); err == nil {
+		for i := range files {
+			if files[i].Name == path.Join("manifests", r.Key()+".json") {
+				files[i].Name = path.Join("manifests", tagged.Key()+".json")
+			}
+		}
+	}
+	return files, release, nil
 }
 
 // imageMissing is the error of a snapshot whose image could not be had.
@@ -135,7 +149,7 @@ func imageMissing(a *snapshot.Artefact, err error) error {
 // archive holds the image, that goes into the cache: layers are taken as they are, so load
 // such archives only from those you trust with your sandboxes. If Load fails, the
 // directory is as it was.
-func (snapshotFactory) Load(ctx context.Context, path, dest string) (*SnapshotHandle, error) {
+func (snapshotFactory) Load(ctx context.Context, file, dest string) (*SnapshotHandle, error) {
 	h := defaultHome()
 	if dest == "" {
 		own, err := h.snapshots()
@@ -144,7 +158,7 @@ func (snapshotFactory) Load(ctx context.Context, path, dest string) (*SnapshotHa
 		}
 		dest = own
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(file)
 	if err != nil {
 		return nil, wrap(ErrIO, err)
 	}

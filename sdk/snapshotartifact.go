@@ -3,6 +3,8 @@ package microsandbox
 import (
 	"context"
 	"maps"
+	"os"
+	"syscall"
 	"time"
 
 	"github.com/gomsb/gomsb/internal/store"
@@ -30,6 +32,20 @@ func (s *SnapshotArtifact) Digest() string { return s.artefact.Digest }
 // SizeBytes is the size of the disk, of which holes take no space.
 func (s *SnapshotArtifact) SizeBytes() *uint64 {
 	return bytesOf(&s.artefact.Descriptor.Upper.SizeBytes)
+}
+
+// AllocatedBytes is what the disk takes on the host now, nil if that cannot be told.
+func (s *SnapshotArtifact) AllocatedBytes() *uint64 {
+	info, err := os.Lstat(s.artefact.Payload())
+	if err != nil {
+		return nil
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	bytes := st.Blocks * 512
+	return bytesOf(&bytes)
 }
 
 // ImageRef is the image of the sandbox, as it was named.

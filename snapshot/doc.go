@@ -16,7 +16,7 @@ var (
 	// ErrName reports a name that no snapshot may have.
 	ErrName = errors.New("not a snapshot name: use a plain name without / \\ : that does not start with . or ~")
 	// ErrExists reports a destination that is taken.
-	ErrExists = errors.New("snapshot already exists: choose another name, or force to replace it")
+	ErrExists = errors.New("snapshot already exists")
 	// ErrNotFound reports a path that holds no snapshot.
 	ErrNotFound = errors.New("snapshot not found")
 	// ErrPayload reports a payload that is missing, not a file, or not of the recorded size.

@@ -86,6 +86,21 @@ func TestReaderRefuses(t *testing.T) {
 	}
 }
 
+// TestForeignLayerLinks reads a layer whose root counts no subdirectories, as those of
+// microsandbox 0.6.18.
+func TestForeignLayerLinks(t *testing.T) {
+	t.Parallel()
+	p := small(t)
+	le.PutUint32(p[BlockSize+44:], 2)
+	r, err := NewReader(bytes.NewReader(p), int64(len(p)))
+	require.NoError(t, err)
+	_, err = r.Tree(10)
+	assert.ErrorIs(t, err, ErrCorrupt)
+	changes, err := r.ReadLayer(10)
+	require.NoError(t, err)
+	assert.NotEmpty(t, changes.Root.Names())
+}
+
 func TestReaderLimitsNames(t *testing.T) {
 	t.Parallel()
 	p := small(t)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type creation struct {
 	cpus, maxCPUs         uint8
 	memory, maxMemory     string
 	rootDisk, upperSize   string
+	snapshot              string
 	workdir, shell        string
 	entrypoint            string
 	init                  string
@@ -46,6 +48,12 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: SIZE of a disk of its own, tmpfs[:SIZE], flat[:SIZE], or a disk image, PATH[:format=F,fstype=T] (default 4G)")
 	f.StringVar(&c.upperSize, "oci-upper-size", "", "old name of --root-disk SIZE")
 	_ = f.MarkHidden("oci-upper-size") // it was defined the line before
+
+	// The others are the names in older releases.
+	for _, name := range []string{"from-snapshot", "from-snap", "snapshot"} {
+		f.StringVar(&c.snapshot, name, "", "start from a snapshot, by its name or path, instead of an image")
+	}
+	_ = errors.Join(f.MarkHidden("from-snap"), f.MarkHidden("snapshot")) // they exist
 	f.StringVarP(&c.workdir, "workdir", "w", "", "working directory of commands")
 	f.StringVar(&c.shell, "shell", "", "shell for scripts (default /bin/sh)")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "set a variable, KEY=VALUE, or KEY to copy it from here (repeatable)")
@@ -100,7 +108,10 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	if err != nil {
 		return nil, err
 	}
-	opts := []msb.SandboxOption{msb.WithImage(image)}
+	if c.snapshot != "" && image != "" {
+		return nil, usage("the argument '--from-snapshot <PATH_OR_NAME>' cannot be used with '[IMAGE]'")
+	}
+	opts := []msb.SandboxOption{msb.WithImage(image), msb.WithFromSnapshot(c.snapshot)}
 	add := func(o ...msb.SandboxOption) { opts = append(opts, o...) }
 	changed := cmd.Flags().Changed
 	if c.rootDisk != "" && c.upperSize != "" {

@@ -59,7 +59,7 @@ func (a *app) root() *cobra.Command {
 		a.removeCmd(), a.execCmd(), a.copyCmd(), a.logsCmd(), a.inspectCmd())
 	add("Images", a.imageCmd(), a.pullCmd(), a.loadCmd(), a.saveCmd(), a.registryCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")),
 		hidden(a.registryListCmd("registries")))
-	add("Storage", a.volumeCmd(), hidden(a.volumeListCmd("volumes")))
+	add("Storage", a.volumeCmd(), a.snapshotCmd(), hidden(a.volumeListCmd("volumes")), hidden(a.snapshotListCmd("snapshots")))
 	add("Installation", a.doctorCmd("doctor"), a.selfCmd(), a.completionCmd(root))
 	add("Other", a.versionCmd())
 	root.SetHelpCommandGroupID("Other")
