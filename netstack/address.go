@@ -15,14 +15,15 @@ func badConfig(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
 }
 
-// Defaults of the addresses, and the length of the guest's prefixes.
+// Facts about the addresses.
 const (
 	DefaultIPv4Pool = "172.16.0.0/12"
 	DefaultIPv6Pool = "fd42:6d73:62::/48"
 	DefaultMTU      = 1500
 
-	prefixLen4 = 30
-	prefixLen6 = 64
+	// The guest's prefixes are always that long.
+	PrefixLen4 = 30
+	PrefixLen6 = 64
 
 	// maxSlot is the largest slot: hardware addresses have 16 bits for it.
 	maxSlot = 1<<16 - 1
@@ -114,11 +115,11 @@ func guestIPv4(slot uint64, o Overrides) (netip.Addr, error) {
 		}
 		return a, nil
 	}
-	pool, err := parsePool(o.IPv4Pool, DefaultIPv4Pool, prefixLen4, 4)
+	pool, err := parsePool(o.IPv4Pool, DefaultIPv4Pool, PrefixLen4, 4)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if slot>>(prefixLen4-pool.Bits()) != 0 {
+	if slot>>(PrefixLen4-pool.Bits()) != 0 {
 		return netip.Addr{}, badConfig("pool %s has no place for slot %d: choose a larger one", pool, slot)
 	}
 	b := pool.Addr().As4()
@@ -134,11 +135,11 @@ func guestIPv6(slot uint64, o Overrides) (netip.Addr, error) {
 		}
 		return a, nil
 	}
-	pool, err := parsePool(o.IPv6Pool, DefaultIPv6Pool, prefixLen6, 16)
+	pool, err := parsePool(o.IPv6Pool, DefaultIPv6Pool, PrefixLen6, 16)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if n := prefixLen6 - pool.Bits(); n < 64 && slot>>n != 0 {
+	if n := PrefixLen6 - pool.Bits(); n < 64 && slot>>n != 0 {
 		return netip.Addr{}, badConfig("pool %s has no place for slot %d: choose a larger one", pool, slot)
 	}
 	b := pool.Addr().As16()

@@ -170,9 +170,9 @@ func (g *Gateway) build() error {
 		stackError(g.stack.SetSpoofing(nicID, true)))
 	for _, a := range g.addrs.Gateways() {
 		proto := protocolOf(a)
-		bits := prefixLen4
+		bits := PrefixLen4
 		if a.Is6() {
-			bits = prefixLen6
+			bits = PrefixLen6
 		}
 		errs = append(errs, stackError(g.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
 			Protocol: proto, AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: bits},

@@ -64,7 +64,7 @@ func TestDecodeDefaults(t *testing.T) {
 	assert.Equal(t, "madvise", c.THP)
 	assert.Equal(t, "single_tenant", c.DeploymentProfile)
 	assert.Nil(t, c.Network)
-	assert.Empty(t, c.Network.Demands())
+	assert.Empty(t, c.Network.Unsupported())
 	assert.Equal(t, "/home/u/.microsandbox/run", c.Run())
 }
 
@@ -88,19 +88,18 @@ func TestNetworkDefaults(t *testing.T) {
 	assert.False(t, s.Injection.Body || s.Injection.QueryParams)
 }
 
-func TestNetworkDemands(t *testing.T) {
-	demands := func(s string) []string {
+func TestUnsupportedNetworks(t *testing.T) {
+	unsupported := func(s string) []string {
 		n := &Network{}
 		require.NoError(t, json.Unmarshal([]byte(s), n))
-		return n.Demands()
+		return n.Unsupported()
 	}
-	assert.Empty(t, demands(`{"config":{},"outbound_proxy":null}`))
-	assert.Empty(t, demands(`{"config":{"enabled":false,"ports":[{"host_port":1,"guest_port":2}]}}`))
-	assert.Empty(t, demands(`{"config":{"policy":{}}}`), "a network that lets nothing out needs no device")
-	assert.Equal(t, []string{"an outbound proxy"}, demands(`{"config":{},"outbound_proxy":{"url":"socks5://p"}}`))
-	assert.Equal(t, []string{"interface addresses"}, demands(`{"config":{"interface":{"mtu":1400}}}`))
-	assert.Equal(t, []string{"rate limits"}, demands(`{"config":{"rate_limiter":{}}}`))
-	assert.Equal(t, []string{"a network policy of its own"}, demands(`{"config":{"policy":{"default_egress":"allow"}}}`))
+	assert.Empty(t, unsupported(`{"config":{},"outbound_proxy":null}`))
+	assert.Empty(t, unsupported(`{"config":{"ports":[{"host_port":1,"guest_port":2}],"policy":{},"interface":{"mtu":1400}}}`))
+	assert.Empty(t, unsupported(`{"config":{"enabled":false,"tls":{"enabled":true}}}`))
+	assert.Equal(t, []string{"an outbound proxy"}, unsupported(`{"config":{},"outbound_proxy":{"url":"socks5://p"}}`))
+	assert.Equal(t, []string{"the strict network policy", "rate limits", "the host's certificate authorities in the guest"},
+		unsupported(`{"config":{"strict":true,"rate_limiter":{},"trust_host_cas":true}}`))
 }
 
 func FuzzDecode(f *testing.F) {

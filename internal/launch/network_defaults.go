@@ -1,9 +1,7 @@
 package launch
 
 import (
-	"bytes"
 	"encoding/json"
-	"reflect"
 
 	"github.com/gomsb/gomsb/netstack/policy"
 )
@@ -70,52 +68,24 @@ func (s *Secret) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Demands lists, in words for a person, what this network asks of a network device: the
-// reasons why a sandbox cannot boot without one. It is empty for the default network.
-func (n *Network) Demands() []string {
+// Unsupported lists, in words for a person, what this network asks for that this runtime
+// does not have. A sandbox must not boot without it: most of it is protection.
+func (n *Network) Unsupported() []string {
 	if n == nil || !n.Config.Enabled {
 		return nil
 	}
-	var demands []string
+	var list []string
 	add := func(asked bool, what string) {
 		if asked {
-			demands = append(demands, what)
+			list = append(list, what)
 		}
 	}
 	c := &n.Config
-	add(len(c.Ports) > 0, "published ports")
-	add(c.Policy != nil && !samePolicy(c.Policy, policy.Default()), "a network policy of its own")
 	add(len(c.Secrets.Secrets) > 0, "secrets")
 	add(c.TLS.Enabled, "TLS interception")
+	add(c.Strict, "the strict network policy")
 	add(!isNull(c.OutboundProxy) || !isNull(n.OutboundProxy), "an outbound proxy")
-	add(c.Interface != Interface{}, "interface addresses")
 	add(!isNull(c.RateLimiter), "rate limits")
-	return demands
-}
-
-// denyAll reports a policy under which no connection passes.
-func denyAll(p *policy.Policy) bool {
-	if p.DefaultEgress != "deny" {
-		return false
-	}
-	for _, r := range p.Rules {
-		if r.Action != "deny" {
-			return false
-		}
-	}
-	return true
-}
-
-// samePolicy compares what two policies decide by what they say; a policy that lets
-// nothing out needs no device either.
-func samePolicy(a, b *policy.Policy) bool {
-	if denyAll(a) {
-		return true
-	}
-	if reflect.DeepEqual(a, b) {
-		return true
-	}
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
+	add(c.TrustHostCAs, "the host's certificate authorities in the guest")
+	return list
 }

@@ -64,9 +64,17 @@ func TestBootFailures(t *testing.T) {
 		"published port": {
 			func(h *home) {
 				n := launch.DefaultNetworkConfig()
-				n.Ports = []launch.PublishedPort{{HostPort: 1, GuestPort: 2, Protocol: "tcp", HostBind: "127.0.0.1"}}
+				n.Ports = []launch.PublishedPort{{HostPort: 1, GuestPort: 2, Protocol: "tcp", HostBind: "203.0.113.1"}}
+				n.Interface.IPv4Address = pointer("172.16.0.6") // whatever routes this machine has
 				h.config.Network = &launch.Network{Config: n}
-			}, fakePlan{}, network, "published ports", nil, store.InternalError,
+			}, fakePlan{}, network, "cannot publish port 203.0.113.1:1/tcp", errno(99), store.InternalError,
+		},
+		"TLS interception": {
+			func(h *home) {
+				n := launch.DefaultNetworkConfig()
+				n.TLS.Enabled = true
+				h.config.Network = &launch.Network{Config: n}
+			}, fakePlan{}, network, "TLS interception", nil, store.InternalError,
 		},
 		"vsock port of the agent": {
 			func(h *home) { h.config.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: AgentPort}} }, fakePlan{}, network, "belongs to the guest agent", nil,

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/netstack"
+	"github.com/gomsb/gomsb/netstack/dns"
 )
 
 // Ports of the host (CID 2) that the guest agent connects to, each once per boot.
@@ -28,6 +30,7 @@ type MachineConfig struct {
 	// Listen is called for each connection from the guest to a port of the host. True
 	// takes the connection over, false refuses it. It must not block.
 	Listen        func(port uint32, c net.Conn) bool
+	Net           *Net          // nil: no network card
 	StatsInterval time.Duration // how often to ask the guest about memory; 0: never
 	Logger        *slog.Logger
 }
@@ -39,6 +42,13 @@ type Disk struct {
 	ReadOnly bool
 	Serial   string
 	Root     bool // a part of the root file system
+}
+
+// Net is the guest's network card, eth0, and what it is plugged into.
+type Net struct {
+	MAC     [6]byte
+	MTU     uint16
+	Gateway *netstack.Gateway // outlives the machine
 }
 
 // Share is a directory of the host, or one file of it, that the guest may mount.
@@ -97,13 +107,17 @@ type Stats struct {
 	MemoryUsed            uint64        // bytes, as all below
 	MemoryAvailable       uint64
 	DiskRead, DiskWritten uint64
+	NetReceived, NetSent  uint64 // by the guest
 }
 
 // Factory builds a machine, ready to start.
 type Factory func(MachineConfig) (Machine, error)
 
 // bootstrapFor completes the guest's configuration with what only the runtime knows.
-func bootstrapFor(b proto.Bootstrap, disks []Disk) *proto.Bootstrap {
+func bootstrapFor(b proto.Bootstrap, disks []Disk, n *network) *proto.Bootstrap {
+	if n != nil {
+		b.Network, b.HostAlias = n.bootstrap(), dns.HostAlias
+	}
 	if b.BlockRoot == nil && len(disks) > 0 {
 		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}
 	}

@@ -52,16 +52,23 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 	for i, s := range cfg.Shares {
 		shares = append(shares, vmm.Share{Tag: s.Tag, Backend: servers[i]})
 	}
+	var nic *vmm.NetConfig
+	if cfg.Net != nil {
+		nic = &vmm.NetConfig{MAC: cfg.Net.MAC, MTU: cfg.Net.MTU, Backend: cable{cfg.Net.Gateway}}
+	}
 	m.vm, err = vmm.New(vmm.Config{
 		VCPUs: cfg.VCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks, Shares: shares,
 		CommandLine: func(p vmm.Profile) string {
 			return img.CommandLine(string(p)) + " " + rootWords(len(disks)-1) + " " + cfg.Words
 		},
-		Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
+		Net: nic, Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
 		Vsock: &vmm.VsockConfig{GuestCID: guestCID, Listener: func(port uint32, c *vsock.Conn) bool { return cfg.Listen(port, c) }},
 	})
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Net != nil {
+		cfg.Net.Gateway.Plug(card{m.vm.Net()})
 	}
 	return m, nil
 }
@@ -176,6 +183,10 @@ func (m *microVM) Stats() Stats {
 		n := d.Stats()
 		s.DiskRead += n.Read
 		s.DiskWritten += n.Written
+	}
+	if nic := m.vm.Net(); nic != nil {
+		n := nic.Stats()
+		s.NetReceived, s.NetSent = n.ReceivedBytes, n.SentBytes
 	}
 	return s
 }

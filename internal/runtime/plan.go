@@ -120,10 +120,13 @@ func checkReadable(path string) error {
 	return f.Close()
 }
 
-// checkNetwork refuses what needs a network device, and vsock routes that cannot be.
+// checkNetwork refuses what this network cannot do, and vsock routes that cannot be.
 func checkNetwork(c *launch.Config) error {
-	if demands := c.Network.Demands(); len(demands) > 0 {
-		return unsupported(launch.StageNetwork, "networking, which %s needs: remove it or disable the network", strings.Join(demands, ", "))
+	if c.DeploymentProfile == "multi_tenant" {
+		return unsupported(launch.StageNetwork, "the deployment profile multi_tenant: use single_tenant")
+	}
+	if asked := c.Network.Unsupported(); len(asked) > 0 {
+		return unsupported(launch.StageNetwork, "%s: remove it or disable the network", strings.Join(asked, ", "))
 	}
 	seen := make(map[uint32]bool)
 	for _, r := range c.Vsock {

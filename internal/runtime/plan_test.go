@@ -72,7 +72,13 @@ func TestPlanRefuses(t *testing.T) {
 			c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: 1}, {HostSocket: "/t", Port: 1}}
 		}, launch.StageNetwork, "routed twice"},
 		"vsock relative path": {func(c *launch.Config) { c.Vsock = []launch.VsockRoute{{HostSocket: "s", Port: 1}} }, launch.StageNetwork, "absolute path"},
-		"vsock heartbeat":     {func(c *launch.Config) { c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: HeartbeatPort}} }, launch.StageNetwork, "belongs to the guest agent"},
+		"multi-tenant":        {func(c *launch.Config) { c.DeploymentProfile = "multi_tenant" }, launch.StageNetwork, "multi_tenant"},
+		"secrets": {func(c *launch.Config) {
+			c.Network = &launch.Network{Config: launch.DefaultNetworkConfig()}
+			c.Network.Config.Secrets.Secrets = make([]launch.Secret, 1)
+			c.Network.Config.Strict = true
+		}, launch.StageNetwork, "secrets, the strict network policy"},
+		"vsock heartbeat": {func(c *launch.Config) { c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: HeartbeatPort}} }, launch.StageNetwork, "belongs to the guest agent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inv := planned(t)
@@ -123,10 +129,10 @@ func TestKernelChoice(t *testing.T) {
 // A sandbox of a bare disk boots from it; any other root is what its controller says.
 func TestBootstrapRoot(t *testing.T) {
 	disks := []Disk{{Path: "/d"}}
-	assert.Equal(t, &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}, bootstrapFor(proto.Bootstrap{}, disks).BlockRoot)
+	assert.Equal(t, &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}, bootstrapFor(proto.Bootstrap{}, disks, nil).BlockRoot)
 	given := &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vdc"}
-	assert.Equal(t, given, bootstrapFor(proto.Bootstrap{BlockRoot: given}, disks).BlockRoot)
-	assert.Nil(t, bootstrapFor(proto.Bootstrap{}, nil).BlockRoot)
+	assert.Equal(t, given, bootstrapFor(proto.Bootstrap{BlockRoot: given}, disks, nil).BlockRoot)
+	assert.Nil(t, bootstrapFor(proto.Bootstrap{}, nil, nil).BlockRoot)
 }
 
 func TestFailureCodes(t *testing.T) {

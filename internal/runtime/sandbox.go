@@ -18,6 +18,7 @@ import (
 	"github.com/gomsb/gomsb/internal/runtime/journal"
 	"github.com/gomsb/gomsb/internal/runtime/relay"
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/netstack"
 )
 
 // readyTimeout is how long a guest has from the machine's start to core.ready.
@@ -43,6 +44,7 @@ type sandbox struct {
 	sock      *socket
 	runID     int32
 	config    MachineConfig
+	network   *network // nil: none
 	pulse     *pulse
 	slot      *metricsSlot // nil: none
 	locks     []*os.File   // of disk images
@@ -84,6 +86,7 @@ func (s *sandbox) live(ctx context.Context) ending {
 	if err := s.prepare(); err != nil {
 		return s.notBuilt(err)
 	}
+	defer func() { s.network.close() }() // it is opened with the machine, and ends after it
 	board := newSwitchboard(ctx, s.cfg.Vsock, s.log)
 	machine, err := s.recordAndBuild(ctx, board)
 	if err != nil {
@@ -178,6 +181,12 @@ func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 		return nil, err
 	}
 	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
+	if s.network, err = openNetwork(s.cfg, netstack.HostFamilies(), s.log); err != nil {
+		return nil, err
+	}
+	if n := s.network; n != nil {
+		s.config.Net = &Net{MAC: n.addrs.GuestMAC, MTU: n.addrs.MTU, Gateway: n.gateway}
+	}
 	if err := s.lockDisks(); err != nil {
 		return nil, fail(launch.StageMount, err)
 	}

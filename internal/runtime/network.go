@@ -1,0 +1,165 @@
+package runtime
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/netstack"
+	"github.com/gomsb/gomsb/netstack/dns"
+	"github.com/gomsb/gomsb/netstack/policy"
+)
+
+const (
+	guestInterface = "eth0"
+	resolvConf     = "/etc/resolv.conf" // of the host
+)
+
+// network is the guest's network; nil without one.
+type network struct {
+	addrs   netstack.Addresses
+	gateway *netstack.Gateway
+}
+
+// networkConfig is what the launch configuration says, the default if it says nothing; nil
+// if there is to be no network.
+func networkConfig(c *launch.Config) *launch.NetworkConfig {
+	cfg := launch.DefaultNetworkConfig()
+	if c.Network != nil {
+		cfg = c.Network.Config
+	}
+	if !cfg.Enabled {
+		return nil
+	}
+	return &cfg
+}
+
+// openNetwork makes the gateway that the launch configuration asks for, and opens the
+// published ports; nil if there is to be no network.
+func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*network, error) {
+	cfg := networkConfig(c)
+	if cfg == nil {
+		return nil, nil
+	}
+	overrides, err := interfaceOf(cfg.Interface)
+	if err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	n := &network{}
+	if n.addrs, err = netstack.Plan(uint64(c.SandboxSlot), overrides, host); err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	if n.gateway, err = newGateway(cfg, n.addrs, netstack.Limited(log)); err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	for _, p := range n.gateway.Ports() {
+		log.Info("a port is published", "host", p.Host, "guest", p.GuestPort, "protocol", string(p.Protocol))
+	}
+	return n, nil
+}
+
+func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, log *slog.Logger) (*netstack.Gateway, error) {
+	rules := cfg.Policy
+	if rules == nil {
+		rules = policy.Default()
+	}
+	engine, err := policy.New(rules, addrs.Gateways())
+	if err != nil {
+		return nil, err
+	}
+	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Logger: log}
+	if cfg.MaxConnections != nil {
+		g.MaxConnections = int(min(*cfg.MaxConnections, netstack.MaxConnections+1)) // too many are refused there
+		if g.MaxConnections == 0 {
+			return nil, fmt.Errorf("%w: max_connections 0: leave it out for the default", netstack.ErrConfig)
+		}
+	}
+	if g.Published, err = publishedPorts(cfg.Ports); err != nil {
+		return nil, err
+	}
+	servers, err := upstreams(cfg.DNS.Nameservers)
+	if err != nil {
+		return nil, err
+	}
+	g.Resolver = dns.New(dns.Config{
+		Policy: engine, Names: g.Names, Gateway4: addrs.Gateway4, Gateway6: addrs.Gateway6, Upstreams: servers,
+		Timeout: time.Duration(min(cfg.DNS.QueryTimeoutMS, maxIntervalMS)) * time.Millisecond, AllowRebinding: !cfg.DNS.RebindProtection, Logger: log,
+	})
+	return netstack.New(g)
+}
+
+// upstreams are the name servers to ask: those named, or the host's.
+func upstreams(names []string) (dns.Servers, error) {
+	if len(names) == 0 {
+		return &dns.HostServers{Path: resolvConf}, nil
+	}
+	return dns.NewNamed(names)
+}
+
+func interfaceOf(i launch.Interface) (netstack.Overrides, error) {
+	o := netstack.Overrides{}
+	for _, s := range []struct {
+		from *string
+		to   *string
+	}{{i.IPv4Address, &o.IPv4}, {i.IPv4Pool, &o.IPv4Pool}, {i.IPv6Address, &o.IPv6}, {i.IPv6Pool, &o.IPv6Pool}} {
+		if s.from != nil {
+			*s.to = *s.from
+		}
+	}
+	if i.MTU != nil {
+		o.MTU = *i.MTU
+	}
+	if i.MAC != nil {
+		o.MAC = new([6]byte)
+		for n, octet := range i.MAC {
+			if octet > 255 {
+				return o, fmt.Errorf("%w: hardware address with an octet of %d", netstack.ErrConfig, octet)
+			}
+			o.MAC[n] = byte(octet)
+		}
+	}
+	return o, nil
+}
+
+func publishedPorts(list []launch.PublishedPort) (ports []netstack.Published, err error) {
+	for _, p := range list {
+		addr, err := netip.ParseAddr(p.HostBind)
+		if err != nil {
+			return nil, fmt.Errorf("%w: port %d is published at %q, which is no address", netstack.ErrConfig, p.HostPort, p.HostBind)
+		}
+		proto := policy.Protocol(p.Protocol)
+		if proto != policy.TCP && proto != policy.UDP {
+			return nil, fmt.Errorf("%w: port %d is published for %q: choose tcp or udp", netstack.ErrConfig, p.HostPort, p.Protocol)
+		}
+		if p.GuestPort == 0 {
+			return nil, fmt.Errorf("%w: port %d is published for port 0 of the guest", netstack.ErrConfig, p.HostPort)
+		}
+		ports = append(ports, netstack.Published{Host: netip.AddrPortFrom(addr, p.HostPort), GuestPort: p.GuestPort, Protocol: proto})
+	}
+	return ports, nil
+}
+
+// bootstrap is what the guest is told of its network.
+func (n *network) bootstrap() *proto.Network {
+	address := func(guest, gateway netip.Addr, bits uint8) *proto.Address {
+		if !guest.IsValid() {
+			return nil
+		}
+		return &proto.Address{Address: proto.IP{Addr: guest}, PrefixLen: bits, Gateway: proto.IP{Addr: gateway}, DNS: &proto.IP{Addr: gateway}}
+	}
+	return &proto.Network{
+		Interface: guestInterface, MAC: n.addrs.GuestMAC, MTU: n.addrs.MTU,
+		IPv4: address(n.addrs.Guest4, n.addrs.Gateway4, netstack.PrefixLen4),
+		IPv6: address(n.addrs.Guest6, n.addrs.Gateway6, netstack.PrefixLen6),
+	}
+}
+
+// close ends the network, after the machine.
+func (n *network) close() {
+	if n != nil {
+		n.gateway.Close()
+	}
+}
