@@ -23,6 +23,7 @@ type creation struct {
 	memory, maxMemory     string
 	rootDisk, upperSize   string
 	snapshot              string
+	changes               changes
 	workdir, shell        string
 	entrypoint            string
 	init                  string
@@ -54,6 +55,7 @@ func (c *creation) flags(f *pflag.FlagSet) {
 		f.StringVar(&c.snapshot, name, "", "start from a snapshot, by its name or path, instead of an image")
 	}
 	_ = errors.Join(f.MarkHidden("from-snap"), f.MarkHidden("snapshot")) // they exist
+	c.changes.flags(f)
 	f.StringVarP(&c.workdir, "workdir", "w", "", "working directory of commands")
 	f.StringVar(&c.shell, "shell", "", "shell for scripts (default /bin/sh)")
 	f.StringArrayVarP(&c.env, "env", "e", nil, "set a variable, KEY=VALUE, or KEY to copy it from here (repeatable)")
@@ -176,6 +178,11 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		return nil, err
 	}
 	add(msb.WithMounts(mounts))
+	changes, err := c.changes.options(c.shell)
+	if err != nil {
+		return nil, err
+	}
+	add(changes...)
 	if c.noNet {
 		add(msb.WithoutNetwork())
 	}

@@ -1,0 +1,50 @@
+package flagtype
+
+import (
+	"fmt"
+	"strings"
+)
+
+// CopyPatch parses SRC:/DST, which it splits at the first colon before a slash.
+func CopyPatch(s string) (src, dst string, err error) {
+	i := strings.Index(s, ":/")
+	if i <= 0 {
+		return "", "", fmt.Errorf("invalid copy %q: use SOURCE:/PATH/IN/THE/SANDBOX", s)
+	}
+	return s[:i], s[i+1:], nil
+}
+
+// RawScript parses NAME=BODY.
+func RawScript(s string) (name, body string, err error) {
+	name, body, ok := strings.Cut(s, "=")
+	if !ok || name == "" {
+		return "", "", fmt.Errorf("invalid script %q: use NAME=BODY", s)
+	}
+	return name, body, nil
+}
+
+// ScriptPath parses NAME:PATH.
+func ScriptPath(s string) (name, path string, err error) {
+	name, path, ok := strings.Cut(s, ":")
+	if !ok || name == "" || path == "" {
+		return "", "", fmt.Errorf("invalid script %q: use NAME:PATH", s)
+	}
+	return name, path, nil
+}
+
+// Script parses NAME=BODY, in whose body \n, \t, \r, \\, \" and \' stand for what they
+// stand for in Go, and makes a program for the shell of it.
+func Script(s, shell string) (name, program string, err error) {
+	name, body, err := RawScript(s)
+	if err != nil {
+		return "", "", err
+	}
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	if !strings.Contains(shell, "/") {
+		shell = "/usr/bin/env " + shell
+	}
+	body = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\r`, "\r", `\\`, `\`, `\"`, `"`, `\'`, `'`).Replace(body)
+	return name, "#!" + shell + "\n" + body + "\n", nil
+}
