@@ -77,10 +77,8 @@ type Device struct {
 	statsMu sync.Mutex
 	stats   Stats // protected by statsMu
 
-	mu     sync.Mutex  // of the methods of virtio.Device
-	active *activation // nil before Activate and after Reset; protected by mu
-	saved  heldBuffer  // for the next Activate, after RestoreState; protected by mu
-	closed bool        // protected by mu
+	life  virtio.Lifecycle[*activation]
+	saved heldBuffer // for the next Activate, after RestoreState; protected by life
 }
 
 var _ virtio.Device = (*Device)(nil)
@@ -147,11 +145,11 @@ func (d *Device) SetTarget(bytes uint64) error {
 	if d.target.Swap(uint32(pages)) == uint32(pages) {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.ConfigChanged()
-	}
+	d.life.With(func(act *activation, ok bool) {
+		if ok {
+			act.ConfigChanged()
+		}
+	})
 	return nil
 }
 
@@ -169,60 +167,35 @@ func (d *Device) Counters() Counters {
 
 // Activate starts to serve the queues.
 func (d *Device) Activate(a virtio.Activation) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errors.New("balloon: device is closed")
-	}
-	act, err := newActivation(d, a, d.saved)
-	if err != nil {
-		return err
-	}
-	d.active, d.saved = act, heldBuffer{}
-	act.start()
-	return nil
+	return d.life.Start(func() (*activation, error) {
+		act, err := newActivation(d, a, d.saved)
+		if err == nil {
+			d.saved = heldBuffer{}
+			act.start()
+		}
+		return act, err
+	})
 }
 
 // Pause waits until nothing touches guest memory any more.
-func (d *Device) Pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.pause()
-	}
-}
+func (d *Device) Pause() { d.life.Pause() }
 
 // Resume continues where Pause stopped.
-func (d *Device) Resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.resume()
-	}
-}
+func (d *Device) Resume() { d.life.Resume() }
 
 // Reset forgets the driver and what it said. The target stays.
-func (d *Device) Reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-}
-
-func (d *Device) reset() {
-	if d.active != nil {
-		d.active.end()
-		d.active = nil
-	}
-	d.saved = heldBuffer{}
-	d.actual.Store(0)
-	d.setStats(Stats{})
-}
+func (d *Device) Reset() { d.life.Reset(d.forget) }
 
 // Close is Reset for good.
 func (d *Device) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-	d.closed = true
-	return nil
+	return d.life.Close(func() error {
+		d.forget()
+		return nil
+	})
+}
+
+func (d *Device) forget() {
+	d.saved = heldBuffer{}
+	d.actual.Store(0)
+	d.setStats(Stats{})
 }

@@ -107,19 +107,19 @@ func (a *activation) breakOff(err error) {
 	})
 }
 
-func (a *activation) pause() {
+func (a *activation) Pause() {
 	for _, w := range a.workers {
 		w.Pause()
 	}
 }
 
-func (a *activation) resume() {
+func (a *activation) Resume() {
 	for _, w := range a.workers {
 		w.Resume()
 	}
 }
 
-func (a *activation) end() {
+func (a *activation) End() {
 	for _, w := range a.workers {
 		w.Stop()
 	}

@@ -17,12 +17,12 @@ const (
 // SaveState encodes the sizes and the buffer that the guest has lent. Statistics are not
 // part of it: they would be old.
 func (d *Device) SaveState() ([]byte, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	held := d.saved
-	if d.active != nil {
-		held = d.active.stats.held
-	}
+	var held heldBuffer
+	d.life.With(func(act *activation, ok bool) {
+		if held = d.saved; ok {
+			held = act.stats.held
+		}
+	})
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, stateVersion)
 	b = le.AppendUint32(b, d.target.Load())
@@ -49,10 +49,10 @@ func (d *Device) RestoreState(b []byte) error {
 	if valid > 1 || head >= queueSize {
 		return fmt.Errorf("balloon: %w: buffer %d, %d for statistics", virtio.ErrState, valid, head)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.target.Store(le.Uint32(b[4:]))
-	d.actual.Store(le.Uint32(b[8:]))
-	d.saved = heldBuffer{valid == 1, uint16(head)}
+	d.life.With(func(*activation, bool) {
+		d.target.Store(le.Uint32(b[4:]))
+		d.actual.Store(le.Uint32(b[8:]))
+		d.saved = heldBuffer{valid == 1, uint16(head)}
+	})
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,9 +86,7 @@ type Device struct {
 	stats    counters
 	dirty    atomic.Bool // written since the last flush
 
-	mu     sync.Mutex  // of the methods of virtio.Device
-	active *activation // nil before Activate and after Reset; protected by mu
-	closed bool        // protected by mu
+	life virtio.Lifecycle[*activation]
 }
 
 var _ virtio.Device = (*Device)(nil)
@@ -152,63 +149,27 @@ func (d *Device) Activate(a virtio.Activation) error {
 	if len(a.Queues) != 1 || a.Queues[0] == nil {
 		return fmt.Errorf("blk: %w: the driver enabled no queue", virtio.ErrGuest)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errors.New("blk: device is closed")
-	}
-	d.active = newActivation(d, a)
-	d.active.start()
-	return nil
+	return d.life.Start(func() (*activation, error) { return startActivation(d, a), nil })
 }
 
 // Pause waits until no request is in flight.
-func (d *Device) Pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.pause()
-	}
-}
+func (d *Device) Pause() { d.life.Pause() }
 
 // Resume continues where Pause stopped.
-func (d *Device) Resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.resume()
-	}
-}
+func (d *Device) Resume() { d.life.Resume() }
 
 // Reset waits for the requests in flight and forgets the driver.
-func (d *Device) Reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-}
-
-func (d *Device) reset() {
-	if d.active != nil {
-		d.active.end()
-		d.active = nil
-	}
-}
+func (d *Device) Reset() { d.life.Reset(nil) }
 
 // Close is Reset; then it flushes what the guest has written since its last flush, and
 // closes the backend.
 func (d *Device) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return nil
-	}
-	d.reset()
-	d.closed = true
-	var err error
-	if d.dirty.Load() {
-		err = d.backend.Flush()
-	}
-	return errors.Join(err, d.backend.Close())
+	return d.life.Close(func() (err error) {
+		if d.dirty.Load() {
+			err = d.backend.Flush()
+		}
+		return errors.Join(err, d.backend.Close())
+	})
 }
 
 // Stats is a snapshot of the counters.

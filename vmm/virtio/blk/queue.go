@@ -49,7 +49,7 @@ type activation struct {
 	quiet int        // completed since the last notification; protected by used
 }
 
-func newActivation(d *Device, a virtio.Activation) *activation {
+func startActivation(d *Device, a virtio.Activation) *activation {
 	act := &activation{
 		Device: d, queue: a.Queues[0], fail: a.Fail,
 		// A driver that does not know flushes takes a completed write for durable
@@ -61,20 +61,19 @@ func newActivation(d *Device, a virtio.Activation) *activation {
 	for range maxRequests {
 		act.idle <- new(request)
 	}
+	act.worker = virtio.StartWorker(act.queue.Kick(), act.run)
 	return act
 }
 
-func (a *activation) start() { a.worker = virtio.StartWorker(a.queue.Kick(), a.run) }
-
-// pause returns when the queue's goroutine rests and the workers have nothing to do.
-func (a *activation) pause() {
+// Pause returns when the queue's goroutine rests and the workers have nothing to do.
+func (a *activation) Pause() {
 	a.worker.Pause()
 	a.flight.Wait()
 }
 
-func (a *activation) resume() { a.worker.Resume() }
+func (a *activation) Resume() { a.worker.Resume() }
 
-func (a *activation) end() {
+func (a *activation) End() {
 	a.worker.Stop()
 	close(a.work)
 	a.wg.Wait()

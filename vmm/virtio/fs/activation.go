@@ -35,7 +35,7 @@ type activation struct {
 	wg        sync.WaitGroup // workers
 }
 
-func newActivation(d *Device, a virtio.Activation) (*activation, error) {
+func startActivation(d *Device, a virtio.Activation) (*activation, error) {
 	act := &activation{Device: d, fail: a.Fail}
 	total := 0
 	for _, q := range a.Queues {
@@ -48,19 +48,19 @@ func newActivation(d *Device, a virtio.Activation) (*activation, error) {
 	act.work = make(chan *request, total)
 	var err error
 	act.aside, err = newAside(act)
-	return act, err
-}
-
-func (a *activation) start() {
-	a.aside.start()
-	for _, l := range a.lanes {
+	if err != nil {
+		return nil, err
+	}
+	act.aside.start()
+	for _, l := range act.lanes {
 		l.start()
 	}
+	return act, nil
 }
 
-// pause returns when the goroutines of the queues rest and the workers have nothing to
+// Pause returns when the goroutines of the queues rest and the workers have nothing to
 // do.
-func (a *activation) pause() {
+func (a *activation) Pause() {
 	for _, l := range a.lanes {
 		l.worker.Pause()
 	}
@@ -68,14 +68,14 @@ func (a *activation) pause() {
 	a.aside.worker.Pause()
 }
 
-func (a *activation) resume() {
+func (a *activation) Resume() {
 	a.aside.worker.Resume()
 	for _, l := range a.lanes {
 		l.worker.Resume()
 	}
 }
 
-func (a *activation) end() {
+func (a *activation) End() {
 	for _, l := range a.lanes {
 		l.worker.Stop()
 	}

@@ -2,11 +2,9 @@ package fs
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gomsb/gomsb/vmm/virtio"
@@ -71,9 +69,7 @@ type Device struct {
 	log     *slog.Logger
 	stats   counters
 
-	mu     sync.Mutex  // of the methods of virtio.Device
-	active *activation // nil before Activate and after Reset; protected by mu
-	closed bool        // protected by mu
+	life virtio.Lifecycle[*activation]
 }
 
 var _ virtio.Device = (*Device)(nil)
@@ -130,66 +126,31 @@ func (d *Device) Activate(a virtio.Activation) error {
 	if usable == 0 || len(a.Queues) != 1+d.queues {
 		return fmt.Errorf("fs: %w: the driver enabled no request queue", virtio.ErrGuest)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errors.New("fs: device is closed")
-	}
-	act, err := newActivation(d, a)
-	if err != nil {
-		return fmt.Errorf("fs: %w", err)
-	}
-	d.active = act
-	act.start()
-	return nil
+	return d.life.Start(func() (*activation, error) {
+		act, err := startActivation(d, a)
+		if err != nil {
+			return nil, fmt.Errorf("fs: %w", err)
+		}
+		return act, nil
+	})
 }
 
 // Pause waits until no request is in flight, but for those that wait for a lock.
-func (d *Device) Pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.pause()
-	}
-}
+func (d *Device) Pause() { d.life.Pause() }
 
 // Resume continues where Pause stopped.
-func (d *Device) Resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.resume()
-	}
-}
+func (d *Device) Resume() { d.life.Resume() }
 
 // Reset waits for the requests in flight, gives up those that wait for a lock, and ends
 // the session.
-func (d *Device) Reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-}
-
-func (d *Device) reset() {
-	if d.active != nil {
-		d.active.end()
-		d.active = nil
-	}
-	if !d.closed {
-		d.backend.Reset()
-	}
-}
+func (d *Device) Reset() { d.life.Reset(d.backend.Reset) }
 
 // Close is Reset; then it closes the backend.
 func (d *Device) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return nil
-	}
-	d.reset()
-	d.closed = true
-	return d.backend.Close()
+	return d.life.Close(func() error {
+		d.backend.Reset()
+		return d.backend.Close()
+	})
 }
 
 // Stats is a snapshot of the counters.

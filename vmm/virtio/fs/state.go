@@ -18,12 +18,15 @@ const (
 // SaveState encodes the session. It returns an error that is ErrBusy while a request of
 // the guest waits for a lock.
 func (d *Device) SaveState() ([]byte, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil && d.active.aside.waiting() > 0 {
-		return nil, fmt.Errorf("fs: %w", ErrBusy)
-	}
-	session, err := d.backend.SaveState()
+	var session []byte
+	var err error
+	d.life.With(func(act *activation, ok bool) {
+		if ok && act.aside.waiting() > 0 {
+			err = ErrBusy
+			return
+		}
+		session, err = d.backend.SaveState()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("fs: %w", err)
 	}
@@ -44,9 +47,9 @@ func (d *Device) RestoreState(b []byte) error {
 	if !bytes.Equal(b[4:stateHeader], d.config[:]) {
 		return fmt.Errorf("fs: %w: it is of a device with another tag or other queues", virtio.ErrState)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.backend.RestoreState(b[stateHeader:]); err != nil {
+	var err error
+	d.life.With(func(*activation, bool) { err = d.backend.RestoreState(b[stateHeader:]) })
+	if err != nil {
 		return fmt.Errorf("fs: %w: %w", virtio.ErrState, err)
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gomsb/gomsb/vmm/virtio"
@@ -97,9 +96,7 @@ type Device struct {
 	stats   counters
 	rx      receiver
 
-	mu     sync.Mutex // of the methods of virtio.Device; before rx.mu
-	active *activation
-	closed bool
+	life virtio.Lifecycle[*activation] // its lock is before rx.mu
 }
 
 type counters struct {
@@ -161,14 +158,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 	if len(a.Queues) != 2 || a.Queues[receiveQueue] == nil || a.Queues[transmitQueue] == nil {
 		return fmt.Errorf("net: %w: the driver left a queue disabled", virtio.ErrGuest)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errors.New("net: device is closed")
-	}
-	d.rx.attach(a, d.failed(a.Fail))
-	d.active = newActivation(d, a)
-	return nil
+	return d.life.Start(func() (*activation, error) { return startActivation(d, a), nil })
 }
 
 // failed reports what the guest did wrong, to the log and the transport.
@@ -180,52 +170,16 @@ func (d *Device) failed(fail func(error)) func(error) {
 }
 
 // Pause waits until nothing touches guest memory any more.
-func (d *Device) Pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.rx.pause()
-		d.active.receiver.Pause()
-		d.active.transmitter.Pause()
-	}
-}
+func (d *Device) Pause() { d.life.Pause() }
 
 // Resume continues where Pause stopped.
-func (d *Device) Resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.rx.resume()
-		d.active.receiver.Resume()
-		d.active.transmitter.Resume()
-		d.active.receiver.Wake()
-	}
-}
+func (d *Device) Resume() { d.life.Resume() }
 
 // Reset forgets the driver. Frames for the guest are dropped from then on.
-func (d *Device) Reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-}
-
-func (d *Device) reset() {
-	if d.active != nil {
-		d.rx.detach()
-		d.active.receiver.Stop()
-		d.active.transmitter.Stop()
-		d.active = nil
-	}
-}
+func (d *Device) Reset() { d.life.Reset(nil) }
 
 // Close is Reset for good. The device does not use its backend afterwards.
-func (d *Device) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-	d.closed = true
-	return nil
-}
+func (d *Device) Close() error { return d.life.Close(nil) }
 
 // Stats is a snapshot of the counters.
 func (d *Device) Stats() Stats {

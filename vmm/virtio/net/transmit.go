@@ -20,11 +20,12 @@ type activation struct {
 	frame  [][]byte
 }
 
-func newActivation(d *Device, a virtio.Activation) *activation {
+func startActivation(d *Device, a virtio.Activation) *activation {
 	act := &activation{Device: d, queue: a.Queues[transmitQueue], fail: d.failed(a.Fail), can: abilities{
 		checksum: a.Features&featureChecksum != 0,
 		tcp4:     a.Features&featureHostTSO4 != 0, tcp6: a.Features&featureHostTSO6 != 0, udp: a.Features&featureHostUSO != 0,
 	}}
+	d.rx.attach(a, act.fail)
 	act.receiver = virtio.StartWorker(a.Queues[receiveQueue].Kick(), func() {
 		if d.rx.refilled() {
 			d.backend.Ready()
@@ -32,6 +33,25 @@ func newActivation(d *Device, a virtio.Activation) *activation {
 	})
 	act.transmitter = virtio.StartWorker(act.queue.Kick(), act.run)
 	return act
+}
+
+func (a *activation) Pause() {
+	a.rx.pause()
+	a.receiver.Pause()
+	a.transmitter.Pause()
+}
+
+func (a *activation) Resume() {
+	a.rx.resume()
+	a.receiver.Resume()
+	a.transmitter.Resume()
+	a.receiver.Wake()
+}
+
+func (a *activation) End() {
+	a.rx.detach()
+	a.receiver.Stop()
+	a.transmitter.Stop()
 }
 
 // run takes what the guest has sent.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 
 	"github.com/gomsb/gomsb/vmm/virtio"
@@ -56,9 +55,7 @@ type Device struct {
 	log    *slog.Logger
 	served atomic.Uint64
 
-	mu     sync.Mutex  // of the methods of virtio.Device
-	active *activation // nil before Activate and after Reset; protected by mu
-	closed bool        // protected by mu
+	life virtio.Lifecycle[*activation]
 }
 
 var _ virtio.Device = (*Device)(nil)
@@ -101,56 +98,20 @@ func (d *Device) Activate(a virtio.Activation) error {
 	if len(a.Queues) != 1 || a.Queues[0] == nil {
 		return fmt.Errorf("rng: %w: the driver enabled no queue", virtio.ErrGuest)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errors.New("rng: device is closed")
-	}
-	d.active = newActivation(d, a)
-	d.active.start()
-	return nil
+	return d.life.Start(func() (*activation, error) { return startActivation(d, a), nil })
 }
 
 // Pause waits until nothing touches guest memory any more.
-func (d *Device) Pause() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.worker.Pause()
-	}
-}
+func (d *Device) Pause() { d.life.Pause() }
 
 // Resume continues where Pause stopped.
-func (d *Device) Resume() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.active != nil {
-		d.active.worker.Resume()
-	}
-}
+func (d *Device) Resume() { d.life.Resume() }
 
 // Reset forgets the driver.
-func (d *Device) Reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-}
-
-func (d *Device) reset() {
-	if d.active != nil {
-		d.active.end()
-		d.active = nil
-	}
-}
+func (d *Device) Reset() { d.life.Reset(nil) }
 
 // Close is Reset for good.
-func (d *Device) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-	d.closed = true
-	return nil
-}
+func (d *Device) Close() error { return d.life.Close(nil) }
 
 // Served is how many bytes the guest got since New.
 func (d *Device) Served() uint64 { return d.served.Load() }

@@ -24,18 +24,19 @@ type activation struct {
 	timer  *time.Timer // wakes the worker when there is more to give
 }
 
-func newActivation(d *Device, a virtio.Activation) *activation {
-	return &activation{Device: d, queue: a.Queues[0], fail: a.Fail, bucket: bucket{rate: d.rate, burst: Burst}}
+func startActivation(d *Device, a virtio.Activation) *activation {
+	act := &activation{Device: d, queue: a.Queues[0], fail: a.Fail, bucket: bucket{rate: d.rate, burst: Burst}}
+	kick := act.queue.Kick()
+	act.timer = time.AfterFunc(time.Hour, func() { _ = kick.Signal() }) // fails only when it is closed
+	act.timer.Stop()
+	act.worker = virtio.StartWorker(kick, act.run)
+	return act
 }
 
-func (a *activation) start() {
-	kick := a.queue.Kick()
-	a.timer = time.AfterFunc(time.Hour, func() { _ = kick.Signal() }) // fails only when it is closed
-	a.timer.Stop()
-	a.worker = virtio.StartWorker(kick, a.run)
-}
+func (a *activation) Pause()  { a.worker.Pause() }
+func (a *activation) Resume() { a.worker.Resume() }
 
-func (a *activation) end() {
+func (a *activation) End() {
 	a.worker.Stop()
 	a.timer.Stop()
 }
