@@ -75,6 +75,17 @@ func TestAttach(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, cooked, restored, "the terminal is as it was")
 
+	// What was typed before, while the terminal edited lines itself, is the command's first
+	// line; the terminal has echoed it already.
+	_, err = keyboard.WriteString("ahead\r")
+	require.NoError(t, err)
+	read("ahead\r\n")
+	done = attach("cat")
+	read("ahead\n")
+	_, err = keyboard.WriteString("\x10\x11")
+	require.NoError(t, err)
+	assert.ErrorIs(t, (<-done).err, ErrDetached)
+
 	r = <-attach("request")
 	require.NoError(t, r.err)
 	got := make([]byte, 4096)

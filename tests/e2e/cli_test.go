@@ -248,9 +248,9 @@ func TestTerminal(t *testing.T) {
 	require.NoError(t, cmd.Wait())
 	cli(t, "exec", name, "--", "true").ok(t)
 
+	// What is typed before there is a sandbox, or a shell in it, is the shell's first line.
 	cmd = command(t, "run", "-q", "mini")
 	term.start(t, cmd)
-	term.expect(t, "# ")
 	term.send(t, "tty; exit 4\r")
 	term.expect(t, "/dev/pts/")
 	_ = cmd.Wait()

@@ -481,6 +481,62 @@ func readUntil(t *testing.T, e *client.Exec, out *bytes.Buffer, text string) {
 	}
 }
 
+// TestTypeAhead: keys that arrive with the request, or while the shell begins, are its
+// first line.
+func TestTypeAhead(t *testing.T) {
+	t.Parallel()
+	for shell, args := range map[string][]string{"/bin/sh": {"-i"}, "/bin/bash": {"--norc", "-i"}, "/usr/bin/busybox": {"sh"}} {
+		if _, err := os.Stat(shell); err != nil {
+			continue
+		}
+		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
+			g := boot(t, Config{})
+			r := g.raw(t)
+			for n := range 10 {
+				id := uint32(10 + n)
+				request := proto.ExecRequest{Cmd: shell, Args: args, Env: []string{"TERM=xterm"}, TTY: true, Rows: 24, Cols: 80}
+				b, err := proto.AppendMessage(nil, id, proto.TypeExecRequest, request)
+				require.NoError(t, err)
+				keys, err := proto.AppendDataMessage(nil, id, proto.TypeExecStdin, []byte("tty; exit 4\r"))
+				require.NoError(t, err)
+				if n%2 == 0 {
+					_, err = g.host.Write(append(b, keys...))
+				} else {
+					_, err = g.host.Write(b)
+					time.Sleep(time.Duration(2*n) * time.Millisecond)
+					_, _ = g.host.Write(keys)
+				}
+				require.NoError(t, err)
+				r.next(id, proto.TypeExecStarted, nil)
+				shown, code := r.untilExit(id)
+				assert.Contains(t, shown, "/dev/pts/")
+				assert.EqualValues(t, 4, code, "%q", shown)
+			}
+		})
+	}
+}
+
+// untilExit collects a command's output up to its exit.
+func (r *raw) untilExit(id uint32) (shown string, code int32) {
+	r.t.Helper()
+	for {
+		f, err := r.in.ReadFrame()
+		require.NoError(r.t, err)
+		require.Equal(r.t, id, f.ID)
+		m, err := proto.ParseMessage(f)
+		require.NoError(r.t, err)
+		if m.Type == proto.TypeExecExited {
+			var exited proto.ExecExited
+			require.NoError(r.t, m.Decode(&exited))
+			return shown, exited.Code
+		}
+		p, err := proto.DecodeData(m.Payload)
+		require.NoError(r.t, err)
+		shown += string(p)
+	}
+}
+
 // Control characters act on the foreground group of the terminal.
 func TestExecTTYInterrupt(t *testing.T) {
 	t.Parallel()
