@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/netstack/policy"
 	"github.com/gomsb/gomsb/oci"
 )
 
