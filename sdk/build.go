@@ -22,12 +22,6 @@ const (
 	defaultMetricsInterval = 1000 // ms
 )
 
-// The network column: a sandbox that configures nothing, and one that lets nothing through.
-const (
-	defaultNetwork = `{"enabled":true,"ports":[],"strict":false,"max_connections":null,"trust_host_cas":false}`
-	closedNetwork  = `{"enabled":true,"ports":[],"policy":{"default_egress":"deny","default_ingress":"deny","rules":[]},"strict":false,"max_connections":null,"trust_host_cas":false}`
-)
-
 func pointer[T comparable](v T) *T {
 	var zero T
 	if v == zero {
@@ -75,9 +69,9 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	s.PullPolicy = orDefault(s.PullPolicy, "IfMissing")
 	s.Resources.MaxCPUs = orDefault(c.MaxCPUs, s.Resources.CPUs)
 	s.Resources.MaxMemoryMiB = orDefault(c.MaxMemoryMiB, s.Resources.MemoryMiB)
-	s.Network = json.RawMessage(defaultNetwork)
-	if c.DisableNetwork {
-		s.Network = json.RawMessage(closedNetwork)
+	var err error
+	if s.Network, err = c.networkSpec(); err != nil {
+		return nil, err
 	}
 	if err := s.setImage(c, img); err != nil {
 		return nil, err

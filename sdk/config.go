@@ -72,6 +72,7 @@ func (s *spec) config() SandboxConfig {
 	if d := s.Image.Disk; d != nil {
 		c.ImageFstype = value(d.Fstype)
 	}
+	c.setNetwork(s.Network)
 	for _, e := range s.Env {
 		c.setEnv(e.Key, e.Value)
 	}

@@ -83,6 +83,8 @@ type SandboxConfig struct {
 	Patches            []PatchConfig
 	Volumes            map[string]MountConfig // by path in the guest
 	DisableNetwork     bool
+	Network            *NetworkConfig // nil: the public Internet, and no ports
+	PortBindings       []PortBinding
 	PullPolicy         PullPolicy
 	LogLevel           LogLevel
 	QuietLogs          bool
