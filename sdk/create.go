@@ -212,9 +212,9 @@ func startSandbox(ctx context.Context, h home, name string, cfg startConfig) (*S
 }
 
 // rootDisk is the descriptor of the image that the sandbox was created from, whatever
-// its reference stands for by now; empty for a disk image.
+// its reference stands for by now; empty for a disk image and a flat disk.
 func (s *spec) rootDisk(ctx context.Context, h home) (string, error) {
-	if s.Image.OCI == nil {
+	if s.Image.OCI == nil || s.Image.OCI.RootDisk.Kind == rootDiskFlat {
 		return "", nil
 	}
 	pinned := value(s.ManifestDigest)

@@ -267,6 +267,11 @@ func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
 	if err != nil {
 		return nil, wrap(ErrIO, err)
 	}
+	flat, err := h.pruneFlat(keep)
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	gone.Bytes += flat
 	report.FsmetaRemoved, report.VMDKRemoved = uint32(gone.Fsmeta), uint32(gone.VMDK)
 	// Files that the catalogue did not know count too.
 	report.ImageRefsRemoved = max(report.ImageRefsRemoved, uint32(gone.References))

@@ -58,7 +58,10 @@ func (b *boot) provisionRoot(ctx context.Context, dir string) error {
 	if b.snapshot != nil {
 		return copySnapshot(ctx, b.snapshot, dir)
 	}
-	if b.spec.Image.OCI == nil || b.spec.Image.OCI.RootDisk.Kind != rootDiskManaged {
+	switch {
+	case b.spec.Image.OCI != nil && b.spec.Image.OCI.RootDisk.Kind == rootDiskFlat:
+		return b.provisionFlat(ctx, dir)
+	case b.spec.Image.OCI == nil || b.spec.Image.OCI.RootDisk.Kind != rootDiskManaged:
 		return nil
 	}
 	size := int64(value(b.spec.Image.OCI.RootDisk.SizeMiB)) << 20
@@ -74,34 +77,51 @@ func (b *boot) provisionRoot(ctx context.Context, dir string) error {
 	})
 }
 
-// growRootDisk makes a managed root disk as large as it is configured by now. The caller
-// holds the sandbox's lock and the disk's.
+// ownDisk is the root disk that belongs to the sandbox and lives and grows with it, empty
+// if there is none.
+func (s *spec) ownDisk(c *launch.Config) string {
+	if s.Image.OCI == nil {
+		return ""
+	}
+	switch s.Image.OCI.RootDisk.Kind {
+	case rootDiskManaged:
+		return *c.Rootfs.Upper
+	case rootDiskFlat:
+		return *c.Rootfs.Disk
+	}
+	return ""
+}
+
+// growRootDisk makes a root disk of the sandbox's own as large as it is configured by
+// now. The caller holds the sandbox's lock and the disk's.
 func (s *spec) growRootDisk(c *launch.Config) error {
-	if s.Image.OCI == nil || s.Image.OCI.RootDisk.Kind != rootDiskManaged || s.Image.OCI.RootDisk.SizeMiB == nil {
+	disk := s.ownDisk(c)
+	if disk == "" || s.Image.OCI.RootDisk.SizeMiB == nil {
 		return nil
 	}
-	upper, size := *c.Rootfs.Upper, int64(*s.Image.OCI.RootDisk.SizeMiB)<<20
-	info, err := os.Stat(upper)
+	size := int64(*s.Image.OCI.RootDisk.SizeMiB) << 20
+	info, err := os.Stat(disk)
 	if err != nil || info.Size() >= size {
 		return wrap(ErrIO, err)
 	}
 	var full *ext4.CapacityError
-	switch err := ext4.Grow(upper, size); {
+	switch err := ext4.Grow(disk, size); {
 	case errors.As(err, &full):
 		return &Error{Kind: ErrInvalidConfig, Message: fmt.Sprintf("the root disk of sandbox %s can grow to %d MiB at most: create the sandbox again with a larger one", s.Name, full.Max>>20), Cause: err}
 	case err != nil:
-		return &Error{Kind: ErrIO, Message: fmt.Sprintf("grow the root disk %s to %d MiB", upper, *s.Image.OCI.RootDisk.SizeMiB), Cause: err}
+		return &Error{Kind: ErrIO, Message: fmt.Sprintf("grow the root disk %s to %d MiB", disk, size>>20), Cause: err}
 	}
 	return nil
 }
 
 // checkRootDisk reports a root disk of the sandbox's own that is gone.
 func (s *spec) checkRootDisk(c *launch.Config) error {
-	if s.Image.OCI == nil || s.Image.OCI.RootDisk.Kind != rootDiskManaged {
+	disk := s.ownDisk(c)
+	if disk == "" {
 		return nil
 	}
-	if _, err := os.Stat(*c.Rootfs.Upper); errors.Is(err, fs.ErrNotExist) {
-		return fail(ErrIO, "the root disk of sandbox %s is gone: put %s back, or remove the sandbox and create it again", s.Name, *c.Rootfs.Upper)
+	if _, err := os.Stat(disk); errors.Is(err, fs.ErrNotExist) {
+		return fail(ErrIO, "the root disk of sandbox %s is gone: put %s back, or remove the sandbox and create it again", s.Name, disk)
 	}
 	return nil
 }

@@ -118,6 +118,10 @@ func (d *rootDisk) launch(c *launch.Config, name, vmdk string) error {
 	case rootDiskImage:
 		format := strings.ToLower(d.Format)
 		c.Rootfs.Upper, c.Rootfs.UpperFormat, root.Upper = &d.Path, &format, device
+	case rootDiskFlat:
+		disk, raw := filepath.Join(c.SandboxesDir, name, flatName), "raw"
+		c.Rootfs.Disk, c.Rootfs.DiskFormat = &disk, &raw
+		*root = proto.BlockRoot{Kind: proto.RootDiskImage, Device: launch.DiskPath(0), FSType: device.FSType}
 	default:
 		return fail(ErrUnsupportedOperation, "root disk kind %q is not available in this release", d.Kind)
 	}

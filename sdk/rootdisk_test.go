@@ -10,10 +10,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/runtime/runtimetest"
 	"github.com/gomsb/gomsb/internal/store"
 	"github.com/gomsb/gomsb/rootfs/ext4"
+	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
 func imageFile(t *testing.T, name string) string {
@@ -39,6 +41,9 @@ func TestRootDisksAsOfficial(t *testing.T) {
 		"managed":    {ptr(RootDisk.Managed(size)), `{"kind":"managed","size_mib":8192}`, upper, "", "/dev/vdb", "device"},
 		"tmpfs":      {ptr(RootDisk.Tmpfs(RootDiskTmpfsOptions{})), `{"kind":"tmpfs"}`, "", "", "", "tmpfs"},
 		"disk image": {ptr(RootDisk.Disk(raw, RootDiskImageOptions{})), `{"kind":"disk-image","path":"` + raw + `","format":"Raw"}`, raw, "raw", "/dev/vdb", "device"},
+		"flat": {
+			ptr(RootDisk.Flat(RootDiskFlatOptions{SizeMiB: size, Clone: FlatCloneCopy})), `{"kind":"flat","size_mib":8192,"clone":"copy"}`, "", "", "", "",
+		},
 		"qcow2": {
 			ptr(RootDisk.Disk(qcow2, RootDiskImageOptions{Fstype: "xfs"})), `{"kind":"disk-image","path":"` + qcow2 + `","format":"Qcow2","fstype":"xfs"}`, qcow2, "qcow2", "/dev/vdb", "device",
 		},
@@ -55,10 +60,16 @@ func TestRootDisksAsOfficial(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, c.upper, value(launched.Rootfs.Upper))
 			assert.Equal(t, c.format, value(launched.Rootfs.UpperFormat))
-			assert.Equal(t, "/x.vmdk", value(launched.Rootfs.Disk))
 			root := launched.Bootstrap.BlockRoot
-			assert.Equal(t, c.device, root.Upper.Device)
-			assert.Equal(t, c.kind, string(root.Upper.Kind))
+			if name == "flat" {
+				assert.Equal(t, observedHome.path("sandboxes", "x", "rootfs.raw"), value(launched.Rootfs.Disk))
+				assert.Equal(t, "raw", value(launched.Rootfs.DiskFormat))
+				assert.Equal(t, proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda", FSType: "ext4"}, *root)
+			} else {
+				assert.Equal(t, "/x.vmdk", value(launched.Rootfs.Disk))
+				assert.Equal(t, c.device, root.Upper.Device)
+				assert.Equal(t, c.kind, string(root.Upper.Kind))
+			}
 
 			var again spec
 			require.NoError(t, json.Unmarshal(must(json.Marshal(s)), &again))
@@ -181,6 +192,50 @@ func TestManagedRootDisk(t *testing.T) {
 	assert.Equal(t, SandboxStatusStopped, status(t, "a"))
 	require.NoError(t, RemoveSandbox(ctx, "a"))
 	assert.Empty(t, traces(t, h))
+}
+
+// A flat disk is a copy of the image's file system; the image itself is not needed any
+// more once it is there.
+func TestFlatRootDisk(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	_, err := CreateSandbox(ctx, "a", WithImage(testImage), WithRootDisk(RootDisk.Flat(RootDiskFlatOptions{SizeMiB: 100})))
+	require.True(t, IsKind(err, ErrInvalidConfig), "%v", err)
+	assert.ErrorContains(t, err, "it needs 256 MiB")
+	assert.Empty(t, traces(t, h))
+	sb, err := CreateSandbox(ctx, "a", WithImage(testImage), WithRootDisk(RootDisk.Flat(RootDiskFlatOptions{Clone: FlatCloneReflink})))
+	if err == nil { // it depends on the file system under the test
+		require.NoError(t, sb.Kill(ctx))
+		require.NoError(t, sb.Close())
+		<-sb.proc.Exited()
+	} else {
+		require.ErrorIs(t, err, sparse.ErrCannotShare)
+	}
+	sb = create(t, "b", WithRootDisk(RootDisk.Flat(RootDiskFlatOptions{SizeMiB: 256, Clone: FlatCloneCopy})))
+	disk := filepath.Join(h.sandbox("b"), "rootfs.raw")
+	_, err = launch.LockDisk(disk, true)
+	require.ErrorIs(t, err, launch.ErrDiskBusy)
+	require.NoError(t, sb.Stop(ctx))
+	assert.Contains(t, readImage(t, disk), "mini\n")
+	blobs, err := filepath.Glob(filepath.Join(h.cache(), "flat", "blobs", "*.raw"))
+	require.NoError(t, err)
+	require.Len(t, blobs, 1)
+	assert.Equal(t, readImage(t, blobs[0]), readImage(t, disk))
+
+	_, err = Image.Prune(ctx)
+	require.NoError(t, err)
+	assert.FileExists(t, blobs[0], "a sandbox has the image")
+	setRootDisk(t, h, "b", `{"kind":"flat","size_mib":384}`)
+	require.NoError(t, os.RemoveAll(filepath.Join(h.cache(), "layers")))
+	again, err := StartSandbox(ctx, "b")
+	require.NoError(t, err)
+	require.NoError(t, again.Stop(ctx))
+	require.NoError(t, again.Close())
+	<-again.proc.Exited()
+	info, err := os.Stat(disk)
+	require.NoError(t, err)
+	assert.Equal(t, int64(384<<20), info.Size())
+	require.NoError(t, RemoveSandbox(ctx, "b"))
 }
 
 // setRootDisk changes the stored configuration of a sandbox.

@@ -10,6 +10,8 @@ import "errors"
 var (
 	// ErrUnsupported reports a file system or system that cannot tell holes from data.
 	ErrUnsupported = errors.New("the file system cannot copy sparse files: keep snapshots and sandboxes on one that can, such as ext4, xfs or btrfs")
+	// ErrCannotShare reports a file system whose files cannot share blocks.
+	ErrCannotShare = errors.New("the file system cannot share blocks between files: use one that can, such as xfs or btrfs, or let the blocks be copied")
 	// ErrNotRegular reports a source that is a link, a directory or a device.
 	ErrNotRegular = errors.New("not a regular file")
 	// ErrChanged reports a source that became shorter while it was copied.

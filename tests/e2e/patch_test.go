@@ -5,7 +5,6 @@ package e2e
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -40,7 +39,7 @@ func TestPatches(t *testing.T) {
 	assert.Equal(t, "4750 0:0 640 750 sub/f", shell(t, sb, "echo $(stat -c '%a %u:%g' /opt/deep/binary) $(stat -c %a /opt/copy/sub/f /opt/copy/sub) $(readlink /opt/copy/link)"))
 	assert.Equal(t, "copied", shell(t, sb, "cat /opt/copy/link"))
 	assert.Equal(t, shell(t, plain, "cat /etc/passwd")+"\npatched:x:7:7::/:/bin/sh", shell(t, sb, "cat /etc/passwd"))
-	const attributes = "stat -c '%a %u:%g' / /etc /etc/passwd /opt/.. /bin"
+	const attributes = "stat -c '%a %u:%g' / /etc /etc/passwd /bin"
 	assert.Equal(t, shell(t, plain, attributes), shell(t, sb, attributes), "what is not patched keeps its attributes")
 	assert.Equal(t, "gone", shell(t, sb, "test -e /bin/vi || echo gone"))
 	assert.Empty(t, shell(t, sb, "ls -A /usr"))
@@ -64,5 +63,5 @@ func TestPatchFlags(t *testing.T) {
 	assert.Equal(t, 1, r.code)
 	assert.Contains(t, r.stderr, "patch failed: ")
 	assert.Contains(t, r.stderr, "/bin/busybox")
-	assert.NotContains(t, strings.Join(r.sandboxes(), " "), "msb-")
+	assert.Empty(t, cli(t, "ls", "-q").sandboxes(), "it leaves no sandbox")
 }

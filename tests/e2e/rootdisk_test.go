@@ -138,6 +138,16 @@ func TestRootDiskKinds(t *testing.T) {
 	assert.Equal(t, "gone\n", cli(t, "exec", memory, "--", "sh", "-c", "test -e /file || echo gone").ok(t))
 	cli(t, "stop", memory).ok(t)
 
+	flat := newName(t)
+	cli(t, "create", "-q", "-n", flat, "--root-disk", "flat:300M", "mini").ok(t)
+	assert.Equal(t, "ext4\n", cli(t, "exec", flat, "--", "awk", "$2 == \"/\" {t=$3} END {print t}", "/proc/mounts").ok(t))
+	cli(t, "exec", flat, "--", "sh", "-c", "rm /bin/vi; echo kept > /file; df -m / | awk 'END {exit !($2 > 200)}'").ok(t)
+	cli(t, "stop", flat).ok(t)
+	assertClean(t, homePath("sandboxes", flat, "rootfs.raw"))
+	cli(t, "start", flat).ok(t)
+	assert.Equal(t, "kept\ngone\n", cli(t, "exec", flat, "--", "sh", "-c", "cat /file; test -e /bin/vi || echo gone").ok(t))
+	cli(t, "rm", "-f", flat).ok(t)
+
 	disk := filepath.Join(t.TempDir(), "mine.img")
 	out, err := exec.CommandContext(t.Context(), "/usr/sbin/mke2fs", "-q", "-t", "ext4", disk, "32M").CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -1,0 +1,103 @@
+package microsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/gomsb/gomsb/rootfs/erofs"
+	"github.com/gomsb/gomsb/rootfs/ext4"
+	"github.com/gomsb/gomsb/rootfs/flat"
+	"github.com/gomsb/gomsb/rootfs/stitch"
+	"github.com/gomsb/gomsb/rootfs/tree"
+	"github.com/gomsb/gomsb/snapshot/sparse"
+)
+
+// flatName is the file of a flat root disk in the sandbox's directory.
+const flatName = "rootfs.raw"
+
+// flatRoots are the images' own flat file systems.
+func (h home) flatRoots() flat.Store {
+	return flat.Store{Dir: filepath.Join(h.cache(), "flat"), Tmp: filepath.Join(h.cache(), "tmp")}
+}
+
+// provisionFlat makes the flat root disk of a new sandbox in dir.
+func (b *boot) provisionFlat(ctx context.Context, dir string) error {
+	img := b.image
+	of := flat.Image{Manifest: img.ManifestDigest.String(), OS: img.OS, Architecture: img.Architecture, Variant: img.Variant}
+	for _, l := range img.Layers {
+		of.DiffIDs = append(of.DiffIDs, l.DiffID.String())
+	}
+	root, err := b.home.flatRoots().Root(ctx, of, b.imageTree)
+	if err != nil {
+		return wrap(ErrIO, err)
+	}
+	disk := b.spec.Image.OCI.RootDisk
+	size := max(root.Size, defaultRootDiskMiB<<20)
+	if disk.SizeMiB != nil {
+		if size = int64(*disk.SizeMiB) << 20; size < root.Size {
+			return fail(ErrInvalidConfig, "a flat root disk of %d MiB is too small for image %s: it needs %d MiB", *disk.SizeMiB, b.spec.Image.OCI.Reference, root.Size>>20)
+		}
+	}
+	path := filepath.Join(dir, flatName)
+	if err := cloneDisk(ctx, path, root.Path, FlatClone(disk.Clone)); err != nil {
+		return wrap(ErrIO, err)
+	}
+	return wrap(ErrIO, ext4.Grow(path, size))
+}
+
+// maxImageNames bounds the names of an image that becomes a flat disk.
+const maxImageNames = 4_000_000
+
+// imageTree calls use with all files of the sandbox's image.
+func (b *boot) imageTree(use func(*tree.Tree) error) (err error) {
+	disk, err := stitch.Open(b.vmdk)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	image, err := erofs.NewReader(disk, disk.Size())
+	if err != nil {
+		return err
+	}
+	t, err := image.Tree(maxImageNames)
+	if err != nil {
+		return err
+	}
+	return use(t)
+}
+
+// cloneDisk copies a disk image to a new file.
+func cloneDisk(ctx context.Context, dst, src string, how FlatClone) (err error) {
+	from, err := sparse.Open(src)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	to, err := os.OpenFile(dst, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	switch how {
+	case FlatCloneReflink:
+		err = sparse.Share(to, from)
+	case FlatCloneCopy:
+		err = sparse.CopyData(ctx, to, from)
+	default:
+		err = sparse.Copy(ctx, to, from)
+	}
+	return errors.Join(err, to.Close())
+}
+
+// pruneFlat removes the flat file systems of images that nobody uses.
+func (h home) pruneFlat(keep map[digest.Digest]bool) (int64, error) {
+	freed, err := h.flatRoots().Prune(func(manifest string) bool { return keep[digest.Digest(manifest)] })
+	if err != nil {
+		err = fmt.Errorf("flat root file systems: %w", err)
+	}
+	return freed, err
+}
