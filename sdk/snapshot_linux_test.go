@@ -16,6 +16,7 @@ import (
 
 	"github.com/gomsb/gomsb/internal/runtime/runtimetest"
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/snapshot"
 )
 
 // stopped makes a stopped sandbox with something in its root disk.
@@ -249,6 +250,37 @@ func TestSnapshotReindex(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, n)
 	assert.Equal(t, []string{"", "one"}, names())
+}
+
+// TestSnapshotParents works on a snapshot that is made from another one, as other releases
+// may make them.
+func TestSnapshotParents(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	stopped(t, h, "box")
+	s := snapshotOf(t, "box", "base")
+	child, err := snapshot.Create(ctx, snapshot.Config{Dir: h.path("snapshots"), Name: "child", Upper: filepath.Join(s.Path(), upperName),
+		ImageRef: s.ImageRef(), ImageManifestDigest: s.ImageManifestDigest(), Parent: s.Digest(), CreatedAt: time.Now()})
+	require.NoError(t, err)
+	got, err := Snapshot.Get(ctx, "child")
+	require.NoError(t, err)
+	assert.Equal(t, s.Digest(), *got.ParentDigest())
+	assert.True(t, IsKind(Snapshot.Remove(ctx, "base", false), ErrInvalidArgument), "it has a child")
+	out := filepath.Join(t.TempDir(), "out")
+	require.NoError(t, Snapshot.Save(ctx, "child", out, SnapshotSaveOptions{WithParents: true, WithImage: true}))
+	require.NoError(t, Snapshot.Remove(ctx, "base", true))
+	assert.True(t, IsKind(Snapshot.Save(ctx, "child", out+"2", SnapshotSaveOptions{WithParents: true}), ErrSnapshotNotFound))
+
+	newHome(t)
+	loaded, err := Snapshot.Load(ctx, out, "")
+	require.NoError(t, err)
+	assert.Equal(t, child.Digest, loaded.Digest())
+	parent, err := Snapshot.Get(ctx, *loaded.ParentDigest())
+	require.NoError(t, err)
+	assert.Equal(t, strings.TrimPrefix(s.Digest(), "sha256:"), *parent.Name())
+	assert.True(t, IsKind(parent.Remove(ctx, false), ErrInvalidArgument), "it is indexed with its child")
+	require.NoError(t, loaded.Remove(ctx, false))
+	require.NoError(t, parent.Remove(ctx, false))
 }
 
 // move saves a snapshot and loads it in another data root.

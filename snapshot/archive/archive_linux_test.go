@@ -337,6 +337,15 @@ func TestCancelled(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
+// TestReplacedMeanwhile replaces a snapshot between its opening and its writing.
+func TestReplacedMeanwhile(t *testing.T) {
+	a := artefact(t, 1<<20, false, "", 0)
+	_, err := snapshot.Create(ctx, snapshot.Config{Dir: filepath.Dir(a.Path), Name: "base", Upper: a.Payload(), ImageRef: "other:latest",
+		ImageManifestDigest: "sha256:" + strings.Repeat("b", 64), CreatedAt: time.Unix(2, 0), Force: true})
+	require.NoError(t, err)
+	require.ErrorIs(t, Write(ctx, io.Discard, Config{Head: a}), sparse.ErrChanged)
+}
+
 // TestWriteFails lets each write to the archive's file fail.
 func TestWriteFails(t *testing.T) {
 	a := artefact(t, 1<<20, false, "", 0, 8192)
@@ -447,6 +456,21 @@ func FuzzUnpack(f *testing.F) {
 		around, err := os.ReadDir(filepath.Dir(dir))
 		require.NoError(t, err)
 		require.Len(t, around, 1, "nothing was written beside the directory")
+	})
+}
+
+// FuzzInventory reads inventories; a good one is the same when it is written again.
+func FuzzInventory(f *testing.F) {
+	parts := explode(f, archived(f, Config{Head: artefact(f, 4096, true, "", 0), Name: "base\u2028", Plain: true}))
+	f.Add(parts[2].content)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		i, err := decodeInventory(text)
+		if err != nil {
+			return
+		}
+		again, err := i.encode()
+		require.NoError(t, err)
+		require.Equal(t, string(text), string(again))
 	})
 }
 
