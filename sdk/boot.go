@@ -319,7 +319,7 @@ func (b *boot) options(lock *launch.Lock) (launch.Options, error) {
 	if err != nil {
 		return launch.Options{}, err
 	}
-	cfg.Startup = b.startup
+	b.spec.launchStartup(cfg, b.startup)
 	bin, err := launch.Resolve("", string(b.home), os.Getenv)
 	if err != nil {
 		return launch.Options{}, wrap(ErrLibraryNotLoaded, err)

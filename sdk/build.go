@@ -93,12 +93,7 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	for _, r := range c.Rlimits {
 		s.Rlimits = append(s.Rlimits, rlimit{strings.ToUpper(r.Resource[:1]) + r.Resource[1:], r.Soft, r.Hard})
 	}
-	if c.Init != nil {
-		s.Init = &initSpec{Cmd: c.Init.Cmd, Args: append([]string{}, c.Init.Args...), Env: []keyValue{}}
-		for _, k := range sortedKeys(c.Init.Env) {
-			s.Init.Env = append(s.Init.Env, keyValue{k, c.Init.Env[k]})
-		}
-	}
+	s.setInit(c, img)
 	return s, s.setMounts(c, img != nil)
 }
 

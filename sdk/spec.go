@@ -132,12 +132,6 @@ func (m mountSpec) MarshalJSON() ([]byte, error) {
 	}{m.Type, m.Host, m.Guest, m.Format, m.Fstype, m.Options})
 }
 
-type initSpec struct {
-	Cmd  string     `json:"cmd"`
-	Args []string   `json:"args"`
-	Env  []keyValue `json:"env"`
-}
-
 type lifecycleSpec struct {
 	Ephemeral       bool    `json:"ephemeral"`
 	MaxDurationSecs *uint64 `json:"max_duration_secs"`
