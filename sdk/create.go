@@ -39,6 +39,11 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	if img.err != nil {
 		return nil, img.err
 	}
+	if img.image != nil && img.snapshot == nil {
+		if err := h.setDefaultRootDisk(c); err != nil {
+			return nil, err
+		}
+	}
 	if img.snapshot != nil {
 		c.Image = img.snapshot.Descriptor.ImageRef
 	}

@@ -217,8 +217,12 @@ func (imageFactory) Remove(ctx context.Context, reference string, force bool) er
 	if err != nil {
 		return wrap(ErrIO, err)
 	}
-	if _, _, err = images.Remove(ctx, reference); errors.Is(err, oci.ErrNotFound) {
+	manifest, last, err := images.Remove(ctx, reference)
+	switch {
+	case errors.Is(err, oci.ErrNotFound):
 		err = nil // files that are gone already
+	case err == nil && last:
+		_, err = h.flatRoots().Prune(func(m string) bool { return m != manifest.String() })
 	}
 	return wrap(ErrIO, err)
 }

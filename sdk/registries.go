@@ -15,8 +15,11 @@ import (
 	"github.com/gomsb/gomsb/oci/registry"
 )
 
-// hostConfig is the part of config.json that concerns registries.
+// hostConfig is what this package wants to know of config.json.
 type hostConfig struct {
+	SandboxDefaults struct {
+		OCI rootDefaults `json:"oci"`
+	} `json:"sandbox_defaults"`
 	Registries struct {
 		CACerts string                   `json:"ca_certs"`
 		Hosts   map[string]registry.Host `json:"hosts"`

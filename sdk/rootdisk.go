@@ -218,6 +218,48 @@ func (d *RootDiskConfig) stored() (rootDisk, error) {
 	return rootDisk{Kind: rootDiskManaged, SizeMiB: pointer(orDefault(d.SizeMiB, defaultRootDiskMiB))}, nil
 }
 
+// rootDefaults are the root disks of sandboxes that ask for none, by config.json. At most
+// one of both is given.
+type rootDefaults struct {
+	RootDisk     *rootDisk `json:"root_disk"`
+	UpperSizeMiB *uint32   `json:"upper_size_mib"` // of a managed disk
+}
+
+// config is the default as a caller would ask for it, nil for none.
+func (d rootDefaults) config() (*RootDiskConfig, error) {
+	switch {
+	case d.RootDisk != nil && d.UpperSizeMiB != nil:
+		return nil, fail(ErrInvalidConfig, "config.json: sandbox_defaults.oci has both root_disk and upper_size_mib: choose one")
+	case d.UpperSizeMiB != nil:
+		return &RootDiskConfig{kind: RootDiskKindManaged, SizeMiB: *d.UpperSizeMiB}, nil
+	case d.RootDisk == nil:
+		return nil, nil
+	case d.RootDisk.Kind == rootDiskImage:
+		return nil, fail(ErrInvalidConfig, "config.json: sandbox_defaults.oci.root_disk is a disk image, which several sandboxes cannot share")
+	case rootDiskKinds[d.RootDisk.Kind] == 0:
+		return nil, fail(ErrInvalidConfig, "config.json: sandbox_defaults.oci.root_disk: unknown kind %q: use managed, tmpfs or flat", d.RootDisk.Kind)
+	}
+	return d.RootDisk.config(), nil
+}
+
+// setDefaultRootDisk makes config.json's choice where the caller made none.
+func (h home) setDefaultRootDisk(c *SandboxConfig) error {
+	if c.RootDisk != nil {
+		return nil
+	}
+	config, err := h.config()
+	if err == nil {
+		c.RootDisk, err = config.SandboxDefaults.OCI.config()
+	}
+	if err == nil {
+		err = c.RootDisk.validate(c)
+	}
+	if err == nil {
+		err = c.validatePatches()
+	}
+	return err
+}
+
 // config is the inverse of stored.
 func (d rootDisk) config() *RootDiskConfig {
 	return &RootDiskConfig{

@@ -194,6 +194,43 @@ func TestManagedRootDisk(t *testing.T) {
 	assert.Empty(t, traces(t, h))
 }
 
+// config.json says what root disk a sandbox gets that asks for none.
+func TestDefaultRootDisk(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	for name, c := range map[string]struct{ config, want, fails string }{
+		"size":      {`{"upper_size_mib":64}`, `{"kind":"managed","size_mib":64}`, ""},
+		"managed":   {`{"root_disk":{"kind":"managed","size_mib":32}}`, `{"kind":"managed","size_mib":32}`, ""},
+		"tmpfs":     {`{"root_disk":{"kind":"tmpfs"}}`, `{"kind":"tmpfs"}`, ""},
+		"null":      {`{"root_disk":null,"upper_size_mib":null}`, `{"kind":"managed","size_mib":4096}`, ""},
+		"both":      {`{"root_disk":{"kind":"tmpfs"},"upper_size_mib":64}`, "", "choose one"},
+		"image":     {`{"root_disk":{"kind":"disk-image","path":"/d","format":"Raw"}}`, "", "cannot share"},
+		"unknown":   {`{"root_disk":{"kind":"tape"}}`, "", "use managed, tmpfs or flat"},
+		"too large": {`{"root_disk":{"kind":"tmpfs","size_mib":100000}}`, "", "does not fit into"},
+	} {
+		require.NoError(t, os.WriteFile(h.configFile(), []byte(`{"sandbox_defaults":{"oci":`+c.config+`}}`), 0o600))
+		if c.fails != "" {
+			_, err := CreateSandbox(ctx, "a", WithImage(testImage))
+			assert.True(t, IsKind(err, ErrInvalidConfig), "%s: %v", name, err)
+			assert.ErrorContains(t, err, c.fails, name)
+			continue
+		}
+		sb := create(t, "a", WithReplace())
+		handle, err := GetSandbox(ctx, "a")
+		require.NoError(t, err)
+		s, err := parseSpec(handle.ConfigJSON())
+		require.NoError(t, err)
+		text, err := json.Marshal(s.Image.OCI.RootDisk)
+		require.NoError(t, err)
+		assert.JSONEq(t, c.want, string(text), name)
+		require.NoError(t, sb.Kill(ctx))
+	}
+	create(t, "own", WithRootDisk(RootDisk.Managed(16)), WithPatches(Patch.Mkdir("/a", PatchOptions{})))
+	require.NoError(t, os.WriteFile(h.configFile(), []byte(`{"sandbox_defaults":{"oci":{"root_disk":{"kind":"tmpfs"}}}}`), 0o600))
+	_, err := CreateSandbox(ctx, "b", WithImage(testImage), WithPatches(Patch.Mkdir("/a", PatchOptions{})))
+	assert.ErrorContains(t, err, "patches require a managed root disk")
+}
+
 // A flat disk is a copy of the image's file system; the image itself is not needed any
 // more once it is there.
 func TestFlatRootDisk(t *testing.T) {
