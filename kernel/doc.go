@@ -1,7 +1,7 @@
 // Package kernel finds and opens the guest kernel: the one embedded in the
 // binary, or a file the user names, and describes it as segments of guest-physical
-// memory plus an entry point. It imports the standard library, x/sys/unix and a
-// zstd decoder only, is used by the launcher and by package vmm's callers, and
+// memory plus an entry point. It imports the standard library, x/sys/unix, a zstd
+// decoder and internal/unpacked only, is used by the launcher and by package vmm's callers, and
 // must never execute, dlopen or trust what it opens: every kernel file is hostile
 // input, parsed with bounded work and bounded memory.
 //
