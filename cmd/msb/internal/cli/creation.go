@@ -17,22 +17,23 @@ import (
 // creation holds the flags that run and create share.
 type creation struct {
 	mountFlags
-	name, hostname, user  string
-	labels, env           []string
-	cpus, maxCPUs         uint8
-	memory, maxMemory     string
-	rootDisk, upperSize   string
-	snapshot              string
-	changes               changes
-	workdir, shell        string
-	entrypoint            string
-	init                  string
-	initArgs, initEnv     []string
-	security, logLevel    string
-	pull, thp             string
-	maxDuration, idle     string
-	replace, noNet, quiet bool
-	replaceTimeout        string
+	name, hostname, user string
+	labels, env          []string
+	cpus, maxCPUs        uint8
+	memory, maxMemory    string
+	rootDisk, upperSize  string
+	snapshot             string
+	changes              changes
+	workdir, shell       string
+	entrypoint           string
+	init                 string
+	initArgs, initEnv    []string
+	security, logLevel   string
+	pull, thp            string
+	maxDuration, idle    string
+	replace, quiet       bool
+	replaceTimeout       string
+	network              networking
 }
 
 func (c *creation) flags(f *pflag.FlagSet) {
@@ -70,7 +71,7 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.idle, "idle-timeout", "", "stop after this time without activity")
 	f.BoolVar(&c.replace, "replace", false, "remove a sandbox of the same name first")
 	f.StringVar(&c.replaceTimeout, "replace-with-timeout", "", "like --replace, killing the old one after this time; 0 kills at once")
-	f.BoolVar(&c.noNet, "no-net", false, "give the sandbox no network")
+	c.network.flags(f)
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "print no progress")
 }
 
@@ -183,9 +184,11 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		return nil, err
 	}
 	add(changes...)
-	if c.noNet {
-		add(msb.WithoutNetwork())
+	network, err := c.network.options(changed)
+	if err != nil {
+		return nil, err
 	}
+	add(network...)
 	if !c.quiet {
 		add(a.showPull())
 	}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/flagtype"
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// networking holds the flags about a new sandbox's network.
+type networking struct {
+	profiles, rules    []string
+	none               bool
+	byDefault          string
+	egress, ingress    string
+	ports, nameservers []string
+	queryTimeout       uint64
+	rebinding          bool
+	ipv4Pool, ipv6Pool string
+	connections        uint
+}
+
+func (n *networking) flags(f *pflag.FlagSet) {
+	f.StringArrayVarP(&n.ports, "port", "p", nil, "publish a port of the guest, [BIND:]HOST:GUEST[/tcp|/udp] (repeatable)")
+	f.StringArrayVar(&n.profiles, "net", nil, "what the guest may reach: public, private and host, separated by commas, or all or none (default public)")
+	f.BoolVar(&n.none, "no-net", false, "let nothing out and nothing in but by --net-rule")
+	f.StringArrayVar(&n.rules, "net-rule", nil, "a rule that comes before the others, such as allow@example.com:tcp:443 (repeatable)")
+	f.StringVar(&n.byDefault, "net-default", "", "what no rule matches: allow or deny, both ways")
+	f.StringVar(&n.egress, "net-default-egress", "", "the same of what the guest opens (default deny)")
+	f.StringVar(&n.ingress, "net-default-ingress", "", "the same of what comes through published ports (default allow)")
+	f.StringArrayVar(&n.nameservers, "dns-nameserver", nil, "name server to ask instead of the host's, IP[:PORT] or HOST[:PORT] (repeatable)")
+	f.Uint64Var(&n.queryTimeout, "dns-query-timeout-ms", 0, "how long a name server may take (default 5000)")
+	f.BoolVar(&n.rebinding, "no-dns-rebind-protection", false, "let public names lead into private networks")
+	f.StringVar(&n.ipv4Pool, "net-ipv4-pool", "", "addresses for sandboxes, a /30 each (default 172.16.0.0/12)")
+	f.StringVar(&n.ipv6Pool, "net-ipv6-pool", "", "the same of IPv6, a /64 each (default fd42:6d73:62::/48)")
+	f.UintVar(&n.connections, "max-connections", 0, "how many TCP connections the guest may have (default 256)")
+}
+
+// options turns the flags into options for the sdk.
+func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, error) {
+	var opts []msb.SandboxOption
+	for _, p := range n.ports {
+		bind, host, guest, udp, err := flagtype.Port(p)
+		if err != nil {
+			return nil, usage("invalid value '%s' for '--port': %w", p, err)
+		}
+		b := msb.PortBinding{Bind: bind, HostPort: host, GuestPort: guest}
+		if udp {
+			b.Protocol = msb.PortProtocolUDP
+		}
+		opts = append(opts, msb.WithPortBindings(b))
+	}
+	cfg, err := n.policy(changed)
+	if err != nil {
+		return nil, err
+	}
+	cfg.IPv4Pool, cfg.IPv6Pool = n.ipv4Pool, n.ipv6Pool
+	if changed("max-connections") {
+		cfg.MaxConnections = &n.connections
+	}
+	if len(n.nameservers) > 0 || changed("dns-query-timeout-ms") || n.rebinding {
+		protection := !n.rebinding
+		cfg.DNS = &msb.DNSConfig{Nameservers: n.nameservers, RebindProtection: &protection}
+		if changed("dns-query-timeout-ms") {
+			cfg.DNS.QueryTimeoutMs = &n.queryTimeout
+		}
+	}
+	return append(opts, msb.WithNetwork(cfg)), nil
+}
+
+// policy is the policy that the flags ask for, as microsandbox 0.6.18 assembles it: rules
+// come first, then those of the profiles, which are the public one where neither profiles
+// nor defaults are given.
+func (n *networking) policy(changed func(string) bool) (*msb.NetworkConfig, error) {
+	defaults := changed("net-default") || changed("net-default-egress") || changed("net-default-ingress")
+	for flag, conflict := range map[string]bool{"--net": len(n.profiles) > 0 && (n.none || defaults), "--no-net": n.none && defaults} {
+		if conflict {
+			return nil, usage("the argument '%s' cannot be used with '--no-net' or '--net-default'", flag)
+		}
+	}
+	err := firstError(
+		oneOf("net-default", n.byDefault, "allow", "deny"),
+		oneOf("net-default-egress", n.egress, "allow", "deny"),
+		oneOf("net-default-ingress", n.ingress, "allow", "deny"),
+	)
+	if err != nil {
+		return nil, err
+	}
+	var rules []msb.PolicyRule
+	for _, r := range n.rules {
+		parsed, err := msb.ParsePolicyRules(r)
+		if err != nil {
+			return nil, usage("invalid value '%s' for '--net-rule': %w", r, err)
+		}
+		rules = append(rules, parsed...)
+	}
+	var cfg *msb.NetworkConfig
+	switch {
+	case len(n.profiles) > 0:
+		if cfg, err = profile(n.profiles); err != nil {
+			return nil, err
+		}
+	case n.none:
+		cfg = msb.NetworkPolicy.None()
+	case defaults:
+		cfg = &msb.NetworkConfig{
+			DefaultEgress:  msb.PolicyAction(firstOf(n.egress, n.byDefault, "deny")),
+			DefaultIngress: msb.PolicyAction(firstOf(n.ingress, n.byDefault, "allow")),
+		}
+	case len(rules) == 0:
+		return &msb.NetworkConfig{}, nil
+	default:
+		cfg = msb.NetworkPolicy.FromProfiles(msb.NetworkProfilePublic)
+	}
+	cfg.Rules = append(rules, cfg.Rules...)
+	return cfg, nil
+}
+
+func firstOf(words ...string) string {
+	return words[slices.IndexFunc(words, func(s string) bool { return s != "" })]
+}
+
+// profile is the policy of the values of --net.
+func profile(values []string) (*msb.NetworkConfig, error) {
+	words := strings.Split(strings.Join(values, ","), ",")
+	var profiles []msb.NetworkProfile
+	for _, w := range words {
+		w = strings.TrimSpace(w)
+		switch w {
+		case "public", "private", "host":
+			profiles = append(profiles, msb.NetworkProfile(w))
+		case "all", "none":
+			if len(words) > 1 {
+				return nil, usage("--net profile \"%s\" stands alone", w)
+			}
+			if w == "all" {
+				return msb.NetworkPolicy.AllowAll(), nil
+			}
+			return msb.NetworkPolicy.None(), nil
+		default:
+			return nil, usage("unknown --net profile \"%s\"; expected public, private, host, all, or none", w)
+		}
+	}
+	return msb.NetworkPolicy.FromProfiles(profiles...), nil
+}

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// networkOf is the configuration that a command line makes.
+func networkOf(line string) (*msb.SandboxConfig, error) {
+	var n networking
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	n.flags(f)
+	if err := f.Parse(strings.Fields(line)); err != nil {
+		return nil, err
+	}
+	opts, err := n.options(f.Changed)
+	c := &msb.SandboxConfig{}
+	for _, o := range opts {
+		o(c)
+	}
+	return c, err
+}
+
+// TestNetworkPolicies: as 0.6.18 assembles them.
+func TestNetworkPolicies(t *testing.T) {
+	rule := func(s string) []msb.PolicyRule {
+		r, err := msb.ParsePolicyRules(s)
+		require.NoError(t, err)
+		return r
+	}
+	policy := func(egress, ingress msb.PolicyAction, rules []msb.PolicyRule) *msb.NetworkConfig {
+		return &msb.NetworkConfig{DefaultEgress: egress, DefaultIngress: ingress, Rules: rules}
+	}
+	const x = "allow@example.com"
+	for line, want := range map[string]*msb.NetworkConfig{
+		"":                           {},
+		"--no-net":                   policy("deny", "deny", nil),
+		"--net none":                 policy("deny", "deny", nil),
+		"--net all":                  policy("allow", "allow", nil),
+		"--net-default deny":         policy("deny", "deny", nil),
+		"--net-default allow":        policy("allow", "allow", nil),
+		"--net-default-ingress deny": policy("deny", "deny", nil),
+		"--net-default-egress allow": policy("allow", "allow", nil),
+		"--net-default deny --net-default-ingress allow": policy("deny", "allow", nil),
+		"--net-rule " + x: policy("deny", "allow", rule(x+",allow@dns,allow@public")),
+		"--net-rule " + x + " --net-rule deny@host,deny@meta": policy("deny", "allow", rule(x+",deny@host,deny@meta,allow@dns,allow@public")),
+		"--no-net --net-rule " + x:                            policy("deny", "deny", rule(x)),
+		"--net-default deny --net-rule " + x:                  policy("deny", "deny", rule(x)),
+		"--net public":                                        policy("deny", "allow", rule("allow@dns,allow@public")),
+		"--net host,public --net private":                     policy("deny", "allow", rule("allow@dns,allow@public,allow@private,allow@host")),
+		"--net public --net-rule " + x:                        policy("deny", "allow", rule(x+",allow@dns,allow@public")),
+		"--net all --net-rule deny@meta":                      policy("allow", "allow", rule("deny@meta")),
+	} {
+		c, err := networkOf(line)
+		require.NoError(t, err, line)
+		assert.Equal(t, want, c.Network, line)
+	}
+	c, err := networkOf("-p 8080:80 --port [::1]:53:5353/udp --dns-nameserver 1.1.1.1 --dns-query-timeout-ms 100 --no-dns-rebind-protection --net-ipv4-pool 10.0.0.0/16 --net-ipv6-pool fd00::/48 --max-connections 9")
+	require.NoError(t, err)
+	assert.Equal(t, []msb.PortBinding{{HostPort: 8080, GuestPort: 80}, {Bind: "::1", HostPort: 53, GuestPort: 5353, Protocol: "udp"}}, c.PortBindings)
+	no, timeout, most := false, uint64(100), uint(9)
+	assert.Equal(t, &msb.NetworkConfig{
+		DNS: &msb.DNSConfig{Nameservers: []string{"1.1.1.1"}, QueryTimeoutMs: &timeout, RebindProtection: &no}, IPv4Pool: "10.0.0.0/16", IPv6Pool: "fd00::/48", MaxConnections: &most,
+	}, c.Network)
+}
+
+func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
+	for line, want := range map[string]string{
+		"--net public --no-net":              "cannot be used with",
+		"--net public --net-default allow":   "cannot be used with",
+		"--no-net --net-default-egress deny": "cannot be used with",
+		"--net lan":                          `unknown --net profile "lan"; expected public, private, host, all, or none`,
+		"--net public,":                      `unknown --net profile ""`,
+		"--net all,public":                   "stands alone",
+		"--net none --net none":              "stands alone",
+		"--net-default maybe":                "possible values: allow, deny",
+		"--net-rule alow@public":             "Did you mean `allow`?",
+		"-p 80":                              "invalid value '80' for '--port'",
+	} {
+		_, err := networkOf(line)
+		var u usageError
+		assert.ErrorAs(t, err, &u, line)
+		assert.ErrorContains(t, err, want, line)
+	}
+}
