@@ -54,7 +54,13 @@ func (a *app) loadCmd() *cobra.Command {
 }
 
 func (a *app) imageListCmd(use string) *cobra.Command {
-	var asJSON, quiet bool
+	l := list[*msb.ImageHandle]{
+		json: imageJSON, name: (*msb.ImageHandle).Reference, none: "No images found.",
+		columns: []string{"REFERENCE", "DIGEST", "SIZE", "CREATED"},
+		row: func(i *msb.ImageHandle) []string {
+			return []string{i.Reference(), shortDigest(i.ManifestDigest()), sizeOf(i), ui.Time(i.CreatedAt())}
+		},
+	}
 	cmd := &cobra.Command{
 		Use: use, Short: "List cached images", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,34 +68,13 @@ func (a *app) imageListCmd(use string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch {
-			case asJSON:
-				out := []map[string]any{}
-				for _, i := range images {
-					out = append(out, imageJSON(i))
-				}
-				return printJSON(a.Out, out)
-			case quiet:
-				for _, i := range images {
-					fmt.Fprintln(a.Out, i.Reference())
-				}
-			case len(images) == 0:
-				fmt.Fprintln(a.Err, "No images found.")
-			default:
-				var rows [][]string
-				for _, i := range images {
-					rows = append(rows, []string{i.Reference(), shortDigest(i.ManifestDigest()), sizeOf(i), ui.Time(i.CreatedAt())})
-				}
-				ui.Table(a.Out, []string{"REFERENCE", "DIGEST", "SIZE", "CREATED"}, rows)
-			}
-			return nil
+			return l.print(a, images)
 		},
 	}
 	if use == "list" {
 		cmd.Aliases = []string{"ls"}
 	}
-	formatFlag(cmd, &asJSON)
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print references only")
+	l.flags(cmd, "references")
 	return cmd
 }
 

@@ -65,8 +65,18 @@ func runs(h *msb.SandboxHandle) bool {
 }
 
 func (a *app) listCmd() *cobra.Command {
-	var running, stopped, asJSON, quiet bool
+	var running, stopped bool
 	var labels []string
+	l := list[*msb.SandboxHandle]{
+		json: func(h *msb.SandboxHandle) map[string]any {
+			return map[string]any{"name": h.Name(), "image": h.Image(), "status": capitalised(h.Status()), "created_at": timeJSON(h.CreatedAt())}
+		},
+		name: (*msb.SandboxHandle).Name, none: "No sandboxes found.",
+		columns: []string{"NAME", "IMAGE", "STATUS", "CREATED"},
+		row: func(h *msb.SandboxHandle) []string {
+			return []string{h.Name(), h.Image(), string(h.Status()), ui.Time(h.CreatedAt())}
+		},
+	}
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List sandboxes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,34 +94,13 @@ func (a *app) listCmd() *cobra.Command {
 				}
 				return stopped && h.Status() != msb.SandboxStatusStopped && h.Status() != msb.SandboxStatusCrashed
 			})
-			switch {
-			case asJSON:
-				out := []map[string]any{}
-				for _, h := range all {
-					out = append(out, map[string]any{"name": h.Name(), "image": h.Image(), "status": capitalised(h.Status()), "created_at": timeJSON(h.CreatedAt())})
-				}
-				return printJSON(a.Out, out)
-			case quiet:
-				for _, h := range all {
-					fmt.Fprintln(a.Out, h.Name())
-				}
-			case len(all) == 0:
-				fmt.Fprintln(a.Err, "No sandboxes found.")
-			default:
-				var rows [][]string
-				for _, h := range all {
-					rows = append(rows, []string{h.Name(), h.Image(), string(h.Status()), ui.Time(h.CreatedAt())})
-				}
-				ui.Table(a.Out, []string{"NAME", "IMAGE", "STATUS", "CREATED"}, rows)
-			}
-			return nil
+			return l.print(a, all)
 		},
 	}
 	cmd.Flags().BoolVar(&running, "running", false, "only running ones")
 	cmd.Flags().BoolVar(&stopped, "stopped", false, "only stopped ones")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "only those with this label; repeat to narrow down")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
-	formatFlag(cmd, &asJSON)
+	l.flags(cmd, "names")
 	return cmd
 }
 

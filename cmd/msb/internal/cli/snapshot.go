@@ -62,7 +62,13 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 }
 
 func (a *app) snapshotListCmd(use string) *cobra.Command {
-	var asJSON, quiet bool
+	l := list[*msb.SnapshotHandle]{
+		json: snapshotJSON, name: (*msb.SnapshotHandle).Digest, none: "No snapshots indexed.",
+		columns: []string{"NAME", "SCOPE", "MIGRATION", "IMAGE", "SIZE", "CREATED", "DIGEST"},
+		row: func(s *msb.SnapshotHandle) []string {
+			return []string{orDash(s.Name()), s.Scope(), s.MigrationState(), s.ImageRef(), snapshotSize(s.SizeBytes()), ui.Time(s.CreatedAt()), shortDigest(s.Digest())}
+		},
+	}
 	cmd := &cobra.Command{
 		Use: use, Short: "List snapshots", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -70,27 +76,7 @@ func (a *app) snapshotListCmd(use string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch {
-			case asJSON:
-				out := []map[string]any{}
-				for _, s := range all {
-					out = append(out, snapshotJSON(s))
-				}
-				return printJSON(a.Out, out)
-			case quiet:
-				for _, s := range all {
-					fmt.Fprintln(a.Out, s.Digest())
-				}
-			case len(all) == 0:
-				fmt.Fprintln(a.Err, "No snapshots indexed.")
-			default:
-				var rows [][]string
-				for _, s := range all {
-					rows = append(rows, []string{orDash(s.Name()), s.Scope(), s.MigrationState(), s.ImageRef(), snapshotSize(s.SizeBytes()), ui.Time(s.CreatedAt()), shortDigest(s.Digest())})
-				}
-				ui.Table(a.Out, []string{"NAME", "SCOPE", "MIGRATION", "IMAGE", "SIZE", "CREATED", "DIGEST"}, rows)
-			}
-			return nil
+			return l.print(a, all)
 		},
 	}
 	switch use {
@@ -99,8 +85,7 @@ func (a *app) snapshotListCmd(use string) *cobra.Command {
 	case "snapshots":
 		cmd.Aliases = []string{"snaps"}
 	}
-	formatFlag(cmd, &asJSON)
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print digests only")
+	l.flags(cmd, "digests")
 	return cmd
 }
 

@@ -73,7 +73,17 @@ func volumeOptions(kind, size string) ([]msb.VolumeOption, error) {
 }
 
 func (a *app) volumeListCmd(use string) *cobra.Command {
-	var asJSON, quiet bool
+	l := list[*msb.VolumeHandle]{
+		json: func(v *msb.VolumeHandle) map[string]any {
+			return map[string]any{"name": v.Name(), "kind": v.Kind(), "quota_mib": v.QuotaMiB(), "used_bytes": v.UsedBytes(), "capacity_bytes": v.CapacityBytes(),
+				"disk_format": v.DiskFormat(), "disk_fstype": v.DiskFstype(), "created_at": timeJSON(v.CreatedAt())}
+		},
+		name: (*msb.VolumeHandle).Name, none: "No volumes found.",
+		columns: []string{"NAME", "KIND", "SIZE", "CREATED"},
+		row: func(v *msb.VolumeHandle) []string {
+			return []string{v.Name(), string(v.Kind()), volumeSize(v, "-"), ui.Time(v.CreatedAt())}
+		},
+	}
 	cmd := &cobra.Command{
 		Use: use, Short: "List named volumes", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,28 +91,7 @@ func (a *app) volumeListCmd(use string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch {
-			case asJSON:
-				out := []map[string]any{}
-				for _, v := range volumes {
-					out = append(out, map[string]any{"name": v.Name(), "kind": v.Kind(), "quota_mib": v.QuotaMiB(), "used_bytes": v.UsedBytes(), "capacity_bytes": v.CapacityBytes(),
-						"disk_format": v.DiskFormat(), "disk_fstype": v.DiskFstype(), "created_at": timeJSON(v.CreatedAt())})
-				}
-				return printJSON(a.Out, out)
-			case quiet:
-				for _, v := range volumes {
-					fmt.Fprintln(a.Out, v.Name())
-				}
-			case len(volumes) == 0:
-				fmt.Fprintln(a.Err, "No volumes found.")
-			default:
-				var rows [][]string
-				for _, v := range volumes {
-					rows = append(rows, []string{v.Name(), string(v.Kind()), volumeSize(v, "-"), ui.Time(v.CreatedAt())})
-				}
-				ui.Table(a.Out, []string{"NAME", "KIND", "SIZE", "CREATED"}, rows)
-			}
-			return nil
+			return l.print(a, volumes)
 		},
 	}
 	switch use {
@@ -111,8 +100,7 @@ func (a *app) volumeListCmd(use string) *cobra.Command {
 	case "volumes":
 		cmd.Aliases = []string{"vols"}
 	}
-	formatFlag(cmd, &asJSON)
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	l.flags(cmd, "names")
 	return cmd
 }
 
