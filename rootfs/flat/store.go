@@ -201,6 +201,8 @@ func count(t *tree.Tree) (inodes, content uint64, err error) {
 	return inodes, content, err
 }
 
+const hashBuffer = 1 << 20
+
 // digest is that of all bytes of a file, holes too.
 func digest(path string) (string, error) {
 	f, err := os.Open(path)
@@ -209,7 +211,7 @@ func digest(path string) (string, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, hashBuffer)); err != nil {
 		return "", err
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
