@@ -79,7 +79,7 @@ func TestLife(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	c := config(t)
-	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a:b", ".hidden", "~x", "a\x00", strings.Repeat("x", 241)} {
+	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a:b", ".hidden", "~x", "a\x00", "a\nb", "\x1b[1m", strings.Repeat("x", 241)} {
 		c.Name = name
 		_, err := Create(ctx, c)
 		require.ErrorIs(t, err, ErrName, name)

@@ -37,6 +37,7 @@ const (
 	kindPayload    = "file-payload"
 	kindMetadata   = "image-metadata"
 	kindObject     = "image-object"
+	kindInventory  = "inventory" // which does not list itself
 )
 
 // inventoryName is the member that lists the others, the last one.

@@ -20,7 +20,7 @@ func (u *unpacker) finish() (*Contents, error) {
 	}
 	if u.text == nil {
 		head, err := childless(all)
-		return &Contents{Head: head, Snapshots: all, Images: u.hasImages()}, err
+		return &Contents{Head: head, Snapshots: all, Images: u.withImages}, err
 	}
 	i, err := decodeInventory(u.text)
 	if err != nil {
@@ -34,7 +34,7 @@ func (u *unpacker) finish() (*Contents, error) {
 	if c.Head = byID[i.Head]; c.Head == nil {
 		return nil, fmt.Errorf("%w: its head %s is missing", ErrArchive, i.Head)
 	}
-	if i.WithImage != u.hasImages() {
+	if i.WithImage != u.withImages {
 		return nil, fmt.Errorf("%w: the inventory is wrong about images", ErrMismatch)
 	}
 	if err := u.checkSnapshots(i, byID); err != nil {
@@ -123,15 +123,6 @@ func childless(all []*snapshot.Artefact) (head *snapshot.Artefact, err error) {
 		return nil, fmt.Errorf("%w: its snapshots are each other's parents", ErrArchive)
 	}
 	return head, nil
-}
-
-func (u *unpacker) hasImages() bool {
-	for name := range u.seen {
-		if imageName.MatchString(name) {
-			return true
-		}
-	}
-	return false
 }
 
 // checkSnapshots compares the list of snapshots with those that are there.

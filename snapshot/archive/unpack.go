@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 
 	"github.com/gomsb/gomsb/snapshot"
 	"github.com/gomsb/gomsb/snapshot/descriptor"
@@ -37,6 +35,8 @@ type unpacker struct {
 	images Images
 	seen   map[string]observed
 	text   []byte // of the inventory, nil in archives of older releases
+
+	withImages bool // members of images were there
 }
 
 // Unpack reads an archive into the empty directory dir, each snapshot into a directory
@@ -65,15 +65,6 @@ func Unpack(ctx context.Context, r io.Reader, dir string, images Images) (*Conte
 	}
 }
 
-// The closed set of names. Older releases gave snapshots a shorter directory and images
-// another one.
-var (
-	descriptorName = regexp.MustCompile(`^snapshots/([0-9a-f]{64})/snapshot\.json$`)
-	payloadName    = regexp.MustCompile(`^files/([0-9a-f]{64})/([^/]+)$`)
-	imageName      = regexp.MustCompile(`^(?:images|cache)/((?:manifests/[0-9a-f]{64}\.json)|(?:(?:fsmeta|layers)/[A-Za-z0-9+.=_-]+\.erofs)|(?:vmdk/[A-Za-z0-9+.=_-]+\.vmdk))$`)
-	legacyName     = regexp.MustCompile(`^([0-9a-f]{16,64})/([^/]+)$`)
-)
-
 func (u *unpacker) member(m member) error {
 	if m.kind == typeDirectory {
 		if !filepath.IsLocal(m.name) {
@@ -86,21 +77,18 @@ func (u *unpacker) member(m member) error {
 	}
 	var o observed
 	var err error
-	if part := imageName.FindStringSubmatch(m.name); part != nil {
-		o, err = u.image(m, part[1])
-	} else if m.name == inventoryName {
+	switch n := parseName(m.name); n.kind {
+	case kindInventory:
 		u.text, _, err = u.bytes(m, "", maxDocument)
 		return err
-	} else if part := descriptorName.FindStringSubmatch(m.name); part != nil {
-		o, err = u.descriptor(m, part[1], descriptor.FileName)
-	} else if part := payloadName.FindStringSubmatch(m.name); part != nil && descriptor.IsPayloadName(part[2]) {
-		o, err = u.payload(m, part[1], part[2])
-	} else if part := legacyName.FindStringSubmatch(m.name); part != nil && part[2] == descriptor.LegacyFileName {
-		o, err = u.descriptor(m, part[1], descriptor.LegacyFileName)
-	} else if part != nil && descriptor.IsPayloadName(part[2]) {
-		o, err = u.payload(m, part[1], part[2])
-	} else {
-		return fmt.Errorf("%w: %q does not belong into it", ErrArchive, m.name)
+	case kindDescriptor:
+		o, err = u.descriptor(m, n.snapshot, n.file)
+	case kindPayload:
+		o, err = u.payload(m, n.snapshot, n.file)
+	case kindMetadata, kindObject:
+		o, err = u.image(m, n)
+	default:
+		err = fmt.Errorf("%w: %q does not belong into it", ErrArchive, m.name)
 	}
 	u.seen[m.name] = o
 	return err
@@ -189,17 +177,15 @@ func writeExtent(f *os.File, e sparse.Extent, r io.Reader, buf []byte) error {
 	return nil
 }
 
-func (u *unpacker) image(m member, name string) (observed, error) {
-	if m.kind != typeRegular {
+func (u *unpacker) image(m member, n name) (observed, error) {
+	switch {
+	case m.kind != typeRegular:
 		return observed{}, fmt.Errorf("%w: %q is sparse", ErrArchive, m.name)
+	case n.kind == kindMetadata && m.size > maxImage:
+		return observed{}, fmt.Errorf("%w: %q has %d bytes", ErrLimit, m.name, m.size)
 	}
-	kind := kindObject
-	if strings.HasPrefix(name, "manifests/") {
-		if kind = kindMetadata; m.size > maxImage {
-			return observed{}, fmt.Errorf("%w: %q has %d bytes", ErrLimit, m.name, m.size)
-		}
-	}
-	return u.content(m, kind, func(r io.Reader) error { return u.images.Add(u.ctx, name, m.size, r) })
+	u.withImages = true
+	return u.content(m, n.kind, func(r io.Reader) error { return u.images.Add(u.ctx, n.file, m.size, r) })
 }
 
 // writeFile makes a file that is on disk when writeFile returns.
