@@ -73,6 +73,7 @@ func allocated(t *testing.T, path string) int64 {
 }
 
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	const mib = 1 << 20
 	var many []int64
 	for i := range int64(200) {
@@ -177,6 +178,7 @@ func relist(t testing.TB, parts []part, change func(*inventory)) []part {
 }
 
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	a := artefact(t, 1<<20, false, "", 0, 8192)
 	good := archived(t, Config{Head: a, Name: "base", Plain: true})
 	_, _, err := unpack(t, implode(t, explode(t, good)))
@@ -278,6 +280,7 @@ func TestHostile(t *testing.T) {
 // TestDamaged cuts an archive short at every block, flips a bit in every block, and adds
 // to its end.
 func TestDamaged(t *testing.T) {
+	t.Parallel()
 	good := archived(t, Config{Head: artefact(t, 1<<20, false, "", 0, 8192), Name: "base", Plain: true})
 	for at := 0; at < len(good); at += 512 {
 		_, _, err := unpack(t, good[:at])
@@ -296,18 +299,16 @@ func TestDamaged(t *testing.T) {
 	_, _, err = unpack(t, append(bytes.Clone(good), make([]byte, maxPadding+1)...))
 	require.ErrorIs(t, err, ErrArchive)
 	packed := archived(t, Config{Head: artefact(t, 1<<20, false, "", 0, 8192)})
-	for at := range packed {
+	for at := 0; at < len(packed); at += 13 {
 		_, _, err := unpack(t, packed[:at])
 		require.ErrorIs(t, err, ErrArchive, "cut at %d", at)
 	}
 }
 
-// TestZeroBomb unpacks 1 GiB of zeros from a few kilobytes and finds no disk used.
+// TestZeroBomb unpacks 256 MiB of zeros from a few kilobytes and finds no disk used.
 func TestZeroBomb(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
-	const size = 1 << 30
+	t.Parallel()
+	const size = 256 << 20
 	id := strings.Repeat("a", 64)
 	var b bytes.Buffer
 	z, err := zstd.NewWriter(&b)
