@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
@@ -63,31 +62,13 @@ func (g *Gateway) echo(dst netip.Addr, m []byte) {
 
 // echoReply sends the guest a reply from an address.
 func (g *Gateway) echoReply(from netip.Addr, body []byte) {
-	n := 4 + len(body)
-	if from.Is4() {
-		b := make([]byte, header.IPv4MinimumSize+n)
-		header.IPv4(b).Encode(&header.IPv4Fields{
-			TotalLength: uint16(len(b)), TTL: replyTTL, Protocol: protoICMPv4,
-			SrcAddr: tcpip.AddrFrom4(from.As4()), DstAddr: tcpip.AddrFrom4(g.addrs.Guest4.As4()),
-		})
-		header.IPv4(b).SetChecksum(^header.IPv4(b).CalculateChecksum())
-		m := b[header.IPv4MinimumSize:]
-		m[0] = echoReply4
-		copy(m[4:], body)
-		header.ICMPv4(m).SetChecksum(^checksum.Checksum(m, 0))
-		g.link.frame(etherIPv4, b)
+	if from.Is6() {
+		g.sendICMPv6(from, g.addrs.Guest6, append([]byte{echoReply6, 0, 0, 0}, body...))
 		return
 	}
-	b := make([]byte, header.IPv6MinimumSize+n)
-	src, dst := tcpip.AddrFrom16(from.As16()), tcpip.AddrFrom16(g.addrs.Guest6.As16())
-	header.IPv6(b).Encode(&header.IPv6Fields{
-		PayloadLength: uint16(n), TransportProtocol: header.ICMPv6ProtocolNumber, HopLimit: replyTTL, SrcAddr: src, DstAddr: dst,
-	})
-	m := b[header.IPv6MinimumSize:]
-	m[0] = echoReply6
-	copy(m[4:], body)
-	header.ICMPv6(m).SetChecksum(^checksum.Checksum(m, header.PseudoHeaderChecksum(header.ICMPv6ProtocolNumber, src, dst, uint16(n))))
-	g.link.frame(etherIPv6, b)
+	m := append([]byte{echoReply4, 0, 0, 0}, body...)
+	header.ICMPv4(m).SetChecksum(^checksum.Checksum(m, 0))
+	g.link.frame(etherIPv4, append(ip4Header(from, g.addrs.Guest4, protoICMPv4, len(m)), m...))
 }
 
 // errNoEcho reports an answer to a ping that is none.

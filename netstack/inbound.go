@@ -7,6 +7,8 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/gomsb/gomsb/netstack/policy"
 )
 
 const (
@@ -92,7 +94,7 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 		return discard
 	}
 	src, dst := netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20]))
-	if src != g.addrs.Guest4 || dst.IsLoopback() {
+	if src != g.addrs.Guest4 || isHere(dst) {
 		return discard
 	}
 	fragment := h.More() || h.FragmentOffset() != 0
@@ -105,6 +107,14 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 		}
 	}
 	return discard
+}
+
+// isHere reports that an address would lead to the host itself if the host dialled it:
+// loopback, and the unspecified one, which Linux takes for loopback. No policy speaks of
+// these, since nobody sends them on a wire.
+func isHere(dst netip.Addr) bool {
+	dst = policy.Unwrap(dst)
+	return dst.IsLoopback() || dst.IsUnspecified()
 }
 
 // sortIPv6 looks at an IPv6 packet and answers pings and neighbour solicitations. Headers
@@ -123,7 +133,7 @@ func (g *Gateway) sortIPv6(p []byte) sorting {
 	if next == protoICMPv6 && g.answerNeighbour(src, dst, p[7], payload) {
 		return discard
 	}
-	if src != g.addrs.Guest6 || dst.IsLoopback() {
+	if src != g.addrs.Guest6 || isHere(dst) {
 		return discard
 	}
 	if next == protoFragment {

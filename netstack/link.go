@@ -240,19 +240,19 @@ func (l *link) deliverUp(proto tcpip.NetworkProtocolNumber, packet *buffer.View)
 }
 
 // frame sends the guest a frame that did not come from the stack: Ethernet type and
-// payload. It is lost if there is no room.
+// payload.
 func (l *link) frame(etherType uint16, payload []byte) {
+	b := make([]byte, 0, etherLen+len(payload))
+	b = append(b, l.header[:12]...)
+	b = append(b, byte(etherType>>8), byte(etherType))
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(append(b, payload...))})
+	defer pkt.DecRef()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || l.port == nil {
-		return
+	l.send(pkt)
+	if l.port != nil {
+		l.port.Flush()
 	}
-	var head [etherLen]byte
-	copy(head[:], l.header[:])
-	head[12], head[13] = byte(etherType>>8), byte(etherType)
-	l.parts = append(l.parts[:0], head[:], payload)
-	l.port.Deliver(Offload{}, l.parts)
-	l.port.Flush()
 }
 
 // Wait has nothing to wait for: there are no goroutines.

@@ -252,6 +252,9 @@ func (s *udpSession) send(c net.Conn) {
 			s.bytes.Add(-int64(data.Size()))
 			_, err := c.Write(data.AsSlice())
 			data.Release()
+			if refused(err) {
+				s.g.portUnreachable(s.flow)
+			}
 			if err != nil && !tooLong(err) {
 				return
 			}
@@ -268,6 +271,9 @@ func (s *udpSession) receive(c net.Conn) {
 			s.g.sendUDP(s.flow.peer, s.flow.guest, b[:n])
 		}
 		r.release(b)
+		if refused(err) {
+			s.g.portUnreachable(s.flow)
+		}
 		if err != nil {
 			return
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,25 @@ func TestDatagramsThatGoNowhere(t *testing.T) {
 		g.Gateway.udp.mu.Lock()
 		assert.Empty(t, g.Gateway.udp.sessions, name)
 		g.Gateway.udp.mu.Unlock()
+	}
+}
+
+// TestNobodyListens: the guest learns it as fast as the host does.
+func TestNobodyListens(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	for _, a := range []netip.Addr{world4, world6} {
+		g.world.set("udp", at(a, 123).String(), "127.0.0.1:1")
+		c := g.udp(0, at(a, 123))
+		for range 2 { // the flow ends, and begins anew
+			_, err := c.Write([]byte("x"))
+			require.NoError(t, err)
+			require.Eventually(t, func() bool { // an error does not wake a reader of gonet's
+				require.NoError(t, c.SetReadDeadline(time.Now().Add(time.Millisecond)))
+				_, err := c.Read(make([]byte, 10))
+				return strings.Contains(err.Error(), "refused")
+			}, watchdog, time.Millisecond)
+		}
 	}
 }
 
@@ -179,11 +199,7 @@ func TestPublishedPorts(t *testing.T) {
 		exchange(t, c.(*net.TCPConn), "through the host's port")
 		require.NoError(t, c.Close())
 	}
-	c, err := net.Dial("tcp", ports[1].Host.String())
-	require.NoError(t, err)
-	_, err = io.ReadAll(c)
-	assert.ErrorContains(t, err, "reset", "nobody listens in the guest")
-	require.NoError(t, c.Close())
+	assert.ErrorContains(t, connectAndRead(t, ports[1].Host), "reset", "nobody listens in the guest")
 	assert.Eventually(t, func() bool { return g.inbound.Load() == 0 }, watchdog, time.Millisecond)
 
 	local := full(at(g.addrs.Guest4, 5300))
@@ -222,6 +238,17 @@ func TestPublishedPorts(t *testing.T) {
 	<-done
 }
 
+// connectAndRead reads to the end of a connection and returns the error that comes, be it
+// when it is opened or later.
+func connectAndRead(t *testing.T, to netip.AddrPort) error {
+	c, err := net.Dial("tcp", to.String())
+	if err == nil {
+		_, err = io.ReadAll(c)
+		require.NoError(t, c.Close())
+	}
+	return err
+}
+
 func TestPolicyOfPublishedPorts(t *testing.T) {
 	t.Parallel()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
@@ -229,12 +256,7 @@ func TestPolicyOfPublishedPorts(t *testing.T) {
 		c.Published = []Published{{loopback, 8080, policy.TCP}, {loopback, 5300, policy.UDP}}
 	})
 	g.listen(8080)
-	c, err := net.Dial("tcp", g.Ports()[0].Host.String())
-	if err == nil { // the reset may come before or after
-		_, err = io.ReadAll(c)
-		require.NoError(t, c.Close())
-	}
-	assert.ErrorContains(t, err, "reset")
+	assert.ErrorContains(t, connectAndRead(t, g.Ports()[0].Host), "reset")
 	u, err := net.Dial("udp", g.Ports()[1].Host.String())
 	require.NoError(t, err)
 	_, err = io.WriteString(u, "x")

@@ -1,0 +1,322 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/dns/dnsmessage"
+
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// networkEnv says that this process is the suite in a network name space of its own.
+const networkEnv = "E2E_NETWORK"
+
+// Addresses of the world that the name space holds, all on its loopback.
+const (
+	world4    = "93.184.216.34"
+	world6    = "2606:2800:220:1::34"
+	private4  = "10.9.0.1"
+	metadata4 = "169.254.169.254"
+)
+
+// TestNetwork is about sandboxes in a small Internet: a network name space whose loopback
+// has addresses of all kinds, with servers on them.
+func TestNetwork(t *testing.T) {
+	if os.Getenv(networkEnv) == "" {
+		self, err := os.Executable()
+		require.NoError(t, err)
+		cmd := exec.CommandContext(t.Context(), self, "-test.run", "^TestNetwork$", "-test.v")
+		cmd.Env = append(os.Environ(), networkEnv+"=1")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		require.NoError(t, cmd.Run())
+		return
+	}
+	w := newWorld(t)
+	t.Run("Default", w.testDefault)
+	t.Run("Policies", w.testPolicies)
+	t.Run("Ports", w.testPorts)
+	t.Run("Closed", w.testClosed)
+}
+
+// world is the Internet of this name space.
+type world struct {
+	web      uint16 // port of the web server on all addresses
+	loopback uint16 // of the one on 127.0.0.1
+	body     []byte // what /body is
+}
+
+func newWorld(t *testing.T) *world {
+	for _, args := range []string{
+		"link set lo up", "addr add " + world4 + "/32 dev lo", "addr add " + private4 + "/32 dev lo", "addr add " + metadata4 + "/32 dev lo",
+		"route add default dev lo", "-6 addr add " + world6 + "/128 dev lo", "-6 route add default dev lo",
+	} {
+		out, err := exec.CommandContext(t.Context(), "busybox", append([]string{"ip"}, strings.Fields(args)...)...).CombinedOutput()
+		require.NoError(t, err, "%s: %s", args, out)
+	}
+	w := &world{body: bytes.Repeat([]byte("0123456789abcdef"), 1<<16)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /body", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(w.body) })
+	mux.HandleFunc("POST /sum", func(rw http.ResponseWriter, r *http.Request) {
+		h := sha256.New()
+		_, _ = io.Copy(h, r.Body)
+		fmt.Fprintln(rw, hex.EncodeToString(h.Sum(nil)))
+	})
+	mux.HandleFunc("GET /", func(rw http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+		fmt.Fprintf(rw, "hello from %s as %s\n", host, r.Host)
+	})
+	w.web = serveHTTP(t, mux, ":0")
+	w.loopback = serveHTTP(t, mux, "127.0.0.1:0")
+	for _, a := range []string{world4, world6, private4} {
+		serveEcho(t, a)
+	}
+	serveNames(t)
+	return w
+}
+
+func serveHTTP(t *testing.T, h http.Handler, addr string) uint16 {
+	l, err := net.Listen("tcp", addr)
+	require.NoError(t, err)
+	s := &http.Server{Handler: h}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { _ = s.Close() })
+	return l.Addr().(*net.TCPAddr).AddrPort().Port()
+}
+
+// serveEcho sends datagrams to port 7 of an address back.
+func serveEcho(t *testing.T, addr string) {
+	c, err := net.ListenPacket("udp", net.JoinHostPort(addr, "7"))
+	require.NoError(t, err)
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo(b[:n], from)
+		}
+	}()
+	t.Cleanup(func() { _ = c.Close() })
+}
+
+// serveNames is a name server on port 53 of the host's loopback and of the world.
+func serveNames(t *testing.T) {
+	a := func(s string) dnsmessage.ResourceBody {
+		return &dnsmessage.AResource{A: netip.MustParseAddr(s).As4()}
+	}
+	zone := map[string][]dnsmessage.ResourceBody{
+		"www.good.test.": {a(world4), &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(world6).As16()}},
+		"bad.test.":      {a(world4)},
+		"rebind.test.":   {a(private4)},
+	}
+	answer := func(m []byte) []byte {
+		var q dnsmessage.Message
+		if q.Unpack(m) != nil || len(q.Questions) != 1 {
+			return nil
+		}
+		name := q.Questions[0].Name
+		r := dnsmessage.Message{Header: dnsmessage.Header{ID: q.ID, Response: true, RecursionAvailable: true}, Questions: q.Questions}
+		bodies, known := zone[strings.ToLower(name.String())]
+		if !known {
+			r.RCode = dnsmessage.RCodeNameError
+		}
+		for _, b := range bodies {
+			_, v4 := b.(*dnsmessage.AResource)
+			if (q.Questions[0].Type == dnsmessage.TypeA) == v4 {
+				r.Answers = append(r.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: 300}, Body: b})
+			}
+		}
+		b, _ := r.Pack()
+		return b
+	}
+	for _, addr := range []string{"127.0.0.1:53", world4 + ":53"} {
+		c, err := net.ListenPacket("udp", addr)
+		require.NoError(t, err)
+		go func() {
+			b := make([]byte, 1<<16)
+			for {
+				n, from, err := c.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				if r := answer(b[:n]); r != nil {
+					_, _ = c.WriteTo(r, from)
+				}
+			}
+		}()
+		t.Cleanup(func() { _ = c.Close() })
+	}
+}
+
+// sandbox creates one whose names come from the world's server.
+func (w *world) sandbox(t *testing.T, image string, n *msb.NetworkConfig, opts ...msb.SandboxOption) *msb.Sandbox {
+	t.Helper()
+	n.DNS = &msb.DNSConfig{Nameservers: []string{"127.0.0.1"}}
+	return create(t, append([]msb.SandboxOption{msb.WithImage(image), msb.WithNetwork(n)}, opts...)...)
+}
+
+func (w *world) url(host string) string {
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(int(w.web)))
+}
+
+// datagram is a program for the guest that sends the bytes of its third argument to a host
+// and port and prints what comes back.
+const datagram = `
+import socket, sys
+f = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+s = socket.socket(f, socket.SOCK_DGRAM); s.settimeout(float(sys.argv[4]))
+data = b"x" * int(sys.argv[3])
+s.sendto(data, (sys.argv[1], int(sys.argv[2])))
+try:
+    print("same" if s.recv(65535) == data else "other")
+except TimeoutError:
+    print("silence")
+`
+
+func (w *world) datagram(t *testing.T, sb *msb.Sandbox, host string, port, size int, wait string) string {
+	t.Helper()
+	return shell(t, sb, fmt.Sprintf("python3 -c '%s' %s %d %d %s", datagram, host, port, size, wait))
+}
+
+func (w *world) testDefault(t *testing.T) {
+	sb := w.sandbox(t, "debian", &msb.NetworkConfig{})
+	text := shell(t, sb, "ip -o addr show eth0; ip route; ip -6 route; cat /etc/resolv.conf /etc/hosts; cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu; ethtool -k eth0 2>/dev/null; true")
+	for _, want := range []string{"inet 172.", "/30 ", "inet6 fd42:6d73:62:", "/64 ", "default via 172.", "default via fd42:", "nameserver 172.", "nameserver fd42:", "\thost.microsandbox.internal", "02:6d:73:", "\n1500"} {
+		assert.Contains(t, text, want)
+	}
+	assert.NotContains(t, text, "global tentative", "the address is usable at once")
+
+	get := "curl -sS --max-time 50 "
+	assert.Equal(t, "hello from "+world4+" as "+world4+":"+strconv.Itoa(int(w.web)), shell(t, sb, get+w.url(world4)))
+	assert.Contains(t, shell(t, sb, get+"-g "+w.url(world6)), "hello from "+world6)
+	assert.Contains(t, shell(t, sb, get+"-4 "+w.url("www.good.test")), "hello from "+world4+" as www.good.test")
+	assert.Contains(t, shell(t, sb, get+"-6 "+w.url("www.good.test")), "hello from "+world6+" as www.good.test")
+	sum := sha256.Sum256(w.body)
+	assert.Equal(t, hex.EncodeToString(sum[:]), strings.Fields(shell(t, sb, get+w.url(world4)+"/body | tee /tmp/body | sha256sum"))[0], "down")
+	assert.Equal(t, hex.EncodeToString(sum[:]), shell(t, sb, get+"--data-binary @/tmp/body "+w.url(world4)+"/sum"), "up")
+
+	for _, size := range []int{0, 1000, 9000} {
+		assert.Equal(t, "same", w.datagram(t, sb, world4, 7, size, "40"), "%d bytes", size)
+	}
+	assert.Equal(t, "same", w.datagram(t, sb, world6, 7, 3000, "40"))
+	assert.Equal(t, "silence", w.datagram(t, sb, private4, 7, 10, "0.5"), "denied")
+
+	gateway := shell(t, sb, "ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'")
+	for what, url := range map[string]string{
+		"private": w.url(private4), "metadata": w.url(metadata4), "the host": "http://" + net.JoinHostPort(gateway, strconv.Itoa(int(w.loopback))),
+		"nobody listens": "http://" + world4 + ":1/", "DNS over TLS": "http://" + world4 + ":853/",
+	} {
+		assert.Contains(t, fails(t, sb, get+url+" 2>&1"), "Couldn't connect", what)
+	}
+	assert.NotContains(t, fails(t, sb, "ping -c 1 -W 1 "+gateway), "1 received", "a ping of the gateway is not in the default policy")
+
+	lookup := func(name string) string {
+		return shell(t, sb, "python3 -c 'import socket; print(socket.gethostbyname(\""+name+"\"))' 2>&1 | tail -1; true")
+	}
+	assert.Equal(t, world4, lookup("www.good.test"))
+	assert.Contains(t, lookup("rebind.test"), "Name or service not known")
+	assert.Contains(t, lookup("unknown.test"), "Name or service not known")
+	assert.Equal(t, gateway, lookup("host.microsandbox.internal"))
+
+	connections := `import socket
+for i in range(200):
+    s = socket.create_connection(("` + world4 + `", ` + strconv.Itoa(int(w.web)) + `)); s.close()
+print("all")`
+	assert.Equal(t, "all", shell(t, sb, "python3 -c '"+connections+"'"), "short connections leave nothing behind")
+}
+
+func (w *world) testPolicies(t *testing.T) {
+	rules, err := msb.ParsePolicyRules("deny@bad.test,allow@host:tcp:" + strconv.Itoa(int(w.loopback)) + ",allow@host:icmpv4,allow@*.good.test,allow@dns,allow@private:udp")
+	require.NoError(t, err)
+	sb := w.sandbox(t, "debian", &msb.NetworkConfig{Rules: rules})
+	get := "curl -4 -sS --max-time 50 "
+	assert.Contains(t, fails(t, sb, get+w.url(world4)+" 2>&1"), "Couldn't connect", "no name leads there yet")
+	assert.Contains(t, shell(t, sb, get+w.url("www.good.test")), "hello from "+world4)
+	assert.Contains(t, shell(t, sb, get+w.url(world4)), "hello from "+world4, "now one does")
+	assert.Contains(t, fails(t, sb, get+w.url("bad.test")+" 2>&1"), "Could not resolve host")
+	assert.Contains(t, shell(t, sb, get+"http://host.microsandbox.internal:"+strconv.Itoa(int(w.loopback))), "hello from 127.0.0.1")
+	assert.Contains(t, shell(t, sb, "ping -4 -c 1 -W 40 host.microsandbox.internal"), "1 received")
+	assert.Equal(t, "same", w.datagram(t, sb, private4, 7, 10, "40"))
+	assert.Contains(t, fails(t, sb, get+w.url(private4)+" 2>&1"), "Couldn't connect", "private networks by UDP only")
+	log, err := os.ReadFile(homePath("sandboxes", sb.Name(), "logs", "runtime.log"))
+	require.NoError(t, err)
+	assert.Contains(t, string(log), "the policy let no connection out", "the user can see why")
+}
+
+func (w *world) testPorts(t *testing.T) {
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := free.Addr().(*net.TCPAddr).AddrPort().Port()
+	_, err = msb.CreateSandbox(within(t, patience), newName(t), msb.WithImage("mini"), msb.WithPorts(map[uint16]uint16{port: 80}))
+	assert.ErrorContains(t, err, "address already in use")
+	require.NoError(t, free.Close())
+
+	sb := w.sandbox(t, "debian", &msb.NetworkConfig{}, msb.WithPorts(map[uint16]uint16{port: 8000}), msb.WithPortsUDP(map[uint16]uint16{port: 9000}))
+	shell(t, sb, `mkdir /srv/www; echo from the guest > /srv/www/index.html; cd /srv/www
+cat > /tmp/echo.py <<'X'
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 9000))
+open("/tmp/bound", "w").close()
+while True:
+    d, a = s.recvfrom(65535); s.sendto(d, a)
+X
+setsid python3 /tmp/echo.py >/dev/null 2>&1 </dev/null &
+setsid python3 -m http.server 8000 >/dev/null 2>&1 </dev/null &
+until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8000))' 2>/dev/null && [ -e /tmp/bound ]; do sleep 0.2; done`)
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))
+	for range 5 {
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
+		r, err := c.Get("http://" + addr + "/")
+		require.NoError(t, err)
+		b, err := io.ReadAll(r.Body)
+		require.NoError(t, err)
+		require.NoError(t, r.Body.Close())
+		assert.Equal(t, "from the guest\n", string(b))
+	}
+	c, err := net.Dial("udp", addr)
+	require.NoError(t, err)
+	defer func() { _ = c.Close() }()
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	for _, n := range []int{1, 1400, 9000} {
+		data := bytes.Repeat([]byte("y"), n)
+		_, err = c.Write(data)
+		require.NoError(t, err)
+		b := make([]byte, 1<<16)
+		k, err := c.Read(b)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(data, b[:k]), "%d bytes", n)
+	}
+	require.NoError(t, sb.Stop(context.WithoutCancel(t.Context())))
+	_, err = net.Dial("tcp", addr)
+	assert.ErrorIs(t, err, syscall.ECONNREFUSED, "the port ends with the sandbox")
+}
+
+func (w *world) testClosed(t *testing.T) {
+	sb := w.sandbox(t, "debian", msb.NetworkPolicy.None())
+	get := "curl -sS --max-time 50 "
+	assert.Contains(t, fails(t, sb, get+w.url(world4)+" 2>&1"), "Couldn't connect")
+	assert.Contains(t, fails(t, sb, get+"-g "+w.url(world6)+" 2>&1"), "Couldn't connect")
+	assert.Contains(t, fails(t, sb, get+w.url("www.good.test")+" 2>&1"), "Could not resolve host")
+	assert.Equal(t, "silence", w.datagram(t, sb, world4, 7, 10, "0.5"))
+}
