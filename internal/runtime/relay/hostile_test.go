@@ -179,6 +179,7 @@ func FuzzClientFrames(f *testing.F) {
 	first := proto.SlotRange(1).First()
 	seed(first, proto.TypeExecRequest, proto.ExecRequest{Cmd: "echo"})
 	seed(first, proto.TypePing, proto.Empty{})
+	seed(first, proto.TypeFlow, proto.Flow{Limit: 1 << 63})
 	seed(0, proto.TypeShutdown, nil)
 	seed(0, proto.TypeClientDisconnected, proto.ClientDisconnected{IDStart: 1, IDEndExclusive: 2})
 	f.Add(binary.BigEndian.AppendUint32(nil, proto.MaxFrame+1))
@@ -200,7 +201,9 @@ func FuzzClientFrames(f *testing.F) {
 				case frame.ID != 0 && !proto.SlotRange(0).Contains(frame.ID) && !proto.SlotRange(1).Contains(frame.ID):
 					t.Errorf("the relay passed id %d", frame.ID)
 				case err == nil && m.Type == proto.TypeBootstrap && frame.ID == 0 && r.ready == nil:
-					_ = out.WriteMessage(0, proto.TypeReady, guesttest.Ready)
+					ready := guesttest.Ready
+					ready.Flow = true
+					_ = out.WriteMessage(0, proto.TypeReady, ready)
 				case proto.SlotRange(0).Contains(frame.ID):
 					seen <- frame.ID
 				}

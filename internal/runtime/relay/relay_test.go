@@ -507,6 +507,11 @@ func FuzzGuestFrames(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(append(append(resolved, ready...), out...))
 	f.Add(ready)
+	withWindows := guesttest.Ready
+	withWindows.Flow = true
+	ready, err = proto.AppendMessage(nil, 0, proto.TypeReady, withWindows)
+	require.NoError(f, err)
+	f.Add(append(ready, out...))
 	f.Add([]byte{0, 0, 0, 5, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		host, guest := net.Pipe()
