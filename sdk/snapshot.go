@@ -86,6 +86,9 @@ func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*Sn
 	return &SnapshotArtifact{a}, nil
 }
 
+// restPatience is how long another snapshot of the same sandbox may take.
+const restPatience = time.Minute
+
 // rest makes sure that a sandbox is stopped and stays so until release is called.
 func (c *catalog) rest(ctx context.Context, row store.Sandbox) (release func(), err error) {
 	stopped := func() error {
@@ -99,8 +102,12 @@ func (c *catalog) rest(ctx context.Context, row store.Sandbox) (release func(), 
 		return nil, err
 	}
 	lock, err := c.home.lock(ctx, row.Name, stopped)
-	if IsKind(err, ErrSandboxStillRunning) {
-		err = fail(ErrSnapshotSandboxRunning, "snapshot source sandbox '%s' is not stopped", row.Name)
+	for begin := time.Now(); IsKind(err, ErrSandboxStillRunning); {
+		// It is stopped, so it may be that another snapshot of it is being made.
+		if time.Since(begin) > restPatience {
+			return nil, fail(ErrSnapshotSandboxRunning, "snapshot source sandbox '%s' is busy: being started, stopped or copied", row.Name)
+		}
+		lock, err = c.home.lock(ctx, row.Name, stopped)
 	}
 	if err != nil {
 		return nil, err
@@ -275,8 +282,20 @@ func (snapshotFactory) Get(ctx context.Context, snapshot string) (*SnapshotHandl
 	}
 	defer c.close()
 	c.indexNew(ctx, a)
+	return c.snapshotHandle(ctx, a)
+}
+
+// snapshotHandle is what the index knows of a snapshot or, if it could not be recorded,
+// what it would.
+func (c *catalog) snapshotHandle(ctx context.Context, a *snapshot.Artefact) (*SnapshotHandle, error) {
 	row, err := c.store.Snapshot(ctx, a.Digest)
-	return &SnapshotHandle{h, row}, wrap(ErrInternal, err)
+	if errors.Is(err, store.ErrNotFound) {
+		var dir string
+		if dir, err = c.home.snapshots(); err == nil {
+			row = snapshotRow(dir, a)
+		}
+	}
+	return &SnapshotHandle{c.home, row}, wrap(ErrInternal, err)
 }
 
 // List returns the snapshots in the index, newest first. One whose directory is gone has
@@ -430,7 +449,8 @@ func (c *catalog) indexNew(ctx context.Context, a *snapshot.Artefact) {
 func snapshotRow(dir string, a *snapshot.Artefact) store.Snapshot {
 	d := a.Descriptor
 	row := store.Snapshot{Digest: a.Digest, ParentDigest: d.Parent, ImageRef: d.ImageRef, ImageManifestDigest: d.ImageManifestDigest,
-		Format: d.Format, Fstype: d.Fstype, Path: a.Path, SizeBytes: &d.Upper.SizeBytes, CreatedAt: d.CreatedAt}
+		Format: d.Format, Fstype: d.Fstype, Path: a.Path, SizeBytes: &d.Upper.SizeBytes, CreatedAt: d.CreatedAt,
+		Scope: SnapshotScopeDisk, StateKind: "file", Locality: "embedded", Availability: "ready", MigrationState: "canonical"}
 	if filepath.Dir(a.Path) == dir {
 		row.Name = filepath.Base(a.Path)
 	}

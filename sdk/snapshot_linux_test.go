@@ -172,6 +172,55 @@ func TestSnapshotRefusals(t *testing.T) {
 	}
 }
 
+// TestSnapshotsAtATime makes snapshots of one sandbox at the same time, some under the same
+// name, and starts sandboxes from one while it is replaced.
+func TestSnapshotsAtATime(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	stopped(t, h, "box")
+	errs := make(chan error, 6)
+	for i := range cap(errs) {
+		go func() {
+			_, err := Snapshot.Create(ctx, SnapshotCreateOptions{Name: string(rune('a' + i%3)), FromSandbox: "box"})
+			errs <- err
+		}()
+	}
+	made := 0
+	for range cap(errs) {
+		if err := <-errs; err == nil {
+			made++
+		} else {
+			assert.True(t, IsKind(err, ErrSnapshotAlreadyExists), "%v", err)
+		}
+	}
+	assert.Equal(t, 3, made)
+	list, err := Snapshot.List(ctx)
+	require.NoError(t, err)
+	assert.Len(t, list, 3)
+
+	replaced := make(chan error)
+	go func() {
+		for range 5 {
+			if _, err := Snapshot.Create(ctx, SnapshotCreateOptions{Name: "a", FromSandbox: "box", Force: true}); err != nil {
+				replaced <- err
+				return
+			}
+		}
+		replaced <- nil
+	}()
+	for range 3 {
+		sb, err := CreateSandbox(ctx, "fork", WithFromSnapshot("a"), WithReplace(), WithPullPolicy(PullPolicyNever))
+		if err != nil {
+			assert.True(t, IsKind(err, ErrSnapshotNotFound), "%v", err) // replaced while it was copied
+			continue
+		}
+		require.NoError(t, sb.Stop(ctx))
+		_ = sb.Close()
+		<-sb.proc.Exited() // its watcher must not count as a leak
+	}
+	require.NoError(t, <-replaced)
+}
+
 func TestSnapshotDamage(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
 	ctx := testContext(t)

@@ -186,8 +186,7 @@ func (snapshotFactory) Load(ctx context.Context, file, dest string) (*SnapshotHa
 	for _, a := range append(l.ancestors, l.head) {
 		c.index(keep, a)
 	}
-	row, err := c.store.Snapshot(keep, l.head.Digest)
-	return &SnapshotHandle{h, row}, wrap(ErrInternal, err)
+	return c.snapshotHandle(keep, l.head)
 }
 
 // loadError gives an error of Load its kind.
