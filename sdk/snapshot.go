@@ -285,11 +285,11 @@ func (snapshotFactory) Get(ctx context.Context, snapshot string) (*SnapshotHandl
 	return c.snapshotHandle(ctx, a)
 }
 
-// snapshotHandle is what the index knows of a snapshot or, if it could not be recorded,
-// what it would.
+// snapshotHandle is what the index knows of a snapshot or, if it is not recorded, what it
+// would.
 func (c *catalog) snapshotHandle(ctx context.Context, a *snapshot.Artefact) (*SnapshotHandle, error) {
 	row, err := c.store.Snapshot(ctx, a.Digest)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.Path != a.Path {
 		var dir string
 		if dir, err = c.home.snapshots(); err == nil {
 			row = snapshotRow(dir, a)
@@ -423,8 +423,8 @@ func (snapshotFactory) Reindex(ctx context.Context, dir string) (uint32, error) 
 		}
 	}
 	for _, a := range found {
-		if err := c.store.SaveSnapshot(ctx, snapshotRow(own, a)); err != nil {
-			return 0, wrap(ErrInternal, err)
+		if err := c.record(ctx, own, a); err != nil {
+			return 0, err
 		}
 	}
 	return count(found), wrap(ErrInternal, c.store.RecountSnapshots(ctx))
@@ -434,8 +434,22 @@ func (snapshotFactory) Reindex(ctx context.Context, dir string) (uint32, error) 
 // so an error is none.
 func (c *catalog) index(ctx context.Context, a *snapshot.Artefact) {
 	if dir, err := c.home.snapshots(); err == nil {
-		_ = c.store.SaveSnapshot(ctx, snapshotRow(dir, a))
+		_ = c.record(ctx, dir, a)
 	}
+}
+
+// record is index with its error; dir is the folder of snapshots. The index has one place
+// for each identity, which belongs to the snapshot that has a name.
+func (c *catalog) record(ctx context.Context, dir string, a *snapshot.Artefact) error {
+	if filepath.Dir(a.Path) != dir {
+		row, err := c.store.Snapshot(ctx, a.Digest)
+		if err == nil && filepath.Dir(row.Path) == dir {
+			if _, err := os.Lstat(row.Path); err == nil {
+				return nil
+			}
+		}
+	}
+	return wrap(ErrInternal, c.store.SaveSnapshot(ctx, snapshotRow(dir, a)))
 }
 
 // indexNew is index unless the snapshot is recorded as it is.

@@ -299,6 +299,22 @@ func TestSnapshotReindex(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, n)
 	assert.Equal(t, []string{"", "one"}, names())
+
+	// A copy of a snapshot does not take the place of the one that has a name.
+	out := filepath.Join(t.TempDir(), "out.tar")
+	require.NoError(t, Snapshot.Save(ctx, "one", out, SnapshotSaveOptions{}))
+	loaded, err := Snapshot.Load(ctx, out, t.TempDir())
+	require.NoError(t, err)
+	assert.Equal(t, one.Digest(), loaded.Digest())
+	assert.NotEqual(t, one.Path(), loaded.Path())
+	assert.Equal(t, []string{"", "one"}, names())
+	require.NoError(t, loaded.Remove(ctx, false))
+	_, err = Snapshot.Open(ctx, one.Digest())
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(one.Path(), filepath.Join(away, "moved")))
+	_, err = Snapshot.Reindex(ctx, away)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"", ""}, names())
 }
 
 // TestSnapshotParents works on a snapshot that is made from another one, as other releases
