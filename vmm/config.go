@@ -104,6 +104,8 @@ type NetConfig struct {
 	MAC     [6]byte // of the guest's interface
 	MTU     uint16  // 0 leaves it to the guest
 	Backend net.Backend
+	// Egress bounds what the guest sends and Ingress what it receives; nil does not.
+	Egress, Ingress *net.Limit
 }
 
 // Validate reports the first value out of range; the error wraps ErrConfig.
@@ -158,5 +160,5 @@ func (c *Config) Validate() error {
 
 // device is the configuration of the network device.
 func (c *NetConfig) device(log *slog.Logger) *net.Config {
-	return &net.Config{MAC: c.MAC, MTU: c.MTU, Backend: c.Backend, Logger: log}
+	return &net.Config{MAC: c.MAC, MTU: c.MTU, Backend: c.Backend, Egress: c.Egress, Ingress: c.Ingress, Logger: log}
 }

@@ -98,8 +98,28 @@ func TestUnsupportedNetworks(t *testing.T) {
 	assert.Empty(t, unsupported(`{"config":{"ports":[{"host_port":1,"guest_port":2}],"policy":{},"interface":{"mtu":1400}}}`))
 	assert.Empty(t, unsupported(`{"config":{"enabled":false,"tls":{"enabled":true}}}`))
 	assert.Equal(t, []string{"an outbound proxy"}, unsupported(`{"config":{},"outbound_proxy":{"url":"socks5://p"}}`))
-	assert.Equal(t, []string{"the strict network policy", "rate limits", "the host's certificate authorities in the guest"},
-		unsupported(`{"config":{"strict":true,"rate_limiter":{},"trust_host_cas":true}}`))
+	assert.Equal(t, []string{"the strict network policy"}, unsupported(`{"config":{"strict":true,"rate_limiter":{},"trust_host_cas":true}}`))
+}
+
+func TestRateLimiters(t *testing.T) {
+	for text, ok := range map[string]bool{
+		`{"egress":{"bandwidth":{"size":1,"refill_time_ms":1}}}`:                                    true,
+		`{"ingress":{"ops":{"size":1,"refill_time_ms":86400000,"one_time_burst":5}},"egress":null}`: true,
+		`{}`:             false,
+		`{"ingress":{}}`: false,
+		`{"egress":{"ops":{"size":0,"refill_time_ms":1}}}`:                                                       false,
+		`{"egress":{"ops":{"size":1}}}`:                                                                          false,
+		`{"egress":{"ops":{"size":1,"refill_time_ms":86400001}}}`:                                                false,
+		`{"egress":{"ops":{"size":1,"refill_time_ms":1}},"ingress":{"bandwidth":{"size":0,"refill_time_ms":1}}}`: false,
+	} {
+		var r RateLimiter
+		require.NoError(t, json.Unmarshal([]byte(text), &r))
+		err := r.Validate()
+		assert.Equal(t, ok, err == nil, text)
+		if !ok {
+			assert.ErrorIs(t, err, ErrConfig)
+		}
+	}
 }
 
 func FuzzDecode(f *testing.F) {

@@ -24,7 +24,7 @@ type NetworkConfig struct {
 	Strict         bool            `json:"strict"`
 	Secrets        SecretsConfig   `json:"secrets"`
 	MaxConnections *uint64         `json:"max_connections"`
-	RateLimiter    json.RawMessage `json:"rate_limiter"`
+	RateLimiter    *RateLimiter    `json:"rate_limiter"`
 	TrustHostCAs   bool            `json:"trust_host_cas"`
 	OutboundProxy  json.RawMessage `json:"outbound_proxy"`
 }

@@ -85,7 +85,5 @@ func (n *Network) Unsupported() []string {
 	add(c.TLS.Enabled, "TLS interception")
 	add(c.Strict, "the strict network policy")
 	add(!isNull(c.OutboundProxy) || !isNull(n.OutboundProxy), "an outbound proxy")
-	add(!isNull(c.RateLimiter), "rate limits")
-	add(c.TrustHostCAs, "the host's certificate authorities in the guest")
 	return list
 }

@@ -1,6 +1,9 @@
 package runtime
 
 import (
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/netstack"
 	"github.com/gomsb/gomsb/vmm/virtio/net"
 )
@@ -30,4 +33,18 @@ func (c card) Deliver(o netstack.Offload, frame [][]byte) bool {
 		NeedsChecksum: o.NeedsChecksum, ChecksumStart: o.ChecksumStart, ChecksumOffset: o.ChecksumOffset,
 		GSO: toGuest[o.GSO], HeaderLen: o.HeaderLen, SegmentSize: o.SegmentSize,
 	}, frame)
+}
+
+// limitOf is the card's form of a limit.
+func limitOf(l *launch.Limiter) *net.Limit {
+	if l == nil {
+		return nil
+	}
+	bucket := func(b *launch.TokenBucket) *net.Bucket {
+		if b == nil {
+			return nil
+		}
+		return &net.Bucket{Size: b.Size, Refill: time.Duration(b.RefillTimeMS) * time.Millisecond, Burst: b.OneTimeBurst}
+	}
+	return &net.Limit{Bandwidth: bucket(l.Bandwidth), Ops: bucket(l.Ops)}
 }

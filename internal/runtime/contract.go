@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/netstack"
 	"github.com/gomsb/gomsb/netstack/dns"
 )
@@ -48,7 +49,8 @@ type Disk struct {
 type Net struct {
 	MAC     [6]byte
 	MTU     uint16
-	Gateway *netstack.Gateway // outlives the machine
+	Gateway *netstack.Gateway   // outlives the machine
+	Limits  *launch.RateLimiter // valid; nil: none
 }
 
 // Share is a directory of the host, or one file of it, that the guest may mount.

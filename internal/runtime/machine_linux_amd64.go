@@ -55,6 +55,9 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 	var nic *vmm.NetConfig
 	if cfg.Net != nil {
 		nic = &vmm.NetConfig{MAC: cfg.Net.MAC, MTU: cfg.Net.MTU, Backend: cable{cfg.Net.Gateway}}
+		if l := cfg.Net.Limits; l != nil {
+			nic.Egress, nic.Ingress = limitOf(l.Egress), limitOf(l.Ingress)
+		}
 	}
 	m.vm, err = vmm.New(vmm.Config{
 		VCPUs: cfg.VCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks, Shares: shares,

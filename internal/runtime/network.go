@@ -22,6 +22,7 @@ const (
 type network struct {
 	addrs   netstack.Addresses
 	gateway *netstack.Gateway
+	limits  *launch.RateLimiter // nil: none
 }
 
 // networkConfig is what the launch configuration says, the default if it says nothing; nil
@@ -34,26 +35,56 @@ func networkConfig(c *launch.Config) *launch.NetworkConfig {
 	if !cfg.Enabled {
 		return nil
 	}
+	if multiTenant(c) {
+		restrict(&cfg)
+	}
 	return &cfg
+}
+
+// multiTenant reports that whoever configures the sandbox is not trusted with the host's
+// network.
+func multiTenant(c *launch.Config) bool { return c.DeploymentProfile == "multi_tenant" }
+
+// restrict overrides what a tenant may not choose. Its policy stays, but the platform's is
+// applied as well.
+func restrict(cfg *launch.NetworkConfig) {
+	cfg.Interface, cfg.Ports, cfg.DNS.Nameservers, cfg.DNS.RebindProtection = launch.Interface{}, nil, nil, true
+	cfg.TrustHostCAs = false
+	most := uint64(netstack.DefaultConnections)
+	if cfg.MaxConnections != nil {
+		most = min(most, *cfg.MaxConnections)
+	}
+	cfg.MaxConnections = &most
 }
 
 // openNetwork makes the gateway that the launch configuration asks for, and opens the
 // published ports; nil if there is to be no network.
 func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*network, error) {
 	cfg := networkConfig(c)
+	if err := placeTrust(c.RuntimeDir, cfg != nil && cfg.TrustHostCAs); err != nil {
+		return nil, fail(launch.StageNetwork, fmt.Errorf("the host's certificate authorities: %w", err))
+	}
 	if cfg == nil {
 		return nil, nil
+	}
+	if cfg.RateLimiter != nil {
+		if err := cfg.RateLimiter.Validate(); err != nil {
+			return nil, fail(launch.StageNetwork, err)
+		}
 	}
 	overrides, err := interfaceOf(cfg.Interface)
 	if err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
-	n := &network{}
+	n := &network{limits: cfg.RateLimiter}
 	if n.addrs, err = netstack.Plan(uint64(c.SandboxSlot), overrides, host); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
-	if n.gateway, err = newGateway(cfg, n.addrs, netstack.Limited(log)); err != nil {
+	if n.gateway, err = newGateway(cfg, n.addrs, multiTenant(c), netstack.Limited(log)); err != nil {
 		return nil, fail(launch.StageNetwork, err)
+	}
+	if multiTenant(c) {
+		log.Warn("the deployment profile multi_tenant overrides what the configuration says of addresses, ports, name servers, rebinding, certificate authorities and more than 256 connections")
 	}
 	for _, p := range n.gateway.Ports() {
 		log.Info("a port is published", "host", p.Host, "guest", p.GuestPort, "protocol", string(p.Protocol))
@@ -61,7 +92,7 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	return n, nil
 }
 
-func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, log *slog.Logger) (*netstack.Gateway, error) {
+func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded bool, log *slog.Logger) (*netstack.Gateway, error) {
 	rules := cfg.Policy
 	if rules == nil {
 		rules = policy.Default()
@@ -69,6 +100,13 @@ func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, log *slog.L
 	engine, err := policy.New(rules, addrs.Gateways())
 	if err != nil {
 		return nil, err
+	}
+	if bounded {
+		platform, err := policy.New(policy.Default(), addrs.Gateways())
+		if err != nil {
+			return nil, err
+		}
+		engine = engine.Under(platform)
 	}
 	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Logger: log}
 	if cfg.MaxConnections != nil {

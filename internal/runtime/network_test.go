@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -20,7 +21,7 @@ var quietLog = slog.New(slog.DiscardHandler)
 
 // networked is a launch configuration with a network that change has adjusted.
 func networked(change func(*launch.NetworkConfig)) *launch.Config {
-	c := &launch.Config{SandboxSlot: 1, Network: &launch.Network{Config: launch.DefaultNetworkConfig()}}
+	c := &launch.Config{SandboxSlot: 1, RuntimeDir: os.TempDir() + "/no-such-runtime-dir", Network: &launch.Network{Config: launch.DefaultNetworkConfig()}}
 	if change != nil {
 		change(&c.Network.Config)
 	}
@@ -96,6 +97,7 @@ func TestNetworkRefuses(t *testing.T) {
 		"domain of a rule": {func(c *launch.NetworkConfig) {
 			c.Policy.Rules[0].Destination = policy.Destination{Kind: policy.KindDomain, Value: "a b"}
 		}, "rule 1"},
+		"rate limits": {func(c *launch.NetworkConfig) { c.RateLimiter = &launch.RateLimiter{} }, "neither egress nor ingress"},
 		"second port in use": {func(c *launch.NetworkConfig) {
 			c.Ports = []launch.PublishedPort{publish(0, 80, "udp", "127.0.0.1"), publish(port, 80, "tcp", "127.0.0.1")}
 		}, "127.0.0.1:"},
@@ -109,4 +111,25 @@ func TestNetworkRefuses(t *testing.T) {
 			assert.Equal(t, launch.StageNetwork, boot.Stage)
 		})
 	}
+}
+
+// TestMultiTenant is A9: what a tenant may not choose is overridden, and its policy bounded.
+func TestMultiTenant(t *testing.T) {
+	c := networked(func(c *launch.NetworkConfig) {
+		c.Interface = launch.Interface{MAC: &[6]uint16{2, 1, 1, 1, 1, 1}, MTU: pointer(uint16(9000))}
+		c.Ports = []launch.PublishedPort{publish(1, 80, "tcp", "0.0.0.0")}
+		c.DNS = launch.DNSConfig{Nameservers: []string{"10.0.0.1:53"}}
+		c.TrustHostCAs, c.MaxConnections, c.Policy = true, pointer(uint64(257)), policy.AllTraffic()
+	})
+	c.DeploymentProfile = "multi_tenant"
+	cfg := networkConfig(c)
+	want := launch.DefaultNetworkConfig()
+	want.Ports, want.DNS.Nameservers, want.DNS.QueryTimeoutMS, want.MaxConnections, want.Policy = nil, nil, 0, pointer(uint64(256)), policy.AllTraffic()
+	assert.Equal(t, &want, cfg)
+	assert.True(t, c.Network.Config.TrustHostCAs, "the configuration itself is as it was")
+	n, err := openNetwork(c, netstack.Families{IPv4: true}, quietLog)
+	require.NoError(t, err)
+	defer n.close()
+	assert.Equal(t, uint16(1500), n.addrs.MTU)
+	assert.Empty(t, n.gateway.Ports())
 }

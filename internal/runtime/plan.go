@@ -122,8 +122,8 @@ func checkReadable(path string) error {
 
 // checkNetwork refuses what this network cannot do, and vsock routes that cannot be.
 func checkNetwork(c *launch.Config) error {
-	if c.DeploymentProfile == "multi_tenant" {
-		return unsupported(launch.StageNetwork, "the deployment profile multi_tenant: use single_tenant")
+	if multiTenant(c) && len(c.Vsock) > 0 {
+		return fail(launch.StageNetwork, errors.New("vsock routes are not for the deployment profile multi_tenant"))
 	}
 	if asked := c.Network.Unsupported(); len(asked) > 0 {
 		return unsupported(launch.StageNetwork, "%s: remove it or disable the network", strings.Join(asked, ", "))

@@ -72,7 +72,9 @@ func TestPlanRefuses(t *testing.T) {
 			c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: 1}, {HostSocket: "/t", Port: 1}}
 		}, launch.StageNetwork, "routed twice"},
 		"vsock relative path": {func(c *launch.Config) { c.Vsock = []launch.VsockRoute{{HostSocket: "s", Port: 1}} }, launch.StageNetwork, "absolute path"},
-		"multi-tenant":        {func(c *launch.Config) { c.DeploymentProfile = "multi_tenant" }, launch.StageNetwork, "multi_tenant"},
+		"multi-tenant": {func(c *launch.Config) {
+			c.DeploymentProfile, c.Vsock = "multi_tenant", []launch.VsockRoute{{HostSocket: "/s", Port: 1}}
+		}, launch.StageNetwork, "multi_tenant"},
 		"secrets": {func(c *launch.Config) {
 			c.Network = &launch.Network{Config: launch.DefaultNetworkConfig()}
 			c.Network.Config.Secrets.Secrets = make([]launch.Secret, 1)

@@ -185,7 +185,7 @@ func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 		return nil, err
 	}
 	if n := s.network; n != nil {
-		s.config.Net = &Net{MAC: n.addrs.GuestMAC, MTU: n.addrs.MTU, Gateway: n.gateway}
+		s.config.Net = &Net{MAC: n.addrs.GuestMAC, MTU: n.addrs.MTU, Gateway: n.gateway, Limits: n.limits}
 	}
 	if err := s.lockDisks(); err != nil {
 		return nil, fail(launch.StageMount, err)

@@ -95,6 +95,15 @@ type Engine struct {
 	egress, ingress bool // what happens without a rule: allowed
 	gateways        []netip.Addr
 	named           bool
+	floor           *Engine // must allow too; nil: there is none
+}
+
+// Under is the engine of a policy that another one bounds: what the guest opens must be
+// allowed by both, and so must addresses that Keeps is about. The bound knows no names.
+func (e *Engine) Under(floor *Engine) *Engine {
+	bounded := *e
+	bounded.floor = floor
+	return &bounded
 }
 
 // New checks a policy and makes it ready to use. gateways are the addresses of the group

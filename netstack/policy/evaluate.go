@@ -55,9 +55,13 @@ const (
 // Decision is a verdict and what led to it.
 type Decision struct {
 	Verdict Verdict
-	// Rule is the number of the rule that decided, from 1; 0 is the default.
+	// Rule is the number of the rule that decided, from 1; 0 is the default, and
+	// FloorRule the bound of the platform.
 	Rule int
 }
+
+// FloorRule stands for the bound that Engine.Under sets.
+const FloorRule = -1
 
 // Allowed reports that the flow may pass now.
 func (d Decision) Allowed() bool { return d.Verdict == Allowed }
@@ -65,8 +69,11 @@ func (d Decision) Allowed() bool { return d.Verdict == Allowed }
 // String says for a log what decided.
 func (d Decision) String() string {
 	word := [...]string{Denied: "denied", Allowed: "allowed", Defer: "deferred"}[d.Verdict]
-	if d.Rule == 0 {
+	switch d.Rule {
+	case 0:
 		return word + " by default"
+	case FloorRule:
+		return word + " by the platform"
 	}
 	return fmt.Sprintf("%s by rule %d", word, d.Rule)
 }
@@ -81,6 +88,15 @@ func decide(allow bool, n int) Decision {
 
 // Egress decides on a flow that the guest opens.
 func (e *Engine) Egress(f Flow, s Source, names Resolved) Decision {
+	d := e.egressOf(f, s, names)
+	if e.floor != nil && d.Verdict != Denied && !e.floor.Egress(f, ByIndex(), names).Allowed() {
+		return Decision{Denied, FloorRule}
+	}
+	return d
+}
+
+// egressOf is Egress without the floor.
+func (e *Engine) egressOf(f Flow, s Source, names Resolved) Decision {
 	f.Addr = Unwrap(f.Addr)
 	for i := range e.rules {
 		r := &e.rules[i]
@@ -165,6 +181,9 @@ func (e *Engine) Query(name string, p Protocol, port uint16) Decision {
 // TCP or UDP: then an answer with it is no attempt to rebind a name.
 func (e *Engine) Keeps(a netip.Addr) bool {
 	a = Unwrap(a)
+	if e.floor != nil && !e.floor.Keeps(a) {
+		return false
+	}
 	return !a.IsUnspecified() && (e.keeps(a, TCP) || e.keeps(a, UDP))
 }
 

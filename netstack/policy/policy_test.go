@@ -306,6 +306,30 @@ func TestKeeps(t *testing.T) {
 	}
 }
 
+// TestUnder: a bound takes away, and gives nothing.
+func TestUnder(t *testing.T) {
+	t.Parallel()
+	public := engine(t, Default())
+	x := names(map[string][]netip.Addr{"good.com": {py}, "evil.com": {addr("10.0.0.1")}})
+	all := engine(t, AllTraffic()).Under(public)
+	assert.True(t, all.Egress(Flow{TCP, py, 443}, ByIndex(), x).Allowed())
+	for _, a := range []string{"10.0.0.1", "169.254.169.254", "100.96.0.1", "::ffff:10.0.0.1"} {
+		d := all.Egress(Flow{TCP, addr(a), 80}, ByIndex(), x)
+		assert.Equal(t, "denied by the platform", d.String(), a)
+	}
+	assert.False(t, all.Egress(Flow{ICMPv4, gw4, 0}, ByIndex(), x).Allowed(), "a ping of the gateway")
+	assert.True(t, all.Query("any.com", UDP, 53).Allowed())
+	private := engine(t, with(t, Deny, Allow, "allow@private,allow@good.com,allow@evil.com"))
+	assert.True(t, private.Keeps(addr("10.0.0.1")))
+	bounded := private.Under(public)
+	assert.False(t, bounded.Keeps(addr("10.0.0.1")))
+	assert.True(t, private.Keeps(addr("10.0.0.1")), "the other one is as it was")
+	assert.Equal(t, Defer, bounded.Egress(Flow{TCP, py, 443}, Deferred(), x).Verdict)
+	assert.Equal(t, Denied, bounded.Egress(Flow{TCP, addr("10.0.0.1"), 443}, Deferred(), x).Verdict)
+	assert.False(t, bounded.Egress(Flow{TCP, addr("8.8.8.8"), 443}, ByIndex(), x).Allowed(), "nor does it open anything")
+	assert.True(t, bounded.Named())
+}
+
 func TestPresets(t *testing.T) {
 	t.Parallel()
 	p, err := FromProfiles(Host, Private, Public, Private)

@@ -61,6 +61,9 @@ type Config struct {
 	// guest.
 	MTU     uint16
 	Backend Backend
+	// Egress bounds what the guest sends and Ingress what it receives; nil does not. What
+	// is too much waits, nothing is lost.
+	Egress, Ingress *Limit
 	// Logger receives what the guest did wrong; nil discards it.
 	Logger *slog.Logger
 }
@@ -75,7 +78,7 @@ func (c *Config) Validate() error {
 	case c.MTU != 0 && c.MTU < MinMTU:
 		return fmt.Errorf("%w: MTU %d: choose %d to %d", ErrConfig, c.MTU, MinMTU, MaxMTU)
 	}
-	return nil
+	return errors.Join(c.Egress.validate("egress"), c.Ingress.validate("ingress"))
 }
 
 // Stats count since New. Bytes are those of frames, without the virtio header.
@@ -95,6 +98,7 @@ type Device struct {
 	log     *slog.Logger
 	stats   counters
 	rx      receiver
+	egress  *Limit
 
 	life virtio.Lifecycle[*activation] // its lock is before rx.mu
 }
@@ -111,11 +115,11 @@ func New(cfg Config) (*Device, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	d := &Device{mac: cfg.MAC, mtu: cfg.MTU, backend: cfg.Backend, log: cfg.Logger}
+	d := &Device{mac: cfg.MAC, mtu: cfg.MTU, backend: cfg.Backend, egress: cfg.Egress, log: cfg.Logger}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	d.rx.stats = &d.stats
+	d.rx.stats, d.rx.ingress = &d.stats, cfg.Ingress
 	return d, nil
 }
 

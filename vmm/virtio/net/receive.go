@@ -3,6 +3,7 @@ package net
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/gomsb/gomsb/vmm/virtio"
 )
@@ -13,7 +14,8 @@ const maxBuffers = 64
 
 // receiver puts frames into the guest's buffers.
 type receiver struct {
-	stats *counters
+	stats   *counters
+	ingress *Limit
 
 	mu      sync.Mutex
 	queue   *virtio.Queue // nil while there is no driver; protected by mu, as all below
@@ -24,6 +26,8 @@ type receiver struct {
 	paused  bool
 	starved bool // somebody waits for room
 	pushed  bool // something was, since the last notification
+	limit   limiter
+	timer   *time.Timer // wakes whoever waits when frames may pass again
 
 	// held are chains that no frame has filled yet, room their bytes.
 	held   [maxBuffers]virtio.Chain
@@ -39,6 +43,10 @@ func (r *receiver) attach(a virtio.Activation, fail func(error)) {
 	r.queue, r.fail = a.Queues[receiveQueue], fail
 	r.broken, r.paused, r.starved, r.pushed = false, false, true, false // whoever waited may try again
 	r.count, r.room = 0, 0
+	r.limit = newLimiter(r.ingress)
+	kick := r.queue.Kick()
+	r.timer = time.AfterFunc(time.Hour, func() { _ = kick.Signal() }) // fails only when it is closed
+	r.timer.Stop()
 	r.most = 1
 	if a.Features&featureMergeable != 0 {
 		r.most = maxBuffers
@@ -53,6 +61,7 @@ func (r *receiver) detach() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.queue, r.count, r.room = nil, 0, 0
+	r.timer.Stop()
 }
 
 // pause gives back what is held: a saved guest would wait for it for ever. It counts as
@@ -120,6 +129,11 @@ func (d *Device) Deliver(o Offload, frame [][]byte) bool {
 		r.starved = true
 		return false
 	}
+	if wait := r.limit.wait(); wait > 0 {
+		r.starved = true
+		r.timer.Reset(wait)
+		return false
+	}
 	ok, err := r.gather(size + headerSize)
 	if err != nil {
 		r.stats.receivedDropped.Add(1)
@@ -138,6 +152,7 @@ func (d *Device) Deliver(o Offload, frame [][]byte) bool {
 		return true
 	}
 	r.pushed = true
+	r.limit.take(size)
 	r.stats.received.Add(1)
 	r.stats.receivedBytes.Add(size)
 	return true

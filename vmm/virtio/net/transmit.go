@@ -1,6 +1,8 @@
 package net
 
 import (
+	"time"
+
 	"github.com/gomsb/gomsb/vmm/virtio"
 )
 
@@ -12,9 +14,11 @@ type activation struct {
 	can         abilities // of the guest to leave things to us
 	receiver    *virtio.Worker
 	transmitter *virtio.Worker // it must not use these two
+	timer       *time.Timer    // wakes the transmitter when frames may pass again
 
 	// Of the transmitter's goroutine.
 	broken bool // the guest broke the queue; nothing is served any more
+	limit  limiter
 	chain  virtio.Chain
 	header [headerSize]byte
 	frame  [][]byte
@@ -25,6 +29,9 @@ func startActivation(d *Device, a virtio.Activation) *activation {
 		checksum: a.Features&featureChecksum != 0,
 		tcp4:     a.Features&featureHostTSO4 != 0, tcp6: a.Features&featureHostTSO6 != 0, udp: a.Features&featureHostUSO != 0,
 	}}
+	act.limit = newLimiter(d.egress)
+	act.timer = time.AfterFunc(time.Hour, func() { _ = act.queue.Kick().Signal() }) // fails only when it is closed
+	act.timer.Stop()
 	d.rx.attach(a, act.fail)
 	act.receiver = virtio.StartWorker(a.Queues[receiveQueue].Kick(), func() {
 		if d.rx.refilled() {
@@ -52,6 +59,7 @@ func (a *activation) End() {
 	a.rx.detach()
 	a.receiver.Stop()
 	a.transmitter.Stop()
+	a.timer.Stop()
 }
 
 // run takes what the guest has sent.
@@ -68,6 +76,10 @@ func (a *activation) run() {
 func (a *activation) drain() error {
 	a.queue.DisableKicks()
 	for range a.queue.Size() {
+		if wait := a.limit.wait(); wait > 0 {
+			a.timer.Reset(wait) // kicks stay disabled
+			return a.queue.Notify()
+		}
 		ok, err := a.queue.Pop(&a.chain)
 		if err != nil {
 			return err
@@ -107,6 +119,7 @@ func (a *activation) transmit() {
 		return
 	}
 	a.frame = virtio.Cut(a.frame[:0], a.chain.Readable, headerSize, size)
+	a.limit.take(size)
 	a.stats.sent.Add(1)
 	a.stats.sentBytes.Add(size)
 	a.backend.Transmit(o, a.frame)
