@@ -5,6 +5,8 @@ package passthrough
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -20,7 +22,7 @@ func mounted(t testing.TB, cfg Config) (*Server, string) {
 	require.NoError(t, err)
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
-	point := t.TempDir()
+	point := openDir(t)
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", dev)
 	require.NoError(t, unix.Mount("share", point, "fuse.share", 0, options))
 	var wg sync.WaitGroup
@@ -35,6 +37,14 @@ func mounted(t testing.TB, cfg Config) (*Server, string) {
 		require.NoError(t, s.Close())
 	})
 	return s, point
+}
+
+// openDir is a directory that all users reach.
+func openDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755))
+	return dir
 }
 
 // refusePoll lets the kernel find out that the server does not know POLL. Else it would ask

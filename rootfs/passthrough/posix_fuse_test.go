@@ -30,7 +30,7 @@ func TestLikeTheHostsOwn(t *testing.T) {
 		t.Run(fmt.Sprint(cfg.Stat, cfg.Perms, cfg.Descriptors), func(t *testing.T) {
 			cfg.Root = t.TempDir()
 			_, share := mounted(t, cfg)
-			own := t.TempDir()
+			own := openDir(t)
 			// Both begin alike.
 			require.NoError(t, os.Chmod(own, 0o755))
 			require.NoError(t, os.Chmod(share, 0o755))
@@ -59,6 +59,9 @@ func compare(t *testing.T, roots [2]string, host string, stat StatMode, steps in
 	for i := range steps {
 		uid := []int{0, 0, 1000, 1001}[rng.IntN(4)]
 		op := randomOp(rng)
+		if stat == StatRelaxed && strings.HasPrefix(op.text, "symlink") {
+			uid = 0 // to whom all such links belong
+		}
 		var got [2]string
 		for k, root := range roots {
 			become(uid)

@@ -1,0 +1,98 @@
+//go:build linux
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// check is one thing to find out about a file system: by a script or by a function, which
+// work in a directory of their own.
+type check struct {
+	name   string
+	script string
+	run    func(dir string) error
+}
+
+func main() {
+	only := flag.String("run", "", "run the checks whose names match")
+	flag.Parse()
+	if flag.NArg() == 2 && flag.Arg(0) == waitArg {
+		wait(flag.Arg(1))
+		return
+	}
+	pattern, err := regexp.Compile(*only)
+	if err != nil || flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: posix [-run REGEXP] DIRECTORY")
+		os.Exit(2)
+	}
+	failed, err := runAll(os.Stdout, flag.Arg(0), pattern)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "posix:", err)
+		os.Exit(2)
+	}
+	if failed > 0 {
+		os.Exit(1)
+	}
+}
+
+func runAll(w io.Writer, root string, only *regexp.Regexp) (failed int, err error) {
+	if root, err = filepath.Abs(root); err != nil {
+		return 0, err
+	}
+	runtime.LockOSThread() // whose user changes
+	defer runtime.UnlockOSThread()
+	defer unix.Umask(unix.Umask(0))
+	n := 0
+	for i, c := range checks() {
+		if !only.MatchString(c.name) {
+			continue
+		}
+		n++
+		dir := filepath.Join(root, "posix"+strconv.Itoa(i))
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			return failed, err
+		}
+		if err := c.do(dir); err != nil {
+			failed++
+			fmt.Fprintf(w, "FAIL %s: %v\n", c.name, err)
+		} else {
+			fmt.Fprintf(w, "ok %s\n", c.name)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			failed++
+			fmt.Fprintf(w, "FAIL %s: cannot be cleaned up: %v\n", c.name, err)
+		}
+	}
+	_, err = fmt.Fprintf(w, "%d checks, %d failed\n", n, failed)
+	return failed, err
+}
+
+func (c *check) do(dir string) error {
+	if c.run != nil {
+		return c.run(dir)
+	}
+	s := script{dir: dir}
+	return s.run(c.script)
+}
+
+// checks are all checks, their names unique.
+func checks() []check {
+	var all []check
+	for _, list := range [][]check{pathChecks(), typeChecks(), timeChecks(), permissionChecks(), renameChecks(), openChecks(), contentChecks(), directoryChecks(), attributeChecks()} {
+		all = append(all, list...)
+	}
+	slices.SortStableFunc(all, func(a, b check) int { return strings.Compare(a.name, b.name) })
+	return all
+}
