@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "c786274ff9a3d06b4ba8a330f7be835093be2c6e58e683884873ca558938b069"
+	SHA256 = "bc09a83aa48f9ad7cac79806b0dfdb68c0f275a255a45b960eefa87786bc11ea"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3780608
+	Size = 3784704
 )

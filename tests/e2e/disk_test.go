@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/rootfs/stitch"
 	msb "github.com/gomsb/gomsb/sdk"
 )
 
@@ -40,6 +42,31 @@ func TestDiskImageRoot(t *testing.T) {
 			assert.Equal(t, "written", shell(t, again, "cat /kept"))
 		})
 	}
+}
+
+// TestReadOnlyRoot boots what cannot be written, a VMDK: what the sandbox writes is in its
+// memory, and two have it at a time.
+func TestReadOnlyRoot(t *testing.T) {
+	disk := copyDisk(t)
+	before, err := os.ReadFile(disk)
+	require.NoError(t, err)
+	text, err := stitch.Descriptor([]stitch.Extent{{Path: disk, Size: int64(len(before))}})
+	require.NoError(t, err)
+	vmdk := filepath.Join(t.TempDir(), "root.vmdk")
+	require.NoError(t, os.WriteFile(vmdk, text, 0o644))
+	sb, second := create(t, msb.WithImageDisk(vmdk, "ext4")), create(t, msb.WithImageDisk(vmdk, ""))
+	shell(t, sb, "echo mine > /file; rm /bin/vi")
+	assert.Equal(t, "mine", shell(t, sb, "cat /file"))
+	assert.Equal(t, "/bin/vi", shell(t, second, "ls /bin/vi"))
+	assert.Equal(t, "755 0:0", shell(t, sb, "stat -c '%a %u:%g' /"))
+	require.NoError(t, sb.Stop(within(t, patience)))
+	require.NoError(t, second.Stop(within(t, patience)))
+	after, err := os.ReadFile(disk)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(before, after))
+	again := start(t, sb.Name())
+	assert.Equal(t, "gone", shell(t, again, "test -e /file || echo gone"))
+	require.NoError(t, again.Stop(within(t, patience)))
 }
 
 func TestDiskMount(t *testing.T) {

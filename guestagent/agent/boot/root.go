@@ -35,11 +35,13 @@ func enterRoot(r *proto.BlockRoot) (upper int, err error) {
 	case r == nil:
 		err = mountHostRoot()
 	case r.Kind == proto.RootDiskImage:
-		if err = mountDevice(r.Device, newRoot, r.FSType, 0, ""); err != nil {
-			err = fail(KindImage, "mount the root", err)
-		}
+		upper, err = mountImage(r)
 	default:
-		upper, err = mountOverlay(r)
+		if err = unix.Mount(r.Lower, lowerDir, "erofs", unix.MS_RDONLY, ""); err != nil {
+			err = fail(KindImage, "mount the image "+r.Lower, err)
+		} else {
+			upper, err = mountOverlay(r.Upper)
+		}
 	}
 	if err == nil {
 		err = pivot()
@@ -54,36 +56,67 @@ func mountHostRoot() error {
 	return nil
 }
 
-// mountOverlay stacks the writable layer on the image.
-func mountOverlay(r *proto.BlockRoot) (upper int, err error) {
-	if err := unix.Mount(r.Lower, lowerDir, "erofs", unix.MS_RDONLY, ""); err != nil {
-		return -1, fail(KindImage, "mount the image "+r.Lower, err)
+// mountImage mounts a disk that holds the root. Over one that cannot be written lies
+// memory for what the sandbox writes.
+func mountImage(r *proto.BlockRoot) (upper int, err error) {
+	err = mountDevice(r.Device, newRoot, r.FSType, 0, "")
+	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) {
+		if err != nil {
+			err = fail(KindImage, "mount the root", err)
+		}
+		return -1, err
 	}
+	if err := mountDevice(r.Device, lowerDir, r.FSType, unix.MS_RDONLY, ""); err != nil {
+		return -1, fail(KindImage, "mount the read-only root", err)
+	}
+	return mountOverlay(&proto.Upper{Kind: proto.UpperTmpfs})
+}
+
+// mountOverlay stacks the writable layer u on what is mounted at lowerDir.
+func mountOverlay(u *proto.Upper) (upper int, err error) {
 	upper = -1
-	if r.Upper.Kind == proto.UpperTmpfs {
-		err = unix.Mount("tmpfs", upperDir, "tmpfs", unix.MS_RELATIME, tmpfsData(r.Upper.SizeMiB, 0o755))
+	if u.Kind == proto.UpperTmpfs {
+		err = unix.Mount("tmpfs", upperDir, "tmpfs", unix.MS_RELATIME, tmpfsData(u.SizeMiB, 0o755))
 	} else {
-		err = unix.Mount(r.Upper.Device, upperDir, r.Upper.FSType, 0, "")
+		err = unix.Mount(u.Device, upperDir, u.FSType, 0, "")
 	}
 	if err != nil {
-		return -1, fail(KindMount, fmt.Sprintf("mount the writable layer %s (%s)", r.Upper.Device, r.Upper.FSType), err)
+		return -1, fail(KindMount, fmt.Sprintf("mount the writable layer %s (%s)", u.Device, u.FSType), err)
 	}
-	if r.Upper.Kind == proto.UpperDevice {
+	if u.Kind == proto.UpperDevice {
 		// Out of reach after the pivot, but to be made read-only at the end.
 		if upper, err = unix.Open(upperDir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 			return -1, fail(KindMount, "open the writable layer", err)
 		}
 	}
-	for _, dir := range [...]string{upperDir + "/upper", upperDir + "/work"} {
-		if err := unix.Mkdir(dir, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
-			return upper, fail(KindMount, "prepare the writable layer", err)
-		}
+	if err := prepareUpper(); err != nil {
+		return upper, fail(KindMount, "prepare the writable layer", err)
 	}
 	const options = "lowerdir=" + lowerDir + ",upperdir=" + upperDir + "/upper,workdir=" + upperDir + "/work"
 	if err := unix.Mount("overlay", newRoot, "overlay", 0, options); err != nil {
 		return upper, fail(KindMount, "mount the overlay", err)
 	}
 	return upper, nil
+}
+
+// prepareUpper makes the directories that an overlay needs. The upper one, whose
+// attributes are those of "/", gets them from the image.
+func prepareUpper() error {
+	const top = upperDir + "/upper"
+	err := unix.Mkdir(top, 0o755)
+	if err == nil {
+		var root unix.Stat_t
+		if err = unix.Stat(lowerDir, &root); err == nil {
+			err = errors.Join(unix.Chown(top, int(root.Uid), int(root.Gid)), unix.Chmod(top, root.Mode&0o7777))
+		}
+	}
+	if err == nil || errors.Is(err, unix.EEXIST) {
+		err = unix.Mkdir(upperDir+"/work", 0o755)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		err = nil
+	}
+	return err
 }
 
 // tmpfsData are the mount options of a tmpfs.
