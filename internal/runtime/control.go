@@ -216,9 +216,12 @@ func (c *control) depart(end ending) {
 }
 
 const (
-	shutdownWindow = 2 * time.Second
+	// shutdownWindow is for a host under load: a guest that goes takes a fraction of it.
+	shutdownWindow = 5 * time.Second
 	handoffWindow  = 8 * time.Second
-	// flushPatience is how long a guest may take that writes to its disks all the time.
+	// flushWindow is how often a guest must write to its disks to get more time, and
+	// flushPatience how long it may take in all.
+	flushWindow   = 2 * time.Second
 	flushPatience = time.Minute
 )
 
@@ -248,7 +251,7 @@ func (c *control) moreTime() <-chan time.Time {
 		return nil
 	}
 	c.log.Info("the guest still writes to its disks; it gets more time")
-	return time.After(shutdownWindow)
+	return time.After(flushWindow)
 }
 
 // boot waits for the agent, brings it to ready, and then passes frames until it goes.

@@ -34,7 +34,7 @@
 //	the machine cannot be built        InternalError        1     Stopped
 //
 // All but the last four ask the guest first and end the machine when it does not go
-// within 2 s (8 s when another program is its PID 1). As long as it writes to its disks it
+// within 5 s (8 s when another program is its PID 1). As long as it writes to its disks it
 // gets two seconds more, for a minute at most. MSB_SHUTDOWN_FLUSH_TIMEOUT_MS overrides all
 // that. A second SIGTERM ends it at once. SIGINT stops a detached sandbox like
 // SIGTERM; an attached one ignores it, because a terminal sends it to the parent as well,
