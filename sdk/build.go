@@ -63,7 +63,7 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 		Env: []keyValue{}, Labels: map[string]string{}, Rlimits: []rlimit{}, Mounts: []mountSpec{}, Patches: []json.RawMessage{},
 		PullPolicy:        map[PullPolicy]string{PullPolicyAlways: "Always", PullPolicyNever: "Never"}[c.PullPolicy],
 		SecurityProfile:   string(orDefault(c.SecurityProfile, SecurityProfileDefault)),
-		DeploymentProfile: "single_tenant",
+		DeploymentProfile: strings.ReplaceAll(string(orDefault(c.DeploymentProfile, DeploymentProfileSingleTenant)), "-", "_"),
 		Lifecycle:         lifecycleSpec{Ephemeral: c.Ephemeral, MaxDurationSecs: wholeSeconds(c.MaxDuration), IdleTimeoutSecs: wholeSeconds(c.IdleTimeout)},
 	}
 	s.PullPolicy = orDefault(s.PullPolicy, "IfMissing")

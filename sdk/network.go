@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/netstack"
@@ -225,6 +226,26 @@ type NetworkConfig struct {
 	IPv4Pool, IPv6Pool string
 	// MaxConnections bounds the guest's TCP connections, at most 4096; nil is 256.
 	MaxConnections *uint
+	// RateLimiter bounds the sandbox's traffic; nil does not.
+	RateLimiter *NetworkRateLimiterConfig
+	// TrustHostCAs has the guest trust the certificate authorities that the host trusts,
+	// as behind a proxy that intercepts TLS; nil is false.
+	TrustHostCAs *bool
+}
+
+// NetworkRateLimiterConfig bounds a sandbox's traffic: what the guest sends, and what it
+// receives. At least one is set. What is too much waits, nothing is lost.
+type NetworkRateLimiterConfig struct{ Egress, Ingress *RateLimiterConfig }
+
+// RateLimiterConfig bounds one direction by bytes of Ethernet frames, by their number, or
+// both.
+type RateLimiterConfig struct{ Bandwidth, Ops *TokenBucketConfig }
+
+// TokenBucketConfig allows Size in every RefillTime, after OneTimeBurst once.
+type TokenBucketConfig struct {
+	Size         uint64        // at least 1
+	RefillTime   time.Duration // whole milliseconds, 1 ms to a day
+	OneTimeBurst uint64
 }
 
 type networkPolicyFactory struct{}
@@ -318,6 +339,7 @@ type networkSpec struct {
 	DNS            *launch.DNSConfig      `json:"dns,omitempty"`
 	Strict         bool                   `json:"strict"`
 	MaxConnections *uint64                `json:"max_connections"`
+	RateLimiter    *launch.RateLimiter    `json:"rate_limiter,omitempty"`
 	TrustHostCAs   bool                   `json:"trust_host_cas"`
 }
 
@@ -388,6 +410,10 @@ func (n *networkSpec) configure(c *NetworkConfig) (err error) {
 		v := uint64(*m)
 		n.MaxConnections = &v
 	}
+	n.TrustHostCAs = value(c.TrustHostCAs)
+	if n.RateLimiter, err = c.RateLimiter.launch(); err != nil {
+		return err
+	}
 	if d := c.DNS; d != nil {
 		n.DNS = &launch.DNSConfig{RebindProtection: d.RebindProtection == nil || *d.RebindProtection, Nameservers: []string{}, QueryTimeoutMS: 5000}
 		if d.QueryTimeoutMs != nil {
@@ -405,6 +431,48 @@ func (n *networkSpec) configure(c *NetworkConfig) (err error) {
 		}
 	}
 	return nil
+}
+
+// launch is the runtime's form of the limits. It fails with ErrInvalidConfig.
+func (c *NetworkRateLimiterConfig) launch() (*launch.RateLimiter, error) {
+	if c == nil {
+		return nil, nil
+	}
+	var err error
+	bucket := func(b *TokenBucketConfig) *launch.TokenBucket {
+		if b == nil {
+			return nil
+		}
+		if b.RefillTime%time.Millisecond != 0 || b.RefillTime < 0 {
+			err = fail(ErrInvalidConfig, "a rate limit's refill time %s is not in whole milliseconds", b.RefillTime)
+		}
+		return &launch.TokenBucket{Size: b.Size, RefillTimeMS: uint64(b.RefillTime / time.Millisecond), OneTimeBurst: b.OneTimeBurst}
+	}
+	limiter := func(l *RateLimiterConfig) *launch.Limiter {
+		if l == nil {
+			return nil
+		}
+		return &launch.Limiter{Bandwidth: bucket(l.Bandwidth), Ops: bucket(l.Ops)}
+	}
+	r := &launch.RateLimiter{Egress: limiter(c.Egress), Ingress: limiter(c.Ingress)}
+	if err != nil {
+		return nil, err
+	}
+	return r, wrap(ErrInvalidConfig, r.Validate())
+}
+
+// limiterConfig is the SDK's form of a limit.
+func limiterConfig(l *launch.Limiter) *RateLimiterConfig {
+	if l == nil {
+		return nil
+	}
+	bucket := func(b *launch.TokenBucket) *TokenBucketConfig {
+		if b == nil {
+			return nil
+		}
+		return &TokenBucketConfig{Size: b.Size, RefillTime: time.Duration(b.RefillTimeMS) * time.Millisecond, OneTimeBurst: b.OneTimeBurst}
+	}
+	return &RateLimiterConfig{bucket(l.Bandwidth), bucket(l.Ops)}
 }
 
 // policy is the policy that c asks for; nil is the default.
@@ -480,5 +548,9 @@ func (c *SandboxConfig) setNetwork(b json.RawMessage) {
 	if n.MaxConnections != nil {
 		m := uint(*n.MaxConnections)
 		c.Network.MaxConnections = &m
+	}
+	c.Network.TrustHostCAs = pointer(n.TrustHostCAs)
+	if l := n.RateLimiter; l != nil {
+		c.Network.RateLimiter = &NetworkRateLimiterConfig{limiterConfig(l.Egress), limiterConfig(l.Ingress)}
 	}
 }

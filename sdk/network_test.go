@@ -3,6 +3,7 @@ package microsandbox
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,23 @@ func TestNetworkOfARow(t *testing.T) {
 	assert.EqualValues(t, 9, *n.MaxConnections)
 }
 
+func TestRateLimits(t *testing.T) {
+	limits := &NetworkRateLimiterConfig{
+		Egress:  &RateLimiterConfig{Bandwidth: &TokenBucketConfig{Size: 1 << 20, RefillTime: time.Second, OneTimeBurst: 5}},
+		Ingress: &RateLimiterConfig{Ops: &TokenBucketConfig{Size: 9, RefillTime: 10 * time.Millisecond}},
+	}
+	text, n := networkOf(t, WithNetwork(&NetworkConfig{RateLimiter: limits, TrustHostCAs: pointer(true)}))
+	assert.Equal(t, &launch.RateLimiter{
+		Egress:  &launch.Limiter{Bandwidth: &launch.TokenBucket{Size: 1 << 20, RefillTimeMS: 1000, OneTimeBurst: 5}},
+		Ingress: &launch.Limiter{Ops: &launch.TokenBucket{Size: 9, RefillTimeMS: 10}},
+	}, n.RateLimiter)
+	assert.True(t, n.TrustHostCAs)
+	var c SandboxConfig
+	c.setNetwork(json.RawMessage(text))
+	assert.Equal(t, limits, c.Network.RateLimiter)
+	assert.True(t, *c.Network.TrustHostCAs)
+}
+
 func TestPolicyRules(t *testing.T) {
 	for _, c := range []struct {
 		rule PolicyRule
@@ -128,6 +146,9 @@ func TestNetworkConfigIsChecked(t *testing.T) {
 		"too many":           WithNetwork(&NetworkConfig{MaxConnections: pointer(uint(4097))}),
 		"name server":        WithNetwork(&NetworkConfig{DNS: &DNSConfig{Nameservers: []string{"a:b:c"}}}),
 		"query timeout":      WithNetwork(&NetworkConfig{DNS: &DNSConfig{QueryTimeoutMs: new(uint64)}}),
+		"limits":             WithNetwork(&NetworkConfig{RateLimiter: &NetworkRateLimiterConfig{}}),
+		"refill":             WithNetwork(&NetworkConfig{RateLimiter: &NetworkRateLimiterConfig{Egress: &RateLimiterConfig{Ops: &TokenBucketConfig{Size: 1, RefillTime: time.Microsecond}}}}),
+		"deployment profile": WithDeploymentProfile("tenant"),
 		"bind":               WithPortBindings(PortBinding{Bind: "localhost", GuestPort: 1}),
 		"guest port":         WithPorts(map[uint16]uint16{80: 0}),
 		"protocol of a port": WithPortBindings(PortBinding{GuestPort: 1, Protocol: "sctp"}),

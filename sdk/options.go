@@ -34,6 +34,17 @@ const (
 	LogLevelError   LogLevel = "error"
 )
 
+// DeploymentProfile is whom the sandbox's configuration comes from.
+type DeploymentProfile string
+
+// Deployment profiles. In DeploymentProfileMultiTenant it comes from somebody who is not
+// trusted with the host's network: the guest reaches the public Internet at most, and
+// addresses, ports, name servers and more than 256 connections are not its to choose.
+const (
+	DeploymentProfileSingleTenant DeploymentProfile = "single-tenant"
+	DeploymentProfileMultiTenant  DeploymentProfile = "multi-tenant"
+)
+
 // SecurityProfile is how much a guest process may do to its own guest.
 type SecurityProfile string
 
@@ -73,6 +84,7 @@ type SandboxConfig struct {
 	User               string
 	Hostname           string
 	SecurityProfile    SecurityProfile
+	DeploymentProfile  DeploymentProfile
 	Env                map[string]string
 	Labels             map[string]string
 	Entrypoint         []string // nil: the image's; empty: none
@@ -382,6 +394,11 @@ func WithReplaceWithTimeout(d time.Duration) SandboxOption {
 // WithSecurityProfile chooses how much guest processes may do.
 func WithSecurityProfile(p SecurityProfile) SandboxOption {
 	return func(c *SandboxConfig) { c.SecurityProfile = p }
+}
+
+// WithDeploymentProfile says whom the sandbox's configuration comes from.
+func WithDeploymentProfile(p DeploymentProfile) SandboxOption {
+	return func(c *SandboxConfig) { c.DeploymentProfile = p }
 }
 
 // WithStartup makes a detached sandbox run a command and stop when it ends.

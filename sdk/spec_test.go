@@ -212,7 +212,7 @@ func TestConfigRoundTrip(t *testing.T) {
 	in := &SandboxConfig{Name: "a", Image: testImage}
 	for _, o := range []SandboxOption{
 		WithCPUs(2), WithMaxCPUs(3), WithMemory(256), WithMaxMemory(512), WithTHP(THPNever), WithWorkdir("/w"), WithShell("/bin/bash"), WithUser("u"), WithHostname("h"),
-		WithSecurityProfile(SecurityProfileRestricted), WithEnv(map[string]string{"A": "1"}), WithLabel("l", "v"), WithEntrypoint("e"), WithCmd("c"),
+		WithSecurityProfile(SecurityProfileRestricted), WithDeploymentProfile(DeploymentProfileMultiTenant), WithEnv(map[string]string{"A": "1"}), WithLabel("l", "v"), WithEntrypoint("e"), WithCmd("c"),
 		WithInit(Init.Cmd("/sbin/init", InitOptions{Args: []string{"x"}, Env: map[string]string{"I": "1"}})), WithRlimits(Rlimit{"nofile", 1, 2}),
 		WithMounts(map[string]MountConfig{"/t": Mount.Tmpfs(TmpfsOptions{SizeMiB: 1, Noexec: true}), "/d": Mount.Disk("/d.raw", DiskOptions{Format: "raw", Fstype: "ext4", Readonly: true}),
 			"/b": Mount.Bind("/srv", MountOptions{QuotaMiB: 5, FollowRootSymlinks: true, Nodev: true, StatVirtualization: StatVirtualizationRelaxed, HostPermissions: HostPermissionsMirror}),

@@ -64,6 +64,8 @@ func (c *SandboxConfig) validate() error {
 		return fail(ErrInvalidConfig, "unknown pull policy %q: use always, if-missing or never", c.PullPolicy)
 	case !slices.Contains([]SecurityProfile{"", SecurityProfileDefault, SecurityProfileRestricted}, c.SecurityProfile):
 		return fail(ErrInvalidConfig, "unknown security profile %q: use default or restricted", c.SecurityProfile)
+	case !slices.Contains([]DeploymentProfile{"", DeploymentProfileSingleTenant, DeploymentProfileMultiTenant}, c.DeploymentProfile):
+		return fail(ErrInvalidConfig, "unknown deployment profile %q: use single-tenant or multi-tenant", c.DeploymentProfile)
 	case !slices.Contains([]LogLevel{LogLevelDefault, LogLevelTrace, LogLevelDebug, LogLevelInfo, LogLevelWarn, LogLevelError}, c.LogLevel):
 		return fail(ErrInvalidConfig, "unknown log level %q: use error, warn, info, debug or trace", c.LogLevel)
 	case !slices.Contains([]THPPolicy{"", THPAlways, THPMadvise, THPNever}, c.THP):

@@ -21,6 +21,9 @@ type networking struct {
 	rebinding          bool
 	ipv4Pool, ipv6Pool string
 	connections        uint
+	trustHost          bool
+	profile            string
+	limits             [2]limitFlags // egress, ingress
 }
 
 func (n *networking) flags(f *pflag.FlagSet) {
@@ -36,6 +39,11 @@ func (n *networking) flags(f *pflag.FlagSet) {
 	f.BoolVar(&n.rebinding, "no-dns-rebind-protection", false, "let public names lead into private networks")
 	f.StringVar(&n.ipv4Pool, "net-ipv4-pool", "", "addresses for sandboxes, a /30 each (default 172.16.0.0/12)")
 	f.StringVar(&n.ipv6Pool, "net-ipv6-pool", "", "the same of IPv6, a /64 each (default fd42:6d73:62::/48)")
+	f.BoolVar(&n.trustHost, "trust-host-cas", false, "have the guest trust the certificate authorities that this machine trusts")
+	f.StringVar(&n.profile, "deployment-profile", "", "single-tenant, or multi-tenant for configurations of people who are not trusted with this machine's network")
+	for i, direction := range directions {
+		n.limits[i].flags(f, direction)
+	}
 	f.UintVar(&n.connections, "max-connections", 0, "how many TCP connections the guest may have (default 256)")
 }
 
@@ -68,7 +76,16 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 			cfg.DNS.QueryTimeoutMs = &n.queryTimeout
 		}
 	}
-	return append(opts, msb.WithNetwork(cfg)), nil
+	if n.trustHost {
+		cfg.TrustHostCAs = &n.trustHost
+	}
+	if cfg.RateLimiter, err = n.rateLimiter(); err != nil {
+		return nil, err
+	}
+	if err := oneOf("deployment-profile", n.profile, "single-tenant", "multi-tenant"); err != nil {
+		return nil, err
+	}
+	return append(opts, msb.WithNetwork(cfg), msb.WithDeploymentProfile(msb.DeploymentProfile(n.profile))), nil
 }
 
 // policy is the policy that the flags ask for, as microsandbox 0.6.18 assembles it: rules

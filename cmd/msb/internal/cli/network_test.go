@@ -3,6 +3,7 @@ package cli
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
@@ -70,18 +71,33 @@ func TestNetworkPolicies(t *testing.T) {
 	}, c.Network)
 }
 
+func TestLimitFlags(t *testing.T) {
+	c, err := networkOf("--net-egress-bandwidth 10M/2s --net-egress-bandwidth-burst 1K --net-ingress-ops 100 --trust-host-cas --deployment-profile multi-tenant")
+	require.NoError(t, err)
+	yes := true
+	assert.Equal(t, &msb.NetworkConfig{TrustHostCAs: &yes, RateLimiter: &msb.NetworkRateLimiterConfig{
+		Egress:  &msb.RateLimiterConfig{Bandwidth: &msb.TokenBucketConfig{Size: 10 << 20, RefillTime: 2 * time.Second, OneTimeBurst: 1 << 10}},
+		Ingress: &msb.RateLimiterConfig{Ops: &msb.TokenBucketConfig{Size: 100, RefillTime: time.Second}},
+	}}, c.Network)
+	assert.Equal(t, msb.DeploymentProfileMultiTenant, c.DeploymentProfile)
+}
+
 func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 	for line, want := range map[string]string{
-		"--net public --no-net":              "cannot be used with",
-		"--net public --net-default allow":   "cannot be used with",
-		"--no-net --net-default-egress deny": "cannot be used with",
-		"--net lan":                          `unknown --net profile "lan"; expected public, private, host, all, or none`,
-		"--net public,":                      `unknown --net profile ""`,
-		"--net all,public":                   "stands alone",
-		"--net none --net none":              "stands alone",
-		"--net-default maybe":                "possible values: allow, deny",
-		"--net-rule alow@public":             "Did you mean `allow`?",
-		"-p 80":                              "invalid value '80' for '--port'",
+		"--net public --no-net":                         "cannot be used with",
+		"--net public --net-default allow":              "cannot be used with",
+		"--no-net --net-default-egress deny":            "cannot be used with",
+		"--net lan":                                     `unknown --net profile "lan"; expected public, private, host, all, or none`,
+		"--net public,":                                 `unknown --net profile ""`,
+		"--net all,public":                              "stands alone",
+		"--net none --net none":                         "stands alone",
+		"--net-default maybe":                           "possible values: allow, deny",
+		"--net-rule alow@public":                        "Did you mean `allow`?",
+		"--net-egress-ops-burst 5":                      "were not provided: --net-egress-ops",
+		"--net-ingress-bandwidth x":                     "--net-ingress-bandwidth",
+		"--net-ingress-ops 5 --net-ingress-ops-burst x": "--net-ingress-ops-burst",
+		"--deployment-profile x":                        "possible values: single-tenant, multi-tenant",
+		"-p 80":                                         "invalid value '80' for '--port'",
 	} {
 		_, err := networkOf(line)
 		var u usageError
