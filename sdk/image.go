@@ -250,6 +250,7 @@ func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
 		return nil, err
 	default:
 		defer c.close()
+		c.indexFolder(ctx) // the images of snapshots that were copied there are in use too
 		removed, err := c.store.PruneImages(ctx)
 		if err != nil {
 			return nil, wrap(ErrInternal, err)

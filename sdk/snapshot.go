@@ -452,6 +452,18 @@ func (c *catalog) record(ctx context.Context, dir string, a *snapshot.Artefact) 
 	return wrap(ErrInternal, c.store.SaveSnapshot(ctx, snapshotRow(dir, a)))
 }
 
+// indexFolder is indexNew for the folder of snapshots.
+func (c *catalog) indexFolder(ctx context.Context) {
+	dir, err := c.home.snapshots()
+	if err != nil {
+		return
+	}
+	all, _ := snapshot.List(dir, nil) // as far as they can be read
+	for _, a := range all {
+		c.indexNew(ctx, a)
+	}
+}
+
 // indexNew is index unless the snapshot is recorded as it is.
 func (c *catalog) indexNew(ctx context.Context, a *snapshot.Artefact) {
 	if row, err := c.store.Snapshot(ctx, a.Digest); err != nil || row.Path != a.Path {
