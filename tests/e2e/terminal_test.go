@@ -63,7 +63,12 @@ func openTerminal(t *testing.T, rows, cols uint16) *terminal {
 	// Without a slave that stays open the end of one command would be the end of all.
 	hold, err := os.OpenFile(x.slave, os.O_RDWR|unix.O_NOCTTY, 0)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = hold.Close() })
+	t.Cleanup(func() {
+		_ = hold.Close()
+		if t.Failed() {
+			t.Logf("the terminal showed %q", x.shown.String())
+		}
+	})
 	go func() {
 		buf := make([]byte, 4096)
 		for {
