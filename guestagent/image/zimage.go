@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "bc09a83aa48f9ad7cac79806b0dfdb68c0f275a255a45b960eefa87786bc11ea"
+	SHA256 = "abea28c487e7f8c79668ad56e13a5cbd5adda12f590185adafc7837f15b1d617"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3784704
 )

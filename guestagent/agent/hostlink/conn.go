@@ -26,16 +26,54 @@ type Conn struct {
 	file *os.File // set by Async
 }
 
-// Dial connects to a port of the host.
+// Dial connects to a port of the host. Its patience is that of the host, which gives up on
+// a guest that does not get ready.
 func Dial(port uint32) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("vsock: %w", err)
 	}
-	if err := unix.Connect(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_HOST, Port: port}); err != nil {
+	timeout := unix.Timeval{Sec: 3600}
+	err = unix.SetsockoptTimeval(fd, unix.AF_VSOCK, soConnectTimeout, &timeout)
+	if err == nil {
+		err = connect(fd, &unix.SockaddrVM{CID: unix.VMADDR_CID_HOST, Port: port})
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("vsock: connect to port %d of the host: %w", port, err), unix.Close(fd))
 	}
 	return &Conn{fd: fd}, nil
+}
+
+// soConnectTimeout is SO_VM_SOCKETS_CONNECT_TIMEOUT, which is 2 seconds otherwise.
+const soConnectTimeout = 6
+
+// connect waits for the connection where no signal breaks it off: the kernel gives up on a
+// connect that blocks, and the runtime of this program is full of signals.
+func connect(fd int, to unix.Sockaddr) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	if err := unix.Connect(fd, to); err != nil {
+		if !errors.Is(err, unix.EINPROGRESS) {
+			return err
+		}
+		wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		for {
+			if _, err := unix.Poll(wait, -1); err == nil {
+				break
+			} else if !errors.Is(err, unix.EINTR) {
+				return err
+			}
+		}
+		errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err != nil {
+			return err
+		}
+		if errno != 0 {
+			return unix.Errno(errno)
+		}
+	}
+	return unix.SetNonblock(fd, false)
 }
 
 // Adopt makes a Conn of a connected stream socket, which it owns from then on.

@@ -5,6 +5,7 @@ package hostlink
 import (
 	"bytes"
 	"io"
+	"net"
 	"os"
 	"sync"
 	"testing"
@@ -25,6 +26,30 @@ func pair(t *testing.T) (a, b *Conn) {
 		_ = b.Close()
 	})
 	return a, b
+}
+
+func TestConnect(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	to := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: l.Addr().(*net.TCPAddr).Port}
+	dial := func() (int, error) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		return fd, connect(fd, to)
+	}
+	fd, err := dial()
+	require.NoError(t, err)
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	require.NoError(t, err)
+	assert.Zero(t, flags&unix.O_NONBLOCK, "later calls block")
+	c, err := l.Accept()
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	require.NoError(t, l.Close())
+	_, err = dial()
+	assert.ErrorIs(t, err, unix.ECONNREFUSED)
 }
 
 func TestStream(t *testing.T) {
