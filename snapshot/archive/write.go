@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +45,11 @@ func Write(ctx context.Context, w io.Writer, c Config) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.write(ctx, z), z.Close())
+	err = c.write(ctx, z)
+	if closed := z.Close(); err == nil { // else it says the same again
+		err = closed
+	}
+	return err
 }
 
 // writer writes members and remembers them for the inventory.
