@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -154,12 +156,13 @@ func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool) err
 		if argv := c.DefaultCommand(); len(argv) > 0 {
 			command = strings.Join(argv, " ")
 		}
+		ports := publishedPorts(c)
 		out = append(out, map[string]any{
 			"name": h.Name(), "status": capitalised(h.Status()), "image": h.Image(), "command": command, "cpus": c.CPUs, "max_cpus": c.MaxCPUs,
-			"memory_mib": c.MemoryMiB, "max_memory_mib": c.MaxMemoryMiB, "ports": []string{}, "thp": thp(c),
+			"memory_mib": c.MemoryMiB, "max_memory_mib": c.MaxMemoryMiB, "ports": ports, "thp": thp(c),
 		})
 		rows = append(rows, []string{h.Name(), ui.Clip(h.Image(), 36), ui.Clip(command, 40), fmt.Sprintf("%d / %d", c.CPUs, c.MaxCPUs),
-			strconv.FormatUint(uint64(c.MemoryMiB), 10) + "M", string(h.Status()), "-"})
+			strconv.FormatUint(uint64(c.MemoryMiB), 10) + "M", string(h.Status()), ui.Clip(cmp.Or(strings.Join(ports, ", "), "-"), 32)})
 	}
 	switch {
 	case asJSON && one:
@@ -176,6 +179,15 @@ func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool) err
 		ui.Table(a.Out, []string{"NAME", "IMAGE", "COMMAND", "CPUS", "MEM", "STATUS", "PORTS"}, rows)
 	}
 	return nil
+}
+
+// publishedPorts are "BIND:HOST->GUEST/PROTOCOL" each.
+func publishedPorts(c *msb.SandboxConfig) []string {
+	ports := []string{}
+	for _, b := range c.PortBindings {
+		ports = append(ports, fmt.Sprintf("%s->%d/%s", net.JoinHostPort(b.Bind, strconv.Itoa(int(b.HostPort))), b.GuestPort, b.Protocol))
+	}
+	return ports
 }
 
 func thp(c *msb.SandboxConfig) msb.THPPolicy {

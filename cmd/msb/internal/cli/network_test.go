@@ -105,3 +105,10 @@ func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 		assert.ErrorContains(t, err, want, line)
 	}
 }
+
+func TestPublishedPorts(t *testing.T) {
+	assert.Equal(t, []string{}, publishedPorts(&msb.SandboxConfig{}), "JSON has an array")
+	c, err := networkOf("-p 127.0.0.1:8080:80/tcp -p [::1]:53:5353/udp")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"127.0.0.1:8080->80/tcp", "[::1]:53->5353/udp"}, publishedPorts(c))
+}
