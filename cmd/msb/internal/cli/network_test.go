@@ -108,7 +108,8 @@ func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 
 func TestPublishedPorts(t *testing.T) {
 	assert.Equal(t, []string{}, publishedPorts(&msb.SandboxConfig{}), "JSON has an array")
-	c, err := networkOf("-p 127.0.0.1:8080:80/tcp -p [::1]:53:5353/udp")
-	require.NoError(t, err)
+	c := &msb.SandboxConfig{PortBindings: []msb.PortBinding{
+		{Bind: "127.0.0.1", HostPort: 8080, GuestPort: 80, Protocol: "tcp"}, {Bind: "::1", HostPort: 53, GuestPort: 5353, Protocol: "udp"},
+	}}
 	assert.Equal(t, []string{"127.0.0.1:8080->80/tcp", "[::1]:53->5353/udp"}, publishedPorts(c))
 }
