@@ -19,7 +19,8 @@ type VolumeKind string
 // Kinds of volume; the default is VolumeKindDir.
 const (
 	// VolumeKindDir is a directory of the host. Any number of sandboxes can have it at
-	// the same time.
+	// the same time: what one writes the others see within seconds, and locks on its
+	// files hold within one sandbox only, so that two must not write one database.
 	VolumeKindDir VolumeKind = "dir"
 	// VolumeKindDisk is an ext4 disk image. One sandbox at a time can write it; any
 	// number can read it while none does.

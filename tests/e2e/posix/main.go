@@ -27,6 +27,7 @@ type check struct {
 
 func main() {
 	only := flag.String("run", "", "run the checks whose names match")
+	brief := flag.Bool("brief", false, "name the checks that fail only")
 	flag.Parse()
 	if flag.NArg() == 2 && flag.Arg(0) == waitArg {
 		wait(flag.Arg(1))
@@ -34,10 +35,10 @@ func main() {
 	}
 	pattern, err := regexp.Compile(*only)
 	if err != nil || flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: posix [-run REGEXP] DIRECTORY")
+		fmt.Fprintln(os.Stderr, "usage: posix [-run REGEXP] [-brief] DIRECTORY")
 		os.Exit(2)
 	}
-	failed, err := runAll(os.Stdout, flag.Arg(0), pattern)
+	failed, err := runAll(os.Stdout, flag.Arg(0), pattern, *brief)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "posix:", err)
 		os.Exit(2)
@@ -47,7 +48,7 @@ func main() {
 	}
 }
 
-func runAll(w io.Writer, root string, only *regexp.Regexp) (failed int, err error) {
+func runAll(w io.Writer, root string, only *regexp.Regexp, brief bool) (failed int, err error) {
 	if root, err = filepath.Abs(root); err != nil {
 		return 0, err
 	}
@@ -67,8 +68,11 @@ func runAll(w io.Writer, root string, only *regexp.Regexp) (failed int, err erro
 		if err := c.do(dir); err != nil {
 			failed++
 			fmt.Fprintf(w, "FAIL %s: %v\n", c.name, err)
-		} else {
+		} else if !brief {
 			fmt.Fprintf(w, "ok %s\n", c.name)
+		}
+		if brief && n%50 == 0 {
+			fmt.Fprintf(w, "%d checks so far\n", n)
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			failed++

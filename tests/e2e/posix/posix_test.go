@@ -39,13 +39,18 @@ func open(t *testing.T) string {
 func TestOnTheHost(t *testing.T) {
 	dir := open(t)
 	var out bytes.Buffer
-	failed, err := runAll(&out, dir, regexp.MustCompile(""))
+	failed, err := runAll(&out, dir, regexp.MustCompile(""), false)
 	require.NoError(t, err)
 	assert.Zero(t, failed, out.String())
 	assert.Greater(t, bytes.Count(out.Bytes(), []byte("\nok ")), 600)
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Empty(t, left)
+	out.Reset()
+	failed, err = runAll(&out, dir, regexp.MustCompile("^path/"), true)
+	require.NoError(t, err)
+	assert.Zero(t, failed)
+	assert.Equal(t, "18 checks, 0 failed\n", out.String())
 }
 
 func TestNamesAreUnique(t *testing.T) {
