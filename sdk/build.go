@@ -73,6 +73,9 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	if s.Network, err = c.networkSpec(); err != nil {
 		return nil, err
 	}
+	if s.Vsock, err = c.vsockSpec(); err != nil {
+		return nil, err
+	}
 	if err := s.setImage(c, img); err != nil {
 		return nil, err
 	}
@@ -145,6 +148,9 @@ func (s *spec) launchConfig(h home, slot uint16, vmdk string) (*launch.Config, e
 		DeploymentProfile: orDefault(s.DeploymentProfile, "single_tenant"), SandboxSlot: slot,
 	}
 	if c.Network, err = s.networkConfig(); err != nil {
+		return nil, err
+	}
+	if c.Vsock, err = s.vsockRoutes(); err != nil {
 		return nil, err
 	}
 	b := &c.Bootstrap

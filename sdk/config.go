@@ -73,6 +73,11 @@ func (s *spec) config() SandboxConfig {
 		c.ImageFstype = value(d.Fstype)
 	}
 	c.setNetwork(s.Network)
+	if routes, err := s.vsockRoutes(); err == nil {
+		for _, r := range routes {
+			c.Vsock = append(c.Vsock, VsockRoute{r.HostSocket, r.Port, VsockSocketType(r.SocketType)})
+		}
+	}
 	for _, e := range s.Env {
 		c.setEnv(e.Key, e.Value)
 	}

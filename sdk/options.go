@@ -97,6 +97,7 @@ type SandboxConfig struct {
 	DisableNetwork     bool
 	Network            *NetworkConfig // nil: the public Internet, and no ports
 	PortBindings       []PortBinding
+	Vsock              []VsockRoute
 	PullPolicy         PullPolicy
 	LogLevel           LogLevel
 	QuietLogs          bool

@@ -102,6 +102,9 @@ func (c *SandboxConfig) validate() error {
 	if _, err := c.networkSpec(); err != nil {
 		return err
 	}
+	if _, err := c.vsockSpec(); err != nil {
+		return err
+	}
 	for _, guest := range sortedKeys(c.Volumes) {
 		if err := c.Volumes[guest].validate(guest); err != nil {
 			return err

@@ -22,6 +22,7 @@ type networking struct {
 	ipv4Pool, ipv6Pool string
 	connections        uint
 	trustHost          bool
+	vsock              []string
 	profile            string
 	limits             [2]limitFlags // egress, ingress
 }
@@ -39,6 +40,7 @@ func (n *networking) flags(f *pflag.FlagSet) {
 	f.BoolVar(&n.rebinding, "no-dns-rebind-protection", false, "let public names lead into private networks")
 	f.StringVar(&n.ipv4Pool, "net-ipv4-pool", "", "addresses for sandboxes, a /30 each (default 172.16.0.0/12)")
 	f.StringVar(&n.ipv6Pool, "net-ipv6-pool", "", "the same of IPv6, a /64 each (default fd42:6d73:62::/48)")
+	f.StringArrayVar(&n.vsock, "vsock", nil, "lead a vsock port of the guest's host to a Unix socket here, PATH:PORT (repeatable)")
 	f.BoolVar(&n.trustHost, "trust-host-cas", false, "have the guest trust the certificate authorities that this machine trusts")
 	f.StringVar(&n.profile, "deployment-profile", "", "single-tenant, or multi-tenant for configurations of people who are not trusted with this machine's network")
 	for i, direction := range directions {
@@ -60,6 +62,17 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 			b.Protocol = msb.PortProtocolUDP
 		}
 		opts = append(opts, msb.WithPortBindings(b))
+	}
+	for _, v := range n.vsock {
+		path, port, dgram, err := flagtype.Vsock(v)
+		if err != nil {
+			return nil, usage("invalid value '%s' for '--vsock': %w", v, err)
+		}
+		r := msb.VsockRoute{HostSocket: path, Port: port}
+		if dgram {
+			r.SocketType = msb.VsockSocketTypeDgram
+		}
+		opts = append(opts, msb.WithVsock(r))
 	}
 	cfg, err := n.policy(changed)
 	if err != nil {

@@ -72,7 +72,7 @@ func TestNetworkPolicies(t *testing.T) {
 }
 
 func TestLimitFlags(t *testing.T) {
-	c, err := networkOf("--net-egress-bandwidth 10M/2s --net-egress-bandwidth-burst 1K --net-ingress-ops 100 --trust-host-cas --deployment-profile multi-tenant")
+	c, err := networkOf("--net-egress-bandwidth 10M/2s --net-egress-bandwidth-burst 1K --net-ingress-ops 100 --trust-host-cas --deployment-profile multi-tenant --vsock /s:5/dgram")
 	require.NoError(t, err)
 	yes := true
 	assert.Equal(t, &msb.NetworkConfig{TrustHostCAs: &yes, RateLimiter: &msb.NetworkRateLimiterConfig{
@@ -80,6 +80,7 @@ func TestLimitFlags(t *testing.T) {
 		Ingress: &msb.RateLimiterConfig{Ops: &msb.TokenBucketConfig{Size: 100, RefillTime: time.Second}},
 	}}, c.Network)
 	assert.Equal(t, msb.DeploymentProfileMultiTenant, c.DeploymentProfile)
+	assert.Equal(t, []msb.VsockRoute{{HostSocket: "/s", Port: 5, SocketType: "dgram"}}, c.Vsock)
 }
 
 func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
@@ -96,6 +97,7 @@ func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 		"--net-egress-ops-burst 5":                      "were not provided: --net-egress-ops",
 		"--net-ingress-bandwidth x":                     "--net-ingress-bandwidth",
 		"--net-ingress-ops 5 --net-ingress-ops-burst x": "--net-ingress-ops-burst",
+		"--vsock 5":                                     "--vsock",
 		"--deployment-profile x":                        "possible values: single-tenant, multi-tenant",
 		"-p 80":                                         "invalid value '80' for '--port'",
 	} {
