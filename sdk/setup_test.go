@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(volumesEnv) != "" {
 		createAndRemoveVolumes()
 	}
+	if name := os.Getenv(creatorEnv); name != "" {
+		os.Exit(creator(name))
+	}
 	goleak.VerifyTestMain(m)
 }
 
