@@ -19,6 +19,14 @@ import (
 	"github.com/gomsb/gomsb/snapshot"
 )
 
+// longContext is testContext for tests that write disks, which takes long while others do.
+func longContext(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // stopped makes a stopped sandbox with something in its root disk.
 func stopped(t *testing.T, h home, name string, opts ...SandboxOption) string {
 	t.Helper()
@@ -41,7 +49,7 @@ func snapshotOf(t *testing.T, sandbox, name string) *SnapshotArtifact {
 
 func TestSnapshotLife(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	upper := stopped(t, h, "box")
 	s := snapshotOf(t, "box", "base")
 	assert.Equal(t, h.path("snapshots", "base"), s.Path())
@@ -114,7 +122,7 @@ func TestSnapshotLife(t *testing.T) {
 
 func TestSnapshotRefusals(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	running := create(t, "busy", WithRootDisk(RootDisk.Managed(64)))
 	stopped(t, h, "memory", WithRootDisk(RootDisk.Tmpfs(RootDiskTmpfsOptions{})))
@@ -176,7 +184,7 @@ func TestSnapshotRefusals(t *testing.T) {
 // name, and starts sandboxes from one while it is replaced.
 func TestSnapshotsAtATime(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	errs := make(chan error, 6)
 	for i := range cap(errs) {
@@ -223,7 +231,7 @@ func TestSnapshotsAtATime(t *testing.T) {
 
 func TestSnapshotDamage(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	s := snapshotOf(t, "box", "base")
 	payload := filepath.Join(s.Path(), upperName)
@@ -262,7 +270,7 @@ func TestSnapshotDamage(t *testing.T) {
 
 func TestSnapshotReindex(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	n, err := Snapshot.Reindex(ctx, filepath.Join(t.TempDir(), "none"))
 	require.NoError(t, err)
 	assert.Zero(t, n)
@@ -321,7 +329,7 @@ func TestSnapshotReindex(t *testing.T) {
 // may make them.
 func TestSnapshotParents(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	s := snapshotOf(t, "box", "base")
 	child, err := snapshot.Create(ctx, snapshot.Config{Dir: h.path("snapshots"), Name: "child", Upper: filepath.Join(s.Path(), upperName),
@@ -351,7 +359,7 @@ func TestSnapshotParents(t *testing.T) {
 // move saves a snapshot and loads it in another data root.
 func move(t *testing.T, name string, o SnapshotSaveOptions) (home, *SnapshotHandle) {
 	t.Helper()
-	ctx := testContext(t)
+	ctx := longContext(t)
 	out := filepath.Join(t.TempDir(), "made", "out.tar.zst")
 	require.NoError(t, Snapshot.Save(ctx, name, out, o))
 	entries, err := os.ReadDir(filepath.Dir(out))
@@ -370,7 +378,7 @@ func TestSnapshotMovesWithItsImage(t *testing.T) {
 	stopped(t, old, "box")
 	s := snapshotOf(t, "box", "base")
 	h, loaded := move(t, "base", SnapshotSaveOptions{WithImage: true, WithParents: true})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	assert.Equal(t, s.Digest(), loaded.Digest())
 	assert.Equal(t, h.path("snapshots", "base"), loaded.Path())
 	opened, err := loaded.Open(ctx)
@@ -397,7 +405,7 @@ func TestSnapshotMovesAlone(t *testing.T) {
 	stopped(t, old, "box")
 	s := snapshotOf(t, "box", "base")
 	_, loaded := move(t, "base", SnapshotSaveOptions{PlainTar: true})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	assert.Equal(t, s.Digest(), loaded.Digest())
 	_, err := CreateSandbox(ctx, "fork", WithFromSnapshot("base"), WithPullPolicy(PullPolicyNever))
 	assert.True(t, IsKind(err, ErrSnapshotImageMissing), "%v", err)
@@ -410,7 +418,7 @@ func TestSnapshotMovesAlone(t *testing.T) {
 
 func TestSnapshotLoadFails(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	s := snapshotOf(t, "box", "base")
 	out := filepath.Join(t.TempDir(), "out.tar")
@@ -461,7 +469,7 @@ func TestSnapshotLoadKilled(t *testing.T) {
 		}
 	}
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	snapshotOf(t, "box", "base")
 	out := filepath.Join(t.TempDir(), "out.tar.zst")

@@ -27,7 +27,7 @@ func newOfficial(t *testing.T) official {
 	if testing.Short() {
 		t.Skip("fetches microsandbox 0.6.18")
 	}
-	cmd := exec.CommandContext(testContext(t), "../hack/kernel/official.sh")
+	cmd := exec.CommandContext(longContext(t), "../hack/kernel/official.sh")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	require.NoError(t, err)
@@ -43,7 +43,7 @@ func newOfficial(t *testing.T) official {
 // run runs a command in a data root.
 func (o official) run(t *testing.T, h home, args ...string) (stdout, stderr string, ok bool) {
 	t.Helper()
-	cmd := exec.CommandContext(testContext(t), o.path, args...)
+	cmd := exec.CommandContext(longContext(t), o.path, args...)
 	cmd.Env = []string{"MSB_HOME=" + string(h), "HOME=" + t.TempDir(), "NO_COLOR=1", "PATH=" + os.Getenv("PATH")}
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -66,7 +66,7 @@ func (o official) succeed(t *testing.T, h home, args ...string) string {
 func TestOfficialSharesSnapshots(t *testing.T) {
 	o := newOfficial(t)
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	ours := snapshotOf(t, "box", "ours")
 	assert.Contains(t, o.succeed(t, h, "snapshot", "verify", "ours"), "verified (msb-file-merkle-blake3-v1 "+ours.State().File.Integrity.Root+")")
@@ -100,7 +100,7 @@ func TestOfficialSharesSnapshots(t *testing.T) {
 func TestOfficialSharesArchives(t *testing.T) {
 	o := newOfficial(t)
 	h := newGuests(t, runtimetest.Guest{})
-	ctx := testContext(t)
+	ctx := longContext(t)
 	stopped(t, h, "box")
 	s := snapshotOf(t, "box", "base")
 	dir := t.TempDir()
@@ -145,7 +145,7 @@ func resolveImageOf(t *testing.T, path string) (rootImage, error) {
 func TestOfficialReadsWhatWeMigrate(t *testing.T) {
 	o := newOfficial(t)
 	h := newHome(t)
-	ctx := testContext(t)
+	ctx := longContext(t)
 	payload := make([]byte, 1<<20)
 	copy(payload[4096:], "data")
 	sum := sha256.New()
