@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 	runtimetest.Main()
 	if os.Getenv(volumesEnv) != "" {
 		createAndRemoveVolumes()
+		return
 	}
 	if name := os.Getenv(creatorEnv); name != "" {
 		os.Exit(creator(name))

@@ -397,7 +397,7 @@ const volumesEnv = "GOMSB_TEST_VOLUMES"
 
 func createAndRemoveVolumes() {
 	ctx := context.Background()
-	for {
+	for parent := os.Getppid(); os.Getppid() == parent; { // nor longer than the test
 		_, err := CreateVolume(ctx, "v", WithVolumeKind(VolumeKindDisk), WithVolumeSize(16))
 		if err = errors.Join(err, RemoveVolume(ctx, "v")); err != nil {
 			panic(err)
