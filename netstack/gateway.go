@@ -258,10 +258,32 @@ func (g *Gateway) Close() {
 		p.close()
 	}
 	g.udp.closeAll()
-	g.stack.Close() // whoever waits for the guest learns of it
-	g.wg.Wait()
+	g.abortAll()
+	g.stack.Close()
 	g.link.close()
 	g.stack.Wait()
+}
+
+// abortAll aborts the guest's connections until nobody serves one any more. Once is not
+// enough: a handshake that begins meanwhile would wait for the guest for two minutes.
+func (g *Gateway) abortAll() {
+	done := make(chan struct{})
+	go func() {
+		g.wg.Wait()
+		close(done)
+	}()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		for _, e := range g.stack.RegisteredEndpoints() {
+			e.Abort()
+		}
+		select {
+		case <-done:
+			return
+		case <-again.C:
+		}
+	}
 }
 
 // admit reports whether the policy lets a flow of the guest's out now, and logs it if not.

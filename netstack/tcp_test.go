@@ -72,7 +72,7 @@ func TestGuestIsRefused(t *testing.T) {
 		_, err := g.dial(to)
 		assert.ErrorContains(t, err, "refused", name)
 	}
-	assert.Zero(t, g.tcpCount.Load())
+	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
 }
 
 func TestHostLoopbackThroughTheGateway(t *testing.T) {
@@ -285,6 +285,34 @@ func TestCloseEndsEverything(t *testing.T) {
 		require.Fail(t, "Close does not return")
 	}
 	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4001)})
+}
+
+// TestCloseMeetsAHandshake: the host's connection is there just when the gateway ends, and
+// the guest never answers.
+func TestCloseMeetsAHandshake(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), func(c *Config) {
+		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			time.Sleep(30 * time.Millisecond) // most of Close is over
+			host, other := net.Pipe()
+			t.Cleanup(func() { _ = other.Close() })
+			return host, nil
+		}
+	})
+	g.full.Store(true)
+	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4000)})
+	require.Eventually(t, func() bool { return g.tcpCount.Load() == 1 }, watchdog, time.Millisecond)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.Gateway.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(watchdog):
+		require.Fail(t, "Close does not return")
+	}
 }
 
 // TestSlowDialIsCancelled: a guest that gives up does not hold a place for ever, nor does
