@@ -23,7 +23,7 @@ var agentMade = struct {
 	parents []string // directories that got a new name, and with it a new time, or are new
 }{
 	mounts:  []string{"/dev", "/proc", "/sys", "/tmp", "/.msb"},
-	files:   []string{"/etc/hostname", "/etc/hosts", "/etc/profile", "/run/microsandbox"},
+	files:   []string{"/etc/hostname", "/etc/hosts", "/etc/profile", "/etc/resolv.conf", "/run/microsandbox"},
 	parents: []string{"/", "/etc", "/run", "/var", "/var/tmp"},
 }
 
