@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 )
 
@@ -40,10 +41,29 @@ func (c *guestConn) unwatch() {
 	c.queue.EventUnregister(&c.out)
 }
 
-// close gives the connection up. The stack still sends what was written, and FIN.
-func (c *guestConn) close() {
-	c.unwatch()
+// close gives the connection up and waits until the guest has what was written, and FIN.
+// Until then the stack keeps that in memory, for as long as the guest has no room for it:
+// whoever counts connections must count this one. It is aborted if ctx is done first.
+func (c *guestConn) close(ctx context.Context) {
+	defer c.unwatch()
 	c.ep.Close()
+	for !c.over() {
+		select {
+		case <-c.space:
+		case <-ctx.Done():
+			c.ep.Abort()
+			return
+		}
+	}
+}
+
+// over reports that the stack keeps nothing of the connection any more that is large.
+func (c *guestConn) over() bool {
+	switch tcp.EndpointState(c.ep.State()) {
+	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
+		return true
+	}
+	return false
 }
 
 // abort gives the connection up with RST.

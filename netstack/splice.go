@@ -37,8 +37,8 @@ func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte) 
 	p.stop()
 	unblock()
 	if err == nil {
-		guest.close()
 		_ = host.Close()
+		guest.close(ctx)
 		return
 	}
 	guest.abort()

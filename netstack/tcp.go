@@ -38,7 +38,7 @@ func (g *Gateway) serveTCP(ctx context.Context, r *tcp.ForwarderRequest) {
 	case dnsPort:
 		if c := accept(r); c != nil {
 			g.serveDNS(ctx, c, dst.Addr())
-			c.close()
+			c.close(ctx)
 		}
 		return
 	case dotPort: // encrypted, so that no policy could apply
@@ -87,7 +87,7 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 	}
 	if d := g.policy.Egress(f, source, g.names); !d.Allowed() {
 		g.denied(f, d, name)
-		guest.close()
+		guest.close(ctx)
 		return
 	}
 	host, err := g.dial(ctx, "tcp", dst)

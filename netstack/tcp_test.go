@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"github.com/gomsb/gomsb/netstack/policy"
 )
@@ -153,6 +154,28 @@ func TestConnectionLimit(t *testing.T) {
 	_, err := g.dial(at(world4, 80))
 	require.ErrorContains(t, err, "refused")
 	assert.EqualValues(t, 3, g.tcpCount.Load())
+}
+
+// TestUndelivered: what the guest has not taken yet counts, although both ends are closed;
+// else a guest could have the host remember any number of such connections.
+func TestUndelivered(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	served := make(chan struct{})
+	g.tcpWorld(at(world4, 80), func(c *net.TCPConn) {
+		defer close(served)
+		_, _ = io.Copy(io.Discard, c)
+		_, _ = c.Write(make([]byte, 100<<10))
+	})
+	ep := endpointOf(t, g, at(world4, 80))
+	defer ep.Close()
+	g.full.Store(true)
+	require.Nil(t, ep.Shutdown(tcpip.ShutdownWrite))
+	<-served
+	assert.Never(t, func() bool { return g.tcpCount.Load() == 0 }, 5*quiet, time.Millisecond)
+	g.full.Store(false)
+	g.Ready()
+	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
 }
 
 // TestShortConnections: a table that leaks would be full soon.
