@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -16,6 +17,10 @@ var (
 	errReset = errors.New("connection reset by the guest")
 	errGone  = errors.New("connection is closed")
 )
+
+// finWait is how long a guest may keep its end of a connection open of which the other end
+// is closed. The stack itself would wait for ever.
+const finWait = time.Minute
 
 // guestConn is the stack's end of a TCP connection with the guest. One goroutine may read
 // while another writes.
@@ -43,27 +48,32 @@ func (c *guestConn) unwatch() {
 
 // close gives the connection up and waits until the guest has what was written, and FIN.
 // Until then the stack keeps that in memory, for as long as the guest has no room for it:
-// whoever counts connections must count this one. It is aborted if ctx is done first.
-func (c *guestConn) close(ctx context.Context) {
+// whoever counts connections must count this one. It is aborted if ctx is done first, or
+// if the guest has it all but leaves its own end open for finWait.
+func (c *guestConn) close(ctx context.Context) { c.closeWithin(ctx, finWait) }
+
+func (c *guestConn) closeWithin(ctx context.Context, wait time.Duration) {
 	defer c.unwatch()
 	c.ep.Close()
-	for !c.over() {
+	late := time.NewTicker(wait)
+	defer late.Stop()
+	for {
+		state := tcp.EndpointState(c.ep.State())
+		if state == tcp.StateClose || state == tcp.StateError || state == tcp.StateTimeWait {
+			return
+		}
 		select {
 		case <-c.space:
+		case <-late.C:
+			if state == tcp.StateFinWait2 {
+				c.ep.Abort()
+				return
+			}
 		case <-ctx.Done():
 			c.ep.Abort()
 			return
 		}
 	}
-}
-
-// over reports that the stack keeps nothing of the connection any more that is large.
-func (c *guestConn) over() bool {
-	switch tcp.EndpointState(c.ep.State()) {
-	case tcp.StateClose, tcp.StateError, tcp.StateTimeWait:
-		return true
-	}
-	return false
 }
 
 // abort gives the connection up with RST.

@@ -178,6 +178,32 @@ func TestUndelivered(t *testing.T) {
 	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
 }
 
+// TestGuestKeepsItsEndOpen: it does not keep the connection.
+func TestGuestKeepsItsEndOpen(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	l := g.listen(80)
+	c, err := g.connect(t.Context(), at(g.addrs.Guest4, 80))
+	require.NoError(t, err)
+	guest, err := l.Accept()
+	require.NoError(t, err)
+	defer func() { _ = guest.Close() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.closeWithin(t.Context(), quiet)
+	}()
+	select {
+	case <-done:
+	case <-time.After(watchdog):
+		require.Fail(t, "the connection is kept")
+	}
+	assert.Eventually(t, func() bool {
+		_, err := guest.Write([]byte("x"))
+		return err != nil
+	}, watchdog, time.Millisecond, "the guest learns of it")
+}
+
 // TestShortConnections: a table that leaks would be full soon.
 func TestShortConnections(t *testing.T) {
 	t.Parallel()
