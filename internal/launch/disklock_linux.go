@@ -28,7 +28,7 @@ func diskHolders(path string) []DiskHolder {
 		if len(found) == maxHolders {
 			break
 		}
-		if _, ok := heldIn(dir, &want); ok {
+		if len(locksIn(dir, &want)) > 0 {
 			pid, _ := strconv.Atoi(filepath.Base(dir))
 			found = append(found, DiskHolder{PID: pid, Sandbox: sandboxOf(dir)})
 		}
@@ -36,27 +36,33 @@ func diskHolders(path string) []DiskHolder {
 	return found
 }
 
-// heldIn looks for a lock on the file of st among the open files of the process at dir,
-// and reports whether it is there and excludes readers too.
-func heldIn(dir string, st *unix.Stat_t) (exclusive, held bool) {
+// fileLock is a lock that a process has by one of its open files.
+type fileLock struct {
+	fd        int
+	exclusive bool
+}
+
+// locksIn are the locks on the file of st that the process at dir has.
+func locksIn(dir string, st *unix.Stat_t) []fileLock {
 	open, err := os.ReadDir(dir + "/fd")
 	if err != nil {
-		return false, false // gone, or another user's
+		return nil // gone, or another user's
 	}
+	var locks []fileLock
 	for _, e := range open {
 		var have unix.Stat_t
 		if unix.Stat(dir+"/fd/"+e.Name(), &have) != nil || have.Dev != st.Dev || have.Ino != st.Ino {
 			continue
 		}
+		fd, _ := strconv.Atoi(e.Name())
 		info, _ := os.ReadFile(dir + "/fdinfo/" + e.Name()) // closed meanwhile: no lock
 		for line := range bytes.Lines(info) {
 			if bytes.HasPrefix(line, []byte("lock:")) && bytes.Contains(line, []byte("FLOCK")) {
-				held = true
-				exclusive = exclusive || bytes.Contains(line, []byte("WRITE"))
+				locks = append(locks, fileLock{fd, bytes.Contains(line, []byte("WRITE"))})
 			}
 		}
 	}
-	return exclusive, held
+	return locks
 }
 
 // sandboxOf is the sandbox that the process at dir runs, empty if it is no runtime.
@@ -77,14 +83,19 @@ func sandboxOf(dir string) string {
 	return ""
 }
 
-// DiskInherited reports that this process got a lock on the disk image from the process
-// that started it, and that it is enough for what the disk is used for. Ask before you
-// take locks yourself, of which it cannot tell them.
-func DiskInherited(d DiskUse) bool {
+// InheritedDisk is the lock on the disk image that this process got from the process that
+// started it, if it is enough for what the disk is used for, and nil otherwise. It is the
+// caller's from then on. Ask before you take locks yourself, of which it cannot tell it.
+func InheritedDisk(d DiskUse) *os.File {
 	var st unix.Stat_t
 	if unix.Stat(d.Path, &st) != nil {
-		return false
+		return nil
 	}
-	exclusive, held := heldIn("/proc/self", &st)
-	return held && (exclusive || d.ReadOnly)
+	for _, l := range locksIn("/proc/self", &st) {
+		if l.exclusive || d.ReadOnly {
+			unix.CloseOnExec(l.fd)
+			return os.NewFile(uintptr(l.fd), d.Path)
+		}
+	}
+	return nil
 }

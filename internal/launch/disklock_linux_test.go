@@ -107,14 +107,13 @@ func TestLockOutlivesTheController(t *testing.T) {
 	path := diskImage(t)
 	files, err := LockDisks([]DiskUse{{path, false}})
 	require.NoError(t, err)
-	assert.True(t, DiskInherited(DiskUse{path, false}), "as far as a process can tell")
-	assert.True(t, DiskInherited(DiskUse{path, true}))
+	assert.Equal(t, []DiskHolder{{PID: os.Getpid()}}, diskHolders(path))
 	o := options(t, "inherits")
 	o.Inherit = files
 	p, err := Spawn(t.Context(), o)
 	require.NoError(t, err)
 	UnlockDisks(files)
-	assert.False(t, DiskInherited(DiskUse{path, true}))
+	assert.Equal(t, []DiskHolder{{PID: p.PID(), Sandbox: "x"}}, diskHolders(path))
 
 	_, err = LockDisks([]DiskUse{{path, true}})
 	var busy *DiskBusyError
@@ -130,15 +129,26 @@ func TestLockOutlivesTheController(t *testing.T) {
 	UnlockDisks(files)
 }
 
-func TestDiskInherited(t *testing.T) {
+func TestInheritedDisk(t *testing.T) {
 	path := diskImage(t)
-	assert.False(t, DiskInherited(DiskUse{path, true}))
-	assert.False(t, DiskInherited(DiskUse{"/no/such/disk", true}))
-	f, err := LockDisk(path, true)
-	require.NoError(t, err)
-	assert.True(t, DiskInherited(DiskUse{path, true}))
-	assert.False(t, DiskInherited(DiskUse{path, false}), "a reader's lock does not do for a writer")
-	require.NoError(t, f.Close())
+	assert.Nil(t, InheritedDisk(DiskUse{path, true}))
+	assert.Nil(t, InheritedDisk(DiskUse{"/no/such/disk", true}))
+	for _, readOnly := range []bool{true, false} {
+		f, err := LockDisk(path, readOnly)
+		require.NoError(t, err)
+		_, err = unix.Dup(int(f.Fd())) // as a child has it: nobody's file
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		if readOnly {
+			assert.Nil(t, InheritedDisk(DiskUse{path, false}), "a reader's lock does not do for a writer")
+		}
+		inherited := InheritedDisk(DiskUse{path, readOnly})
+		require.NotNil(t, inherited)
+		_, err = LockDisk(path, false)
+		require.ErrorIs(t, err, ErrDiskBusy)
+		UnlockDisks([]*os.File{inherited})
+		assert.Empty(t, diskHolders(path), "it was the caller's")
+	}
 }
 
 func TestDiskBusyError(t *testing.T) {

@@ -2,8 +2,10 @@
 
 package launch
 
+import "os"
+
 // diskHolders finds nobody where the system does not tell.
 func diskHolders(string) []DiskHolder { return nil }
 
-// DiskInherited is false where the system does not tell.
-func DiskInherited(DiskUse) bool { return false }
+// InheritedDisk is nil where the system does not tell.
+func InheritedDisk(DiskUse) *os.File { return nil }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -198,7 +197,8 @@ func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 }
 
 // lockDisks makes sure that no other machine writes the disk images of this one. A
-// controller that has locked them already handed its locks down.
+// controller that has locked them already handed its locks down. They are given up before
+// the rows say that the sandbox has stopped: who reads that may start it again at once.
 func (s *sandbox) lockDisks() error {
 	disks, err := s.cfg.DiskUses()
 	if err != nil {
@@ -207,7 +207,16 @@ func (s *sandbox) lockDisks() error {
 	if err := launch.CheckDisks(disks); err != nil {
 		return err
 	}
-	s.locks, err = launch.LockDisks(slices.DeleteFunc(disks, launch.DiskInherited))
+	var unlocked []launch.DiskUse
+	for _, d := range disks {
+		if lock := launch.InheritedDisk(d); lock != nil {
+			s.locks = append(s.locks, lock)
+		} else {
+			unlocked = append(unlocked, d)
+		}
+	}
+	own, err := launch.LockDisks(unlocked)
+	s.locks = append(s.locks, own...)
 	return err
 }
 
