@@ -133,7 +133,7 @@ func (g *Gateway) sortIPv6(p []byte) sorting {
 	if next == protoICMPv6 && g.answerNeighbour(src, dst, p[7], payload) {
 		return discard
 	}
-	if src != g.addrs.Guest6 || isHere(dst) {
+	if src != g.addrs.Guest6 || isHere(dst) || dst.Is4In6() { // mapped ones are never on a wire
 		return discard
 	}
 	if next == protoFragment {
