@@ -51,7 +51,7 @@ func (g *Gateway) serveDNS(ctx context.Context, c *guestConn, addr netip.Addr) {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			a := g.resolver.Answer(ctx, q, policy.TCP, g.resolverOf(addr))
+			a := g.answer(ctx, q, addr)
 			if a == nil || len(a) > 0xffff {
 				return
 			}
@@ -63,6 +63,17 @@ func (g *Gateway) serveDNS(ctx context.Context, c *guestConn, addr netip.Addr) {
 			}
 		})
 	}
+}
+
+// answer has a question answered once few enough others are; nil is no answer.
+func (g *Gateway) answer(ctx context.Context, q []byte, addr netip.Addr) []byte {
+	select {
+	case g.queries <- struct{}{}:
+	case <-ctx.Done():
+		return nil
+	}
+	defer func() { <-g.queries }()
+	return g.resolver.Answer(ctx, q, policy.TCP, g.resolverOf(addr))
 }
 
 // readMessage reads one message behind its length.

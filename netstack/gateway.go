@@ -87,6 +87,7 @@ type Gateway struct {
 	tcpLimit int64
 	tcpCount atomic.Int64
 	echoes   chan struct{} // one element for each under way
+	queries  chan struct{} // likewise
 	udp      udpTable
 	ports    []*publisher
 	peers    peerTable
@@ -111,7 +112,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		addrs: cfg.Addresses, policy: cfg.Policy, names: cfg.Names, resolver: cfg.Resolver, dialer: cfg.Dial, ping: cfg.Ping,
 		log: cfg.Logger, link: newLink(&cfg.Addresses),
-		tcpLimit: int64(cfg.MaxConnections), echoes: make(chan struct{}, maxEchoes),
+		tcpLimit: int64(cfg.MaxConnections), echoes: make(chan struct{}, maxEchoes), queries: make(chan struct{}, maxQueries),
 	}
 	if g.tcpLimit == 0 {
 		g.tcpLimit = DefaultConnections

@@ -27,7 +27,8 @@ const (
 	sessionQueue = 64
 	sessionBytes = 512 << 10
 
-	// maxQueries bounds the questions about names under way, maxQuery their size.
+	// maxQueries bounds the questions about names under way, those on connections too, and
+	// maxQuery the size of one in a datagram.
 	maxQueries = 64
 	maxQuery   = 4096
 )
@@ -41,16 +42,11 @@ type flow struct{ guest, peer netip.AddrPort }
 
 // udpTable holds the flows of datagrams that the guest has opened.
 type udpTable struct {
-	queries chan struct{} // one element for each under way
-
 	mu       sync.Mutex
 	sessions map[flow]*udpSession // protected by mu
 }
 
-func (t *udpTable) init() {
-	t.queries = make(chan struct{}, maxQueries)
-	t.sessions = make(map[flow]*udpSession)
-}
+func (t *udpTable) init() { t.sessions = make(map[flow]*udpSession) }
 
 // handleUDP takes a datagram of the guest's, on the goroutine of its card. It returns true:
 // no datagram is answered with an ICMP error.
@@ -92,18 +88,18 @@ func (g *Gateway) query(f flow, data *buffer.View) {
 		return
 	}
 	select {
-	case g.udp.queries <- struct{}{}:
+	case g.queries <- struct{}{}:
 	default:
 		return
 	}
 	q := append([]byte(nil), data.AsSlice()...)
 	if !g.run(func(ctx context.Context) {
-		defer func() { <-g.udp.queries }()
+		defer func() { <-g.queries }()
 		if a := g.resolver.Answer(ctx, q, policy.UDP, g.resolverOf(f.peer.Addr())); a != nil {
 			g.sendUDP(f.peer, f.guest, a)
 		}
 	}) {
-		<-g.udp.queries
+		<-g.queries
 	}
 }
 

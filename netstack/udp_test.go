@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -167,6 +168,45 @@ func TestQuestions(t *testing.T) {
 	require.NoError(t, err)
 	x, y := message("a tcp 93.184.216.34"), message("b tcp 93.184.216.34")
 	assert.Contains(t, []string{string(x) + string(y), string(y) + string(x)}, string(b))
+}
+
+// crowd is a resolver that answers once it is released, and counts who waits.
+type crowd struct {
+	waiting atomic.Int64
+	release chan struct{}
+}
+
+func (r *crowd) Answer(ctx context.Context, q []byte, _ policy.Protocol, _ netip.Addr) []byte {
+	r.waiting.Add(1)
+	select {
+	case <-r.release:
+		return q
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// TestQuestionsOnConnectionsAreBounded over all connections, and none is lost.
+func TestQuestionsOnConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := &crowd{release: make(chan struct{})}
+	g := newGuest(t, policy.NoTraffic(), func(c *Config) { c.Resolver = r })
+	var conns []*gonet.TCPConn
+	for range maxQueries/pipelined + 2 {
+		c := g.mustDial(at(g.addrs.Gateway4, 53))
+		_, err := c.Write(bytes.Repeat([]byte{0, 1, 'q'}, pipelined))
+		require.NoError(t, err)
+		require.NoError(t, c.CloseWrite())
+		conns = append(conns, c)
+	}
+	require.Eventually(t, func() bool { return r.waiting.Load() >= maxQueries }, watchdog, time.Millisecond)
+	assert.Never(t, func() bool { return r.waiting.Load() > maxQueries }, quiet, time.Millisecond)
+	close(r.release)
+	for _, c := range conns {
+		b, err := io.ReadAll(c)
+		require.NoError(t, err)
+		assert.Len(t, b, 3*pipelined)
+	}
 }
 
 func TestPublishedPorts(t *testing.T) {
