@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/secrets"
 )
 
 const (
@@ -64,6 +65,12 @@ type Config struct {
 	// Ping sends an ICMP echo request with a body of identifier, sequence number and data
 	// and returns the data that came back; nil uses the host's ping sockets.
 	Ping func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
+	// Secrets makes what the guest's bytes of a connection pass through on their way to
+	// the server, nil if they go as they are. nil: there are no secrets.
+	Secrets func(secrets.Connection) secrets.Rewriter
+	// Terminate is called, on a goroutine of its own, when a secret's violation is to end
+	// the sandbox.
+	Terminate func()
 	// Logger receives what was denied and what failed, as often as the guest causes it;
 	// nil discards it.
 	Logger *slog.Logger
@@ -80,6 +87,9 @@ type Gateway struct {
 	dialer   func(ctx context.Context, network, address string) (net.Conn, error)
 	ping     func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
 	log      *slog.Logger
+
+	secrets   func(secrets.Connection) secrets.Rewriter // nil: none
+	terminate func()                                    // nil: nothing
 
 	link  *link
 	stack *stack.Stack
@@ -111,7 +121,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		addrs: cfg.Addresses, policy: cfg.Policy, names: cfg.Names, resolver: cfg.Resolver, dialer: cfg.Dial, ping: cfg.Ping,
-		log: cfg.Logger, link: newLink(&cfg.Addresses),
+		secrets: cfg.Secrets, terminate: cfg.Terminate, log: cfg.Logger, link: newLink(&cfg.Addresses),
 		tcpLimit: int64(cfg.MaxConnections), echoes: make(chan struct{}, maxEchoes), queries: make(chan struct{}, maxQueries),
 	}
 	if g.tcpLimit == 0 {

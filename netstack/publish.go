@@ -193,7 +193,7 @@ func (p *publisher) serve(ctx context.Context, host *net.TCPConn) {
 		reset(host)
 		return
 	}
-	splice(ctx, guest, host, nil)
+	_ = splice(ctx, guest, host, nil, nil)
 }
 
 // connect opens a connection from the gateway to the guest.

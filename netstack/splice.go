@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/gomsb/gomsb/netstack/secrets"
 )
 
 // bufferSize is what is carried at once: no segment of the guest's is larger.
@@ -20,14 +22,20 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 type pair struct {
 	guest *guestConn
 	host  net.Conn
+	sub   *substituted // what the guest sends goes through it; nil: it goes as it is
 	ctx   context.Context
 	stop  context.CancelFunc
 }
 
 // splice carries bytes both ways until both directions have ended; either may end first.
-// first goes to the host before all else. Both connections are over when it returns.
-func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte) {
+// first goes to the host before all else. What the guest sends goes through rw, unless
+// that is nil. Both connections are over when it returns; the error is why they did not
+// end in good order.
+func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte, rw secrets.Rewriter) error {
 	p := &pair{guest: guest, host: host}
+	if rw != nil {
+		p.sub = &substituted{w: host, rw: rw}
+	}
 	p.ctx, p.stop = context.WithCancel(ctx)
 	unblock := context.AfterFunc(p.ctx, func() { _ = host.SetDeadline(time.Unix(1, 0)) })
 	down := make(chan error, 1)
@@ -39,10 +47,11 @@ func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte) 
 	if err == nil {
 		_ = host.Close()
 		guest.close(ctx)
-		return
+		return nil
 	}
 	guest.abort()
 	reset(host)
+	return err
 }
 
 // reset closes a connection of the host's with RST.
@@ -64,7 +73,7 @@ func (p *pair) ended(err error) error {
 // up carries what the guest sends, and its FIN.
 func (p *pair) up(first []byte) error {
 	if len(first) > 0 {
-		if _, err := p.host.Write(first); err != nil {
+		if err := p.send(first); err != nil {
 			return err
 		}
 	}
@@ -72,6 +81,9 @@ func (p *pair) up(first []byte) error {
 		n, err := p.upOnce()
 		switch {
 		case err == io.EOF:
+			if err := p.end(); err != nil {
+				return err
+			}
 			if h, ok := p.host.(interface{ CloseWrite() error }); ok {
 				return h.CloseWrite()
 			}
@@ -94,8 +106,25 @@ func (p *pair) upOnce() (int, error) {
 	if !ok || err != nil {
 		return 0, err
 	}
-	_, err = p.host.Write(b[:n])
-	return n, err
+	return n, p.send(b[:n])
+}
+
+// send sends to the host.
+func (p *pair) send(b []byte) error {
+	if p.sub != nil {
+		_, err := p.sub.Write(b)
+		return err
+	}
+	_, err := p.host.Write(b)
+	return err
+}
+
+// end sends what is left to send.
+func (p *pair) end() error {
+	if p.sub != nil {
+		return p.sub.end()
+	}
+	return nil
 }
 
 // down carries what the host sends, and its FIN.

@@ -2,11 +2,13 @@ package netstack
 
 import (
 	"context"
+	"net"
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/secrets"
 )
 
 const (
@@ -71,7 +73,7 @@ func (g *Gateway) dialFirst(ctx context.Context, r *tcp.ForwarderRequest, dst ne
 		reset(host)
 		return
 	}
-	splice(ctx, guest, host, nil)
+	g.plain(ctx, guest, host, dst, nil)
 }
 
 // acceptFirst waits for the name that the guest sends before it decides.
@@ -95,7 +97,15 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 		guest.abort()
 		return
 	}
-	splice(ctx, guest, host, first)
+	g.plain(ctx, guest, host, dst, first)
+}
+
+// plain carries a connection whose bytes are read as they are, if they are read at all.
+func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, dst netip.AddrPort, first []byte) {
+	c := secrets.Connection{Dst: dst}
+	if err := splice(ctx, guest, host, first, g.rewriter(c)); err != nil {
+		g.refused(c, err)
+	}
 }
 
 // accept completes the handshake with the guest; nil if the guest gave up.

@@ -24,9 +24,11 @@ type Connection struct {
 // uses it, for one connection.
 type Rewriter interface {
 	// Rewrite appends to dst what is to be sent for p, which may be nothing yet, and
-	// returns the result. It keeps nothing of p. After an error nothing more of the
-	// connection may be sent, what was returned with it neither.
+	// returns the result. It keeps nothing of p. An error is a *Violation or a *Malformed;
+	// after one nothing more of the connection may be sent, what was returned with it
+	// neither.
 	Rewrite(dst, p []byte) ([]byte, error)
-	// End appends what was held back, at the end of what the guest sends.
+	// End appends what was held back, at the end of what the guest sends. An error, as of
+	// Rewrite, says that it may not end there.
 	End(dst []byte) ([]byte, error)
 }
