@@ -176,7 +176,7 @@ func (g *Gateway) build() error {
 		errs = append(errs, stackError(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o)))
 	}
 	errs = append(errs,
-		stackError(g.stack.CreateNIC(nicID, g.link)),
+		stackError(g.stack.CreateNICWithOptions(nicID, g.link, stack.NICOptions{QDisc: g.link})),
 		stackError(g.stack.SetPromiscuousMode(nicID, true)),
 		stackError(g.stack.SetSpoofing(nicID, true)))
 	for _, a := range g.addrs.Gateways() {
@@ -186,7 +186,7 @@ func (g *Gateway) build() error {
 			bits = PrefixLen6
 		}
 		errs = append(errs, stackError(g.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
-			Protocol: proto, AddressWithPrefix: tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(a.AsSlice()), PrefixLen: bits},
+			Protocol: proto, AddressWithPrefix: tcpip.AddressWithPrefix{Address: addressOf(a), PrefixLen: bits},
 		}, stack.AddressProperties{})))
 	}
 	g.stack.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nicID}, {Destination: header.IPv6EmptySubnet, NIC: nicID}})
@@ -205,8 +205,18 @@ func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
 
 // addrOf is an address of the stack's.
 func addrOf(a tcpip.Address) netip.Addr {
-	addr, _ := netip.AddrFromSlice(a.AsSlice())
-	return addr
+	if a.Len() == header.IPv4AddressSize {
+		return netip.AddrFrom4(a.As4())
+	}
+	return netip.AddrFrom16(a.As16())
+}
+
+// addressOf is an address for the stack.
+func addressOf(a netip.Addr) tcpip.Address {
+	if a.Is4() {
+		return tcpip.AddrFrom4(a.As4())
+	}
+	return tcpip.AddrFrom16(a.As16())
 }
 
 // Plug connects the guest's card, before the guest runs.

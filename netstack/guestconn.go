@@ -29,8 +29,9 @@ type guestConn struct {
 	queue waiter.Queue
 
 	in, out         waiter.Entry
-	readable, space chan struct{} // signalled when it may be
-	reader          bytes.Reader  // of write
+	readable, space chan struct{}     // signalled when it may be
+	reader          bytes.Reader      // of write
+	writer          tcpip.SliceWriter // of tryRead
 }
 
 // watch has the stack signal changes. c.ep is set.
@@ -85,8 +86,9 @@ func (c *guestConn) abort() {
 // tryRead reads what the guest has sent; ok is false if that is nothing yet. The error is
 // io.EOF after the guest's FIN.
 func (c *guestConn) tryRead(p []byte) (n int, ok bool, err error) {
-	w := tcpip.SliceWriter(p)
-	res, e := c.ep.Read(&w, tcpip.ReadOptions{})
+	c.writer = p
+	res, e := c.ep.Read(&c.writer, tcpip.ReadOptions{})
+	c.writer = nil
 	switch e.(type) {
 	case nil:
 		return res.Count, true, nil

@@ -13,7 +13,7 @@ import (
 func (r *hostReader) tryRead(fd uintptr) bool {
 	b := buffers.Get().(*[bufferSize]byte)
 	for {
-		n, err := unix.Read(int(fd), b[:])
+		n, err := unix.Read(int(fd), b[:r.most])
 		switch err {
 		case nil:
 			r.buf, r.n = b, n

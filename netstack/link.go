@@ -48,6 +48,10 @@ const (
 	// gsoMaxSize is the largest IP packet.
 	gsoMaxSize = 65535
 
+	// maxPayload is what the stack puts into one TCP segment at most. More, written at
+	// once, becomes a full one and a small one.
+	maxPayload = gsoMaxSize - header.TCPTotalHeaderMaximumSize - 1
+
 	// maxQueued bounds the packets, and their bytes, that wait for room in the guest's
 	// card. What does not fit is lost, as on any line.
 	maxQueued      = 1024
@@ -55,7 +59,8 @@ const (
 )
 
 // link is the stack's end of the cable: a stack.LinkEndpoint for Ethernet frames to one
-// guest, whose hardware address is known.
+// guest, whose hardware address is known. It is the NIC's stack.QueueingDiscipline too: the
+// stack's own makes a list of each packet.
 type link struct {
 	header [etherLen]byte // of every frame but for the type
 	addr   tcpip.LinkAddress
@@ -79,8 +84,9 @@ func newLink(a *Addresses) *link {
 }
 
 var (
-	_ stack.LinkEndpoint = (*link)(nil)
-	_ stack.GSOEndpoint  = (*link)(nil)
+	_ stack.LinkEndpoint       = (*link)(nil)
+	_ stack.GSOEndpoint        = (*link)(nil)
+	_ stack.QueueingDiscipline = (*link)(nil)
 )
 
 // plug connects the guest's card.
@@ -99,6 +105,17 @@ func (l *link) close() {
 		pkt.DecRef()
 	}
 	l.queue, l.head, l.bytes = nil, 0, 0
+}
+
+// WritePacket sends a packet to the guest.
+func (l *link) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send(pkt)
+	if l.port != nil {
+		l.port.Flush()
+	}
+	return nil
 }
 
 // WritePackets sends packets to the guest.

@@ -209,11 +209,11 @@ func (g *Gateway) connect(ctx context.Context, to netip.AddrPort) (*guestConn, e
 	c.watch()
 	ep.SocketOptions().SetDelayOption(false)
 	from := g.addrs.gatewayOf(to.Addr())
-	if e := ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(from.AsSlice())}); e != nil {
+	if e := ep.Bind(tcpip.FullAddress{NIC: nicID, Addr: addressOf(from)}); e != nil {
 		c.abort()
 		return nil, stackError(e)
 	}
-	e = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(to.Addr().AsSlice()), Port: to.Port()})
+	e = ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: addressOf(to.Addr()), Port: to.Port()})
 	if _, started := e.(*tcpip.ErrConnectStarted); started {
 		select {
 		case <-c.space:
@@ -232,6 +232,11 @@ func (g *Gateway) connect(ctx context.Context, to netip.AddrPort) (*guestConn, e
 
 // receive takes datagrams until the socket is closed.
 func (p *publisher) receive(ctx context.Context) {
+	route := p.g.route(p.g.addrs.gatewayOf(p.guest.Addr()), p.guest.Addr())
+	if route == nil {
+		return
+	}
+	defer route.Release()
 	b := make([]byte, maxDatagram)
 	for {
 		n, from, err := p.socket.ReadFromUDPAddrPort(b)
@@ -247,7 +252,7 @@ func (p *publisher) receive(ctx context.Context) {
 			continue
 		}
 		if port, ok := p.g.peers.portFor(peerKey{p, from}); ok {
-			p.g.sendUDP(netip.AddrPortFrom(p.g.addrs.gatewayOf(p.guest.Addr()), port), p.guest, b[:n])
+			sendUDP(route, port, p.guest.Port(), b[:n])
 		}
 	}
 }

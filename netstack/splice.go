@@ -152,6 +152,7 @@ type hostReader struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil: conn has none
 	try  func(fd uintptr) bool
+	most int // bytes at once: of a stream, what the stack sends at once
 
 	buf *[bufferSize]byte
 	n   int
@@ -159,7 +160,10 @@ type hostReader struct {
 }
 
 func newHostReader(c net.Conn) *hostReader {
-	r := &hostReader{conn: c}
+	r := &hostReader{conn: c, most: bufferSize}
+	if _, stream := c.(*net.TCPConn); stream {
+		r.most = maxPayload
+	}
 	if s, ok := c.(syscall.Conn); ok {
 		r.raw, _ = s.SyscallConn()
 		r.try = r.tryRead
@@ -172,7 +176,7 @@ func (r *hostReader) read() (*[bufferSize]byte, int, error) {
 	r.buf, r.n, r.err = nil, 0, nil
 	if r.raw == nil {
 		r.buf = buffers.Get().(*[bufferSize]byte)
-		r.n, r.err = r.conn.Read(r.buf[:])
+		r.n, r.err = r.conn.Read(r.buf[:r.most])
 		return r.buf, r.n, r.err
 	}
 	if err := r.raw.Read(r.try); err != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
@@ -96,7 +95,7 @@ func (g *Gateway) query(f flow, data *buffer.View) {
 	if !g.run(func(ctx context.Context) {
 		defer func() { <-g.queries }()
 		if a := g.resolver.Answer(ctx, q, policy.UDP, g.resolverOf(f.peer.Addr())); a != nil {
-			g.sendUDP(f.peer, f.guest, a)
+			g.answerUDP(f.peer, f.guest, a)
 		}
 	}) {
 		<-g.queries
@@ -260,11 +259,16 @@ func (s *udpSession) send(c net.Conn) {
 
 // receive gives the guest what comes, until the socket fails.
 func (s *udpSession) receive(c net.Conn) {
+	route := s.g.route(s.flow.peer.Addr(), s.flow.guest.Addr())
+	if route == nil {
+		return
+	}
+	defer route.Release()
 	r := newHostReader(c)
 	for {
 		b, n, err := r.read()
 		if err == nil {
-			s.g.sendUDP(s.flow.peer, s.flow.guest, b[:n])
+			sendUDP(route, s.flow.peer.Port(), s.flow.guest.Port(), b[:n])
 		}
 		r.release(b)
 		if refused(err) {
@@ -276,14 +280,26 @@ func (s *udpSession) receive(c net.Conn) {
 	}
 }
 
-// sendUDP sends the guest a datagram, in fragments if need be.
-func (g *Gateway) sendUDP(from, to netip.AddrPort, data []byte) {
-	local, remote := tcpip.AddrFromSlice(from.Addr().AsSlice()), tcpip.AddrFromSlice(to.Addr().AsSlice())
-	route, err := g.stack.FindRoute(nicID, local, remote, protocolOf(to.Addr()), false)
+// route leads from an address, which need not be the gateway's, to one of the guest's. The
+// caller releases it; nil if there is none.
+func (g *Gateway) route(from, to netip.Addr) *stack.Route {
+	r, err := g.stack.FindRoute(nicID, addressOf(from), addressOf(to), protocolOf(to), false)
 	if err != nil {
-		return
+		return nil
 	}
-	defer route.Release()
+	return r
+}
+
+// answerUDP sends the guest one datagram.
+func (g *Gateway) answerUDP(from, to netip.AddrPort, data []byte) {
+	if r := g.route(from.Addr(), to.Addr()); r != nil {
+		defer r.Release()
+		sendUDP(r, from.Port(), to.Port(), data)
+	}
+}
+
+// sendUDP sends the guest a datagram on a route, between two ports, in fragments if need be.
+func sendUDP(route *stack.Route, from, to uint16, data []byte) {
 	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{
 		ReserveHeaderBytes: header.UDPMinimumSize + int(route.MaxHeaderLength()),
 		Payload:            buffer.MakeWithData(data),
@@ -295,7 +311,7 @@ func (g *Gateway) sendUDP(from, to netip.AddrPort, data []byte) {
 	if size > gsoMaxSize {
 		return
 	}
-	h.Encode(&header.UDPFields{SrcPort: from.Port(), DstPort: to.Port(), Length: uint16(size)})
+	h.Encode(&header.UDPFields{SrcPort: from, DstPort: to, Length: uint16(size)})
 	sum := checksum.Combine(route.PseudoHeaderChecksum(udp.ProtocolNumber, uint16(size)), pkt.Data().Checksum())
 	if sum = ^h.CalculateChecksum(sum); sum == 0 {
 		sum = 0xffff // 0 stands for none (RFC 768)
