@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,11 +22,14 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // pair is a connection of the guest's joined with one of the host's.
 type pair struct {
-	guest *guestConn
-	host  net.Conn
-	sub   *substituted // what the guest sends goes through it; nil: it goes as it is
-	ctx   context.Context
-	stop  context.CancelFunc
+	guest   *guestConn
+	host    net.Conn
+	sub     *substituted // what the guest sends goes through it; nil: it goes as it is
+	ctx     context.Context
+	stop    context.CancelFunc
+	unblock func() bool
+	halting atomic.Bool
+	ended   chan error // how the direction to the guest did
 }
 
 // splice carries bytes both ways until both directions have ended; either may end first.
@@ -32,25 +37,66 @@ type pair struct {
 // that is nil. Both connections are over when it returns; the error is why they did not
 // end in good order.
 func splice(ctx context.Context, guest *guestConn, host net.Conn, first []byte, rw secrets.Rewriter) error {
-	p := &pair{guest: guest, host: host}
-	if rw != nil {
-		p.sub = &substituted{w: host, rw: rw}
-	}
+	return join(ctx, guest, host).carry(ctx, first, rw)
+}
+
+// join begins to carry what the host sends. Another call must follow.
+func join(ctx context.Context, guest *guestConn, host net.Conn) *pair {
+	p := &pair{guest: guest, host: host, ended: make(chan error, 1)}
 	p.ctx, p.stop = context.WithCancel(ctx)
-	unblock := context.AfterFunc(p.ctx, func() { _ = host.SetDeadline(time.Unix(1, 0)) })
-	down := make(chan error, 1)
-	go func() { down <- p.ended(p.down()) }()
-	up := p.ended(p.up(first))
-	err := errors.Join(up, <-down)
+	p.unblock = context.AfterFunc(p.ctx, func() { _ = host.SetDeadline(time.Unix(1, 0)) })
+	p.start()
+	return p
+}
+
+// start carries what the host sends.
+func (p *pair) start() {
+	go func() {
+		err := p.down()
+		if err != nil && !(p.halting.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
+			p.stop()
+		}
+		p.ended <- err
+	}()
+}
+
+// halt has nothing more carried to the guest, until start is called. It reports whether
+// there may be more.
+func (p *pair) halt() bool {
+	p.halting.Store(true)
+	defer p.halting.Store(false)
+	_ = p.host.SetReadDeadline(time.Unix(1, 0))
+	err := <-p.ended
+	if p.ctx.Err() != nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.ended <- err
+		return false
+	}
+	_ = p.host.SetReadDeadline(time.Time{})
+	if p.ctx.Err() != nil { // just now, and its deadline is gone
+		_ = p.host.SetDeadline(time.Unix(1, 0))
+	}
+	return true
+}
+
+// carry is the rest of splice.
+func (p *pair) carry(ctx context.Context, first []byte, rw secrets.Rewriter) error {
+	if rw != nil {
+		p.sub = &substituted{w: p.host, rw: rw}
+	}
+	up := p.up(first)
+	if up != nil {
+		p.stop()
+	}
+	err := errors.Join(up, <-p.ended)
 	p.stop()
-	unblock()
+	p.unblock()
 	if err == nil {
-		_ = host.Close()
-		guest.close(ctx)
+		_ = p.host.Close()
+		p.guest.close(ctx)
 		return nil
 	}
-	guest.abort()
-	reset(host)
+	p.guest.abort()
+	reset(p.host)
 	return err
 }
 
@@ -60,14 +106,6 @@ func reset(host net.Conn) {
 		_ = t.SetLinger(0)
 	}
 	_ = host.Close()
-}
-
-// ended stops the other direction after a failure of one.
-func (p *pair) ended(err error) error {
-	if err != nil {
-		p.stop()
-	}
-	return err
 }
 
 // up carries what the guest sends, and its FIN.
