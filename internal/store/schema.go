@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 //go:embed schema.sql
@@ -24,25 +26,40 @@ var errNoSchema = errors.New("database is empty")
 // checkSchema compares the recorded migrations with ours. Their number and the newest
 // name suffice when they match; only a database that differs is looked at closely.
 func (s *Store) checkSchema(ctx context.Context) error {
+	err := s.compareSchema(ctx)
+	if err == nil || errors.Is(err, ErrSchemaOlder) || errors.Is(err, ErrSchemaNewer) {
+		return err
+	}
+	return s.noSchema(ctx, err)
+}
+
+// compareSchema is checkSchema for a database that has our tables.
+func (s *Store) compareSchema(ctx context.Context) error {
 	known := Migrations()
 	var count int
 	var newest sql.NullString
 	err := s.db.QueryRowContext(ctx, `SELECT count(*), max(version) FROM seaql_migrations`).Scan(&count, &newest)
-	if err != nil {
-		var tables int
-		e := s.db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master`).Scan(&tables)
-		switch {
-		case e != nil:
-			return e
-		case tables == 0:
-			return errNoSchema
-		}
-		return fmt.Errorf("%w: its tables are not of microsandbox: %w", ErrCorrupt, err)
-	}
-	if count == len(known) && newest.String == known[len(known)-1] {
-		return nil
+	if err != nil || count == len(known) && newest.String == known[len(known)-1] {
+		return err
 	}
 	return s.explainSchema(ctx, known)
+}
+
+// noSchema says what it means that compareSchema failed with cause.
+func (s *Store) noSchema(ctx context.Context, cause error) error {
+	var tables int
+	err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master`).Scan(&tables)
+	switch {
+	case err != nil:
+		return err
+	case tables == 0:
+		return errNoSchema
+	}
+	// Another process may have made the tables just now: then they are ours.
+	if err := s.compareSchema(ctx); code(err) != sqlite3.SQLITE_ERROR {
+		return err
+	}
+	return fmt.Errorf("%w: its tables are not of microsandbox: %w", ErrCorrupt, cause)
 }
 
 // explainSchema says in which direction a database differs.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -164,6 +165,20 @@ func TestManyCreateTheSameDatabase(t *testing.T) {
 	var n int
 	require.NoError(t, open(t, path).db.QueryRow(`SELECT count(*) FROM seaql_migrations`).Scan(&n))
 	assert.Equal(t, len(Migrations()), n)
+}
+
+// TestCreatedMeanwhile lets another process make the tables between the two questions that
+// checkSchema asks.
+func TestCreatedMeanwhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "msb.db")
+	s, err := connect(path, Options{Create: true, BusyTimeout: time.Second, Now: time.Now})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	missing := s.compareSchema(t.Context())
+	require.Error(t, missing)
+	assert.ErrorIs(t, s.noSchema(t.Context(), missing), errNoSchema)
+	open(t, path)
+	assert.NoError(t, s.noSchema(t.Context(), missing))
 }
 
 func BenchmarkOpen(b *testing.B) {
