@@ -216,20 +216,21 @@ func (h home) locateSnapshot(ctx context.Context, arg string) (string, error) {
 	return filepath.Join(dir, arg), nil
 }
 
-// snapshotByDigest looks an identity up in the index and, as that is a cache, in dir.
+// snapshotByDigest looks an identity up in the index and, as that is a cache, in dir. What
+// the index says is not believed if another snapshot has that place by now.
 func (h home) snapshotByDigest(ctx context.Context, dir, digest string) (string, error) {
-	c, err := openCatalog(ctx, h, false)
-	if err == nil {
-		defer c.close()
-		row, err := c.store.Snapshot(ctx, digest)
-		if err == nil {
-			return row.Path, nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return "", wrap(ErrInternal, err)
-		}
-	} else if !errors.Is(err, store.ErrNoDatabase) {
+	indexed, err := h.indexedPath(ctx, digest)
+	if err != nil {
 		return "", err
+	}
+	if indexed != "" {
+		a, err := snapshot.Open(indexed)
+		switch {
+		case err == nil && a.Digest == digest:
+			return indexed, nil
+		case err == nil:
+			indexed = ""
+		}
 	}
 	all, err := snapshot.List(dir, nil)
 	if err != nil {
@@ -240,7 +241,27 @@ func (h home) snapshotByDigest(ctx context.Context, dir, digest string) (string,
 			return a.Path, nil
 		}
 	}
-	return "", fail(ErrSnapshotNotFound, "snapshot not found: %s", digest)
+	if indexed == "" {
+		return "", fail(ErrSnapshotNotFound, "snapshot not found: %s", digest)
+	}
+	return indexed, nil // gone or damaged, which is for the caller to find
+}
+
+// indexedPath is where the index has an identity, empty if it does not.
+func (h home) indexedPath(ctx context.Context, digest string) (string, error) {
+	c, err := openCatalog(ctx, h, false)
+	if errors.Is(err, store.ErrNoDatabase) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	row, err := c.store.Snapshot(ctx, digest)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", nil
+	}
+	return row.Path, wrap(ErrInternal, err)
 }
 
 // openSnapshot opens a snapshot that a person named.

@@ -325,6 +325,25 @@ func TestSnapshotReindex(t *testing.T) {
 	assert.Equal(t, []string{"", ""}, names())
 }
 
+// TestSnapshotStaleIndex finds a snapshot by its identity where it is by now, and never the
+// one that has its place.
+func TestSnapshotStaleIndex(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := longContext(t)
+	stopped(t, h, "box")
+	old, heir := snapshotOf(t, "box", "old"), snapshotOf(t, "box", "heir")
+	require.NoError(t, os.RemoveAll(old.Path()))
+	require.NoError(t, os.Rename(heir.Path(), old.Path()))
+	_, err := Snapshot.Open(ctx, old.Digest())
+	assert.True(t, IsKind(err, ErrSnapshotNotFound), "%v", err)
+	_, err = CreateSandbox(ctx, "fork", WithFromSnapshot(old.Digest()))
+	assert.True(t, IsKind(err, ErrSnapshotNotFound), "%v", err)
+	assert.True(t, IsKind(Snapshot.Remove(ctx, old.Digest(), true), ErrSnapshotNotFound))
+	found, err := Snapshot.Open(ctx, heir.Digest())
+	require.NoError(t, err)
+	assert.Equal(t, old.Path(), found.Path())
+}
+
 // TestSnapshotParents works on a snapshot that is made from another one, as other releases
 // may make them.
 func TestSnapshotParents(t *testing.T) {
