@@ -91,6 +91,7 @@ func (c *Cache) Files(ctx context.Context, reference string) (files []File, rele
 type Import struct {
 	*Cache
 	documents []metadata
+	text      int64                  // bytes of documents
 	layers    map[string]*os.File    // staged, by the names of their files
 	held      map[string]*layerImage // there already
 	bytes     int64
@@ -115,9 +116,13 @@ func (i *Import) Add(ctx context.Context, name string, size int64, r io.Reader) 
 }
 
 func (i *Import) addDocument(name string, r io.Reader) error {
-	text, err := io.ReadAll(io.LimitReader(r, maxMetadata+1))
+	text, err := io.ReadAll(io.LimitReader(r, maxMetadata-i.text+1))
 	if err != nil {
 		return err
+	}
+	// Of all together: they are in memory at the same time.
+	if i.text += int64(len(text)); i.text > maxMetadata {
+		return fmt.Errorf("%w: more than %d bytes in all documents", oci.ErrLimit, maxMetadata)
 	}
 	var m metadata
 	if err := json.Unmarshal(text, &m); err != nil {

@@ -155,6 +155,29 @@ func TestTransferRefuses(t *testing.T) {
 	require.ErrorIs(t, err, oci.ErrNotFound)
 }
 
+// TestTransferBoundsDocuments adds documents that are small enough each.
+func TestTransferBoundsDocuments(t *testing.T) {
+	t.Parallel()
+	from, to := open(t), open(t)
+	_, err := load(t, from, docker(t, image("app", base(t))), LoadOptions{})
+	require.NoError(t, err)
+	all := carried(t, from, "app")
+	add := func(i *Import) error {
+		for name, content := range all {
+			if strings.HasPrefix(name, manifestsDir) {
+				return i.Add(t.Context(), name, int64(len(content)), bytes.NewReader(content))
+			}
+		}
+		return nil
+	}
+	i := to.NewImport()
+	require.NoError(t, add(i))
+	i.text = maxMetadata - i.text
+	require.NoError(t, add(i), "the last that fits")
+	require.ErrorIs(t, add(i), oci.ErrLimit)
+	require.Len(t, i.documents, 2)
+}
+
 func replace(all map[string][]byte, name, from, to string) {
 	all[name] = bytes.Replace(all[name], []byte(from), []byte(to), 1)
 }
