@@ -34,7 +34,11 @@ type Image struct {
 }
 
 // derivation identifies the image together with the way its file system is made.
-func (i *Image) derivation() [sha256.Size]byte {
+type derivation [sha256.Size]byte
+
+func (d derivation) String() string { return hex.EncodeToString(d[:]) }
+
+func (i *Image) derivation() derivation {
 	var b []byte
 	b = append(b, "microsandbox.flat-rootfs\x00"...)
 	b = binary.LittleEndian.AppendUint32(b, abi)
@@ -58,7 +62,7 @@ type Root struct {
 // Store is a folder of such file systems.
 type Store struct {
 	Dir string // holds refs, blobs and locks
-	Tmp string // for files that are not complete yet, on the same file system
+	Tmp string // for file systems that are not complete yet, on the same disk; others may use it too
 }
 
 // Folders of a store.
@@ -99,6 +103,17 @@ func (s Store) blob(artifact string) string {
 	return filepath.Join(s.Dir, blobsDir, safe(artifact)+".raw")
 }
 
+// lockOf is what guards the making of a file system.
+func (s Store) lockOf(derivation string) string {
+	return filepath.Join(s.Dir, locksDir, "sha256_"+derivation+".lock")
+}
+
+// partPrefix begins the names of the directories in which file systems are made; their
+// derivation follows.
+const partPrefix = "flat-"
+
+func (s Store) part(derivation string) string { return filepath.Join(s.Tmp, partPrefix+derivation) }
+
 // Root returns the file system of an image, and makes it first if it is not there: then
 // content calls its argument with the image's files. Only one process makes it.
 func (s Store) Root(ctx context.Context, i Image, content func(use func(*tree.Tree) error) error) (Root, error) {
@@ -110,8 +125,8 @@ func (s Store) Root(ctx context.Context, i Image, content func(use func(*tree.Tr
 			return Root{}, err
 		}
 	}
-	sum := i.derivation()
-	unlock, err := lock(ctx, filepath.Join(s.Dir, locksDir, "sha256_"+hex.EncodeToString(sum[:])+".lock"))
+	s.sweep()
+	unlock, err := lock(ctx, s.lockOf(i.derivation().String()))
 	if err != nil {
 		return Root{}, err
 	}
@@ -121,7 +136,7 @@ func (s Store) Root(ctx context.Context, i Image, content func(use func(*tree.Tr
 	}
 	var r Root
 	err = content(func(t *tree.Tree) (err error) {
-		r, err = s.make(&i, t)
+		r, err = s.make(ctx, &i, t)
 		return err
 	})
 	return r, err
@@ -134,8 +149,7 @@ func (s Store) find(i *Image) (Root, bool) {
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return Root{}, false
 	}
-	sum := i.derivation()
-	if r.Schema != 1 || r.Manifest != i.Manifest || r.ABI != abi || r.Derivation != "sha256:"+hex.EncodeToString(sum[:]) {
+	if r.Schema != 1 || r.Manifest != i.Manifest || r.ABI != abi || r.Derivation != "sha256:"+i.derivation().String() {
 		return Root{}, false
 	}
 	path := s.blob(r.Artifact)
@@ -146,13 +160,14 @@ func (s Store) find(i *Image) (Root, bool) {
 	return Root{path, r.VirtualSize}, true
 }
 
-// make makes the file system and publishes it: the file, then what is known of it.
-func (s Store) make(i *Image, t *tree.Tree) (root Root, err error) {
+// make makes the file system and publishes it: the file, then what is known of it. The
+// caller holds its lock.
+func (s Store) make(ctx context.Context, i *Image, t *tree.Tree) (root Root, err error) {
 	sum := i.derivation()
 	id := [16]byte(sum[:16])
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // RFC 9562, version 4
 	r := record{
-		Schema: 1, Manifest: i.Manifest, Derivation: "sha256:" + hex.EncodeToString(sum[:]), ABI: abi,
+		Schema: 1, Manifest: i.Manifest, Derivation: "sha256:" + sum.String(), ABI: abi,
 		UUID: fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
 	}
 	if r.VirtualSize, err = ext4.FlatSize(t); err != nil {
@@ -161,8 +176,9 @@ func (s Store) make(i *Image, t *tree.Tree) (root Root, err error) {
 	if r.Inodes, r.Content, err = count(t); err != nil {
 		return Root{}, err
 	}
-	dir, err := os.MkdirTemp(s.Tmp, "flat-")
-	if err != nil {
+	dir := s.part(sum.String())
+	// Whoever had the lock before may have been killed.
+	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
 		return Root{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
@@ -170,7 +186,7 @@ func (s Store) make(i *Image, t *tree.Tree) (root Root, err error) {
 	if err := ext4.Create(image, ext4.Options{Size: r.VirtualSize, UUID: id, Tree: t, Sync: true}); err != nil {
 		return Root{}, err
 	}
-	if r.Artifact, err = digest(image); err != nil {
+	if r.Artifact, err = digest(ctx, image); err != nil {
 		return Root{}, err
 	}
 	if err := publish(image, s.blob(r.Artifact)); err != nil {
@@ -204,14 +220,22 @@ func count(t *tree.Tree) (inodes, content uint64, err error) {
 const hashBuffer = 1 << 20
 
 // digest is that of all bytes of a file, holes too.
-func digest(path string) (string, error) {
+func digest(ctx context.Context, path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
 	h := sha256.New()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{f}, make([]byte, hashBuffer)); err != nil {
+	for buf := make([]byte, hashBuffer); err == nil; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		var n int
+		n, err = f.Read(buf)
+		h.Write(buf[:n])
+	}
+	if err != io.EOF {
 		return "", err
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
@@ -266,13 +290,45 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
+// sweep removes what killed processes left of file systems that they were making, and
+// returns how many bytes of the disk that gave back. It is a courtesy: what cannot be
+// removed stays.
+func (s Store) sweep() (freed int64) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // do not wait for locks
+	parts, _ := entries(s.Tmp)
+	for _, e := range parts {
+		id, ok := strings.CutPrefix(e.Name(), partPrefix)
+		if !ok || len(id) != 2*sha256.Size {
+			continue
+		}
+		unlock, err := lock(over, s.lockOf(id))
+		if err != nil {
+			continue // somebody is at it
+		}
+		var bytes int64
+		files, _ := entries(s.part(id))
+		for _, f := range files {
+			if info, err := f.Info(); err == nil {
+				bytes += allocated(info)
+			}
+		}
+		if os.RemoveAll(s.part(id)) == nil {
+			freed += bytes
+		}
+		unlock()
+	}
+	return freed
+}
+
 // Prune removes the file systems of all images but those whose manifests keep says, and
 // returns how many bytes of the disk that gave back. Sandboxes have copies of their own.
 func (s Store) Prune(keep func(manifest string) bool) (freed int64, err error) {
+	freed = s.sweep()
 	used := map[string]bool{}
 	refs, err := entries(filepath.Join(s.Dir, refsDir))
 	if err != nil {
-		return 0, err
+		return freed, err
 	}
 	for _, e := range refs {
 		path := filepath.Join(s.Dir, refsDir, e.Name())
@@ -288,7 +344,7 @@ func (s Store) Prune(keep func(manifest string) bool) (freed int64, err error) {
 	}
 	blobs, err := entries(filepath.Join(s.Dir, blobsDir))
 	if err != nil {
-		return 0, err
+		return freed, err
 	}
 	for _, e := range blobs {
 		info, err := e.Info()

@@ -172,6 +172,54 @@ func TestRootAtOnce(t *testing.T) {
 	assert.EqualValues(t, 1, asked.Load())
 }
 
+// TestSweep removes what killed processes left in Tmp, and nothing else.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var asked atomic.Int32
+	other := Image{Manifest: "sha256:" + strings.Repeat("e", 64), OS: "linux", Architecture: "amd64"}
+	leave := func(i *Image) string {
+		dir := s.part(i.derivation().String())
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, ".root.raw-1.part"), make([]byte, 8192), 0o600))
+		return dir
+	}
+	foreign := filepath.Join(s.Tmp, partPrefix+"other")
+	require.NoError(t, os.Mkdir(foreign, 0o700))
+	own, others := leave(&testImage), leave(&other)
+	_, err := s.Root(t.Context(), testImage, func(use func(*tree.Tree) error) error {
+		leave(&testImage) // a process that was killed after we looked
+		return content(t, &asked)(use)
+	})
+	require.NoError(t, err)
+	assert.NoDirExists(t, own)
+	assert.NoDirExists(t, others)
+
+	others = leave(&other)
+	unlock, err := lock(t.Context(), s.lockOf(other.derivation().String()))
+	require.NoError(t, err)
+	freed, err := s.Prune(func(string) bool { return true })
+	require.NoError(t, err)
+	assert.Zero(t, freed)
+	assert.DirExists(t, others, "somebody is at it")
+	unlock()
+	freed, err = s.Prune(func(string) bool { return true })
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, freed, int64(8192))
+	assert.NoDirExists(t, others)
+	assert.DirExists(t, foreign)
+}
+
+func TestDigestStops(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := digest(ctx, path)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
