@@ -118,7 +118,7 @@ func (b *boot) settleIn(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		err = b.patchDirectory() // which has to wait until the name is ours
+		err = b.patchDirectory(ctx) // which has to wait until the name is ours
 	}
 	if err != nil {
 		return errors.Join(err, b.erase(context.WithoutCancel(ctx), b.row))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -32,7 +33,7 @@ func (b *boot) provisionFlat(ctx context.Context, dir string) error {
 	for _, l := range img.Layers {
 		of.DiffIDs = append(of.DiffIDs, l.DiffID.String())
 	}
-	root, err := b.home.flatRoots().Root(ctx, of, b.imageTree)
+	root, err := b.home.flatRoots().Root(ctx, of, func(use func(*tree.Tree) error) error { return b.imageTree(ctx, use) })
 	if err != nil {
 		return wrap(ErrIO, err)
 	}
@@ -53,14 +54,15 @@ func (b *boot) provisionFlat(ctx context.Context, dir string) error {
 // maxImageNames bounds the names of an image that becomes a flat disk.
 const maxImageNames = 4_000_000
 
-// imageTree calls use with all files of the sandbox's image.
-func (b *boot) imageTree(use func(*tree.Tree) error) (err error) {
+// imageTree calls use with all files of the sandbox's image, which can be read as long as
+// ctx lasts.
+func (b *boot) imageTree(ctx context.Context, use func(*tree.Tree) error) (err error) {
 	disk, err := stitch.Open(b.vmdk)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	image, err := erofs.NewReader(disk, disk.Size())
+	image, err := erofs.NewReader(ctxReaderAt{ctx, disk}, disk.Size())
 	if err != nil {
 		return err
 	}
@@ -69,6 +71,20 @@ func (b *boot) imageTree(use func(*tree.Tree) error) (err error) {
 		return err
 	}
 	return use(t)
+}
+
+// ctxReaderAt reads as long as its context lasts.
+type ctxReaderAt struct {
+	ctx context.Context
+	r   io.ReaderAt
+}
+
+// ReadAt implements io.ReaderAt.
+func (c ctxReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.ReadAt(p, off)
 }
 
 // cloneDisk copies a disk image to a new file.

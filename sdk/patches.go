@@ -1,6 +1,7 @@
 package microsandbox
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"path/filepath"
@@ -179,15 +180,15 @@ func (s *spec) patches() ([]patch.Patch, error) {
 
 // patchFailed is the error for a patch that could not be made.
 func patchFailed(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return wrap(ErrCancelled, err)
 	}
 	return &Error{Kind: ErrPatchFailed, Message: "patch failed", Cause: err}
 }
 
 // bakedUpper calls use with the tree of a new upper: the patches, over a root with the
 // attributes of the image's.
-func (b *boot) bakedUpper(use func(*tree.Tree) error) (err error) {
+func (b *boot) bakedUpper(ctx context.Context, use func(*tree.Tree) error) (err error) {
 	patches, err := b.spec.patches()
 	if err != nil {
 		return err
@@ -197,11 +198,11 @@ func (b *boot) bakedUpper(use func(*tree.Tree) error) (err error) {
 		return wrap(ErrIO, err)
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	image, err := erofs.NewReader(disk, disk.Size())
+	image, err := erofs.NewReader(ctxReaderAt{ctx, disk}, disk.Size())
 	if err != nil {
 		return wrap(ErrIO, err)
 	}
-	changes, err := patch.Bake(patches, patch.Image(image))
+	changes, err := patch.Bake(ctx, patches, patch.Image(image))
 	if err != nil {
 		return patchFailed(err)
 	}
@@ -209,7 +210,7 @@ func (b *boot) bakedUpper(use func(*tree.Tree) error) (err error) {
 }
 
 // patchDirectory makes the patches to a root that is a directory of the host.
-func (b *boot) patchDirectory() error {
+func (b *boot) patchDirectory(ctx context.Context) error {
 	if b.spec.Image.Bind == nil || len(b.spec.Patches) == 0 {
 		return nil
 	}
@@ -217,5 +218,5 @@ func (b *boot) patchDirectory() error {
 	if err != nil {
 		return err
 	}
-	return patchFailed(patch.Apply(patches, b.spec.Image.Bind.Path))
+	return patchFailed(patch.Apply(ctx, patches, b.spec.Image.Bind.Path))
 }

@@ -65,7 +65,7 @@ func (b *boot) provisionRoot(ctx context.Context, dir string) error {
 		return nil
 	}
 	size := int64(value(b.spec.Image.OCI.RootDisk.SizeMiB)) << 20
-	return b.bakedUpper(func(t *tree.Tree) error {
+	return b.bakedUpper(ctx, func(t *tree.Tree) error {
 		err := ext4.Create(filepath.Join(dir, upperName), ext4.Options{Size: size, Tree: t})
 		switch {
 		case errors.Is(err, ext4.ErrOptions), errors.Is(err, ext4.ErrSpace) && len(b.spec.Patches) == 0:

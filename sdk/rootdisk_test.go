@@ -1,6 +1,7 @@
 package microsandbox
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -233,6 +234,27 @@ func TestDefaultRootDisk(t *testing.T) {
 
 // A flat disk is a copy of the image's file system; the image itself is not needed any
 // more once it is there.
+// TestDisksOfImagesStop finds an image unread once the context has ended.
+func TestDisksOfImagesStop(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	img, _, err := h.pull(testContext(t), testImage, PullOptions{Policy: PullPolicyNever})
+	require.NoError(t, err)
+	patched, err := newSpec(&SandboxConfig{Name: "a", Image: testImage, Patches: []PatchConfig{Patch.CopyDir("/etc", "/x", PatchOptions{})}}, img)
+	require.NoError(t, err)
+	flat, err := newSpec(&SandboxConfig{Name: "b", Image: testImage, RootDisk: ptr(RootDisk.Flat(RootDiskFlatOptions{}))}, img)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, s := range []*spec{patched, flat} {
+		b := &boot{catalog: &catalog{home: h}, spec: s, image: img, vmdk: img.VMDK}
+		_, err := b.provision(ctx)
+		assert.True(t, IsKind(err, ErrCancelled), "%s: %v", s.Name, err)
+	}
+	left, err := filepath.Glob(h.path("sandboxes", nurseryPrefix+"*"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
 func TestFlatRootDisk(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
 	ctx := testContext(t)

@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -17,15 +18,15 @@ import (
 // Apply makes the patches to the directory dir of the host, which is about to be a root.
 // Symbolic links on the way lead where they would lead in a guest whose root dir is, and
 // none leads out of it. All patches are checked before the first change is made: after an
-// error of this package nothing is changed, and after one of the host the changes before
-// it are.
-func Apply(patches []Patch, dir string) error {
+// error of this package nothing is changed, and after one of the host or of ctx the changes
+// before it are.
+func Apply(ctx context.Context, patches []Patch, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close() // it was only read
-	b, err := newPlan(&directory{root})
+	b, err := newPlan(ctx, &directory{ctx, root})
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,10 @@ func Apply(patches []Patch, dir string) error {
 }
 
 // directory is the Lower of a directory of the host.
-type directory struct{ root *os.Root }
+type directory struct {
+	ctx  context.Context
+	root *os.Root
+}
 
 func (d *directory) Lookup(parts []string) (*tree.Inode, error) {
 	name := path.Join(append([]string{"."}, parts...)...)
@@ -59,7 +63,7 @@ func (d *directory) Lookup(parts []string) (*tree.Inode, error) {
 	case fs.ModeSocket:
 		return &tree.Inode{Mode: tree.TypeSocket}, nil
 	case 0:
-		h := &hostFile{info: info, open: func() (*os.File, error) { return d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }}
+		h := &hostFile{ctx: d.ctx, info: info, open: func() (*os.File, error) { return d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }}
 		return &tree.Inode{Mode: tree.TypeRegular | modeBits(info), Size: info.Size(), Content: h}, nil
 	}
 	return &tree.Inode{Mode: tree.TypeBlock}, nil

@@ -41,7 +41,7 @@ func TestApply(t *testing.T) {
 	root, _ := hostRoot(t)
 	before, err := os.Stat(filepath.Join(root, "etc", "hosts"))
 	require.NoError(t, err)
-	require.NoError(t, Apply([]Patch{
+	require.NoError(t, Apply(t.Context(), []Patch{
 		{Kind: Text, Path: "/bin/relative", Content: []byte("r"), Mode: mode(0o755)},
 		{Kind: Text, Path: "/abs/absolute", Content: []byte("a")},
 		{Kind: Text, Path: "/up/dots", Content: []byte("d")},
@@ -95,12 +95,12 @@ func TestApplyStaysInside(t *testing.T) {
 		"invalid":               {Patch{Kind: Remove, Path: "/"}, ErrInvalid},
 	} {
 		root, _ := hostRoot(t)
-		require.ErrorIs(t, Apply([]Patch{first, c.patch}, root), c.err, name)
+		require.ErrorIs(t, Apply(t.Context(), []Patch{first, c.patch}, root), c.err, name)
 		_, err := os.Lstat(filepath.Join(root, "first"))
 		assert.ErrorIs(t, err, os.ErrNotExist, name)
 	}
 	root, outside := hostRoot(t)
-	require.NoError(t, Apply([]Patch{
+	require.NoError(t, Apply(t.Context(), []Patch{
 		{Kind: Text, Path: "/out/secret", Content: []byte("x"), Replace: true}, // a link to where this root has nothing
 		{Kind: Text, Path: "/host/secret", Content: []byte("x"), Replace: true},
 		{Kind: Remove, Path: "/host/other"},
@@ -109,8 +109,8 @@ func TestApplyStaysInside(t *testing.T) {
 	assert.Equal(t, "secret", read(t, outside, "secret"))
 	assert.Equal(t, "x", read(t, root, "outside", "secret"))
 	assert.Equal(t, "x", read(t, root+outside, "secret"), "the same path, below the root")
-	assert.ErrorIs(t, Apply(nil, "/none"), os.ErrNotExist)
-	assert.ErrorContains(t, Apply(nil, filepath.Join(outside, "secret")), "not a directory")
+	assert.ErrorIs(t, Apply(t.Context(), nil, "/none"), os.ErrNotExist)
+	assert.ErrorContains(t, Apply(t.Context(), nil, filepath.Join(outside, "secret")), "not a directory")
 }
 
 // Of many who make the same new file one wins.
@@ -121,7 +121,7 @@ func TestApplyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if Apply([]Patch{{Kind: Text, Path: "/etc/new", Content: []byte("x")}}, root) == nil {
+			if Apply(t.Context(), []Patch{{Kind: Text, Path: "/etc/new", Content: []byte("x")}}, root) == nil {
 				won.Add(1)
 			}
 		})

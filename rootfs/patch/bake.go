@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,11 +13,12 @@ import (
 // Bake returns the tree of the changes that patches make to a file system, one after the
 // other: what is removed is a whiteout, what is changed in part is copied up with the
 // attributes and extended attributes that it has. Its root has those of the file
-// system's. Content is read from the host's files and from lower when the tree is read.
+// system's. Content is read from the host's files and from lower when the tree is read,
+// as long as ctx lasts.
 //
-// Errors wrap one of this package's, or are those of lower and of the host.
-func Bake(patches []Patch, lower Lower) (*tree.Tree, error) {
-	b, err := newPlan(lower)
+// Errors wrap one of this package's, or are those of lower, of the host and of ctx.
+func Bake(ctx context.Context, patches []Patch, lower Lower) (*tree.Tree, error) {
+	b, err := newPlan(ctx, lower)
 	if err == nil {
 		err = b.run(patches)
 	}
@@ -28,6 +30,7 @@ func Bake(patches []Patch, lower Lower) (*tree.Tree, error) {
 
 // plan is what patches make of a file system.
 type plan struct {
+	ctx   context.Context // of reading the host's files
 	lower Lower
 	upper *tree.Tree // the changes
 	// follow makes symbolic links in front of the last name lead where they point to, as
@@ -41,8 +44,8 @@ type plan struct {
 	tails      map[*tree.Inode][]byte
 }
 
-func newPlan(lower Lower) (*plan, error) {
-	b := &plan{lower: lower, upper: tree.New(), kept: map[*tree.Inode]bool{}, over: map[*tree.Inode]bool{}, tails: map[*tree.Inode][]byte{}}
+func newPlan(ctx context.Context, lower Lower) (*plan, error) {
+	b := &plan{ctx: ctx, lower: lower, upper: tree.New(), kept: map[*tree.Inode]bool{}, over: map[*tree.Inode]bool{}, tails: map[*tree.Inode][]byte{}}
 	root, err := lower.Lookup(nil)
 	if err != nil {
 		return nil, err
@@ -77,7 +80,7 @@ func (b *plan) do(p *Patch, parts []string) error {
 	case Text, File:
 		return b.put(parts, newFile(p.Content, orMode(p.Mode, 0o644)), p.Replace)
 	case CopyFile:
-		node, err := openSource(p.Src, p.Mode)
+		node, err := b.openSource(p.Src, p.Mode)
 		if err != nil {
 			return err
 		}

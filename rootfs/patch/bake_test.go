@@ -2,6 +2,7 @@ package patch
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -134,7 +135,7 @@ func TestBake(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			changes, err := Bake(c.patches, lowerImage(t))
+			changes, err := Bake(t.Context(), c.patches, lowerImage(t))
 			if c.err != nil {
 				require.ErrorIs(t, err, c.err)
 				return
@@ -161,7 +162,7 @@ func hostTree(t *testing.T) string {
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	dir := hostTree(t)
-	changes, err := Bake([]Patch{
+	changes, err := Bake(t.Context(), []Patch{
 		{Kind: CopyDir, Src: dir, Dst: "/opt"},
 		{Kind: CopyFile, Src: filepath.Join(dir, "run"), Dst: "/root/run"},
 		{Kind: CopyFile, Src: filepath.Join(dir, "sub", "f"), Dst: "/f", Mode: mode(0o600)},
@@ -173,7 +174,7 @@ func TestCopy(t *testing.T) {
 	}, show(t, changes))
 
 	merged := []Patch{{Kind: CopyDir, Src: dir, Dst: "/etc", Replace: true}, {Kind: CopyDir, Src: dir, Dst: "/etc", Replace: true}}
-	changes, err = Bake(merged, lowerImage(t))
+	changes, err = Bake(t.Context(), merged, lowerImage(t))
 	require.NoError(t, err)
 	assert.Contains(t, show(t, changes), `100640 0:0 /etc/sub/f "xxxxx"`)
 	assert.Contains(t, show(t, changes), "40755 0:0 /etc")
@@ -194,7 +195,7 @@ func TestCopy(t *testing.T) {
 		"there already":       {Patch{Kind: CopyDir, Src: dir, Dst: "/etc"}, ErrExists},
 		"over a file":         {Patch{Kind: CopyDir, Src: dir, Dst: "/etc/hosts", Replace: true}, ErrKind},
 	} {
-		_, err := Bake([]Patch{c.patch}, lowerImage(t))
+		_, err := Bake(t.Context(), []Patch{c.patch}, lowerImage(t))
 		assert.ErrorIs(t, err, c.err, name)
 	}
 }
@@ -210,12 +211,31 @@ func TestSourceChanges(t *testing.T) {
 	} {
 		_ = os.Remove(path)
 		require.NoError(t, os.WriteFile(path, []byte("content"), 0o600))
-		changes, err := Bake([]Patch{{Kind: CopyFile, Src: path, Dst: "/f"}}, Empty)
+		changes, err := Bake(t.Context(), []Patch{{Kind: CopyFile, Src: path, Dst: "/f"}}, Empty)
 		require.NoError(t, err)
 		change()
 		_, err = io.ReadAll(changes.Lookup("/f").Reader())
 		assert.ErrorIs(t, err, ErrSource, name)
 	}
+}
+
+// TestBakeStops finds the host's files unread once the context has ended.
+func TestBakeStops(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "f"), []byte("content"), 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	changes, err := Bake(ctx, []Patch{{Kind: CopyFile, Src: filepath.Join(dir, "f"), Dst: "/f"}, {Kind: CopyDir, Src: dir, Dst: "/d"}}, Empty)
+	require.NoError(t, err)
+	cancel()
+	for _, name := range []string{"/f", "/d/f"} {
+		_, err = io.ReadAll(changes.Lookup(name).Reader())
+		assert.ErrorIs(t, err, context.Canceled, name)
+	}
+	_, err = Bake(ctx, []Patch{{Kind: CopyDir, Src: dir, Dst: "/d"}}, Empty)
+	assert.ErrorIs(t, err, context.Canceled)
+	root := t.TempDir()
+	assert.ErrorIs(t, Apply(ctx, []Patch{{Kind: CopyFile, Src: filepath.Join(dir, "f"), Dst: "/f"}}, root), context.Canceled)
 }
 
 func TestJoined(t *testing.T) {

@@ -84,7 +84,7 @@ func FuzzJSON(f *testing.F) {
 		require.NoError(t, json.Unmarshal(out, &again))
 		require.Equal(t, p.place(), again.place())
 		if p.Validate() == nil {
-			_, _ = Bake([]Patch{p}, Empty) // must end without a panic
+			_, _ = Bake(t.Context(), []Patch{p}, Empty) // must end without a panic
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -28,8 +29,8 @@ func modeOf(info fs.FileInfo) uint32 {
 
 // openSource returns a file like the regular file at path, of which it reads the content
 // when it is needed.
-func openSource(name string, mode *uint32) (*tree.Inode, error) {
-	h := &hostFile{open: func() (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }}
+func (b *plan) openSource(name string, mode *uint32) (*tree.Inode, error) {
+	h := &hostFile{ctx: b.ctx, open: func() (*os.File, error) { return os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }}
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
@@ -40,6 +41,7 @@ func openSource(name string, mode *uint32) (*tree.Inode, error) {
 // hostFile is the content of a file of the host, which is open only while it is read from
 // its start to its end.
 type hostFile struct {
+	ctx  context.Context
 	open func() (*os.File, error)
 	info fs.FileInfo
 
@@ -65,6 +67,9 @@ func (h *hostFile) inode(name string, info fs.FileInfo, mode *uint32) (*tree.Ino
 func (h *hostFile) ReadAt(p []byte, off int64) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.ctx.Err(); err != nil {
+		return 0, err
+	}
 	if h.f == nil {
 		f, err := h.reopen()
 		if err != nil {
@@ -118,6 +123,9 @@ func (b *plan) copyDir(src string, dst []string, replace bool) error {
 	}
 	return fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		if err == nil {
+			err = b.ctx.Err()
+		}
+		if err == nil {
 			err = b.copyEntry(root, name, dst, replace)
 		}
 		if err != nil {
@@ -146,7 +154,7 @@ func (b *plan) copyEntry(root *os.Root, name string, dst []string, replace bool)
 		}
 		return b.put(parts, &tree.Inode{Mode: tree.TypeSymlink | 0o777, Target: target}, replace)
 	case 0:
-		h := &hostFile{open: func() (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }}
+		h := &hostFile{ctx: b.ctx, open: func() (*os.File, error) { return root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) }}
 		node, err := h.inode(name, info, nil)
 		if err != nil {
 			return err
