@@ -467,6 +467,15 @@ func TestSnapshotLoadFails(t *testing.T) {
 			assert.Empty(t, files, name)
 		}
 	}
+	require.NoError(t, os.RemoveAll(filepath.Dir(h.database())))
+	require.NoError(t, os.MkdirAll(filepath.Dir(h.database()), 0o700))
+	require.NoError(t, os.WriteFile(h.database(), []byte(strings.Repeat("no database ", 1000)), 0o600))
+	_, err = Snapshot.Load(ctx, out, "")
+	assert.ErrorIs(t, err, store.ErrCorrupt)
+	left, err := os.ReadDir(h.path("snapshots"))
+	require.NoError(t, err)
+	assert.Empty(t, left, "nothing is loaded that cannot be listed")
+	require.NoError(t, os.Remove(h.database()))
 	_, err = Snapshot.Load(ctx, filepath.Join(t.TempDir(), "nothing"), "")
 	assert.True(t, IsKind(err, ErrIO), "%v", err)
 	over, cancel := context.WithCancel(ctx)

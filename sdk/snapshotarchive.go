@@ -167,22 +167,17 @@ func (snapshotFactory) Load(ctx context.Context, file, dest string) (*SnapshotHa
 	if err != nil {
 		return nil, wrap(ErrIO, err)
 	}
-	l := &snapshotLoad{home: h, images: images.NewImport()}
+	c, err := openCatalog(ctx, h, true)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	l := &snapshotLoad{catalog: c, images: images.NewImport()}
 	err = l.load(ctx, f, dest)
 	if err = errors.Join(err, l.images.Close()); err != nil {
 		return nil, loadError(err)
 	}
 	keep := context.WithoutCancel(ctx)
-	c, err := openCatalog(keep, h, true)
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	for _, i := range l.stored {
-		if err := c.store.SaveImage(keep, stored(i)); err != nil {
-			return nil, wrap(ErrInternal, err)
-		}
-	}
 	for _, a := range append(l.ancestors, l.head) {
 		c.index(keep, a)
 	}
@@ -199,9 +194,8 @@ func loadError(err error) error {
 
 // snapshotLoad is one Load.
 type snapshotLoad struct {
-	home      home
+	catalog   *catalog
 	images    *cache.Import
-	stored    []*oci.Image
 	head      *snapshot.Artefact
 	ancestors []*snapshot.Artefact
 }
@@ -229,7 +223,7 @@ func (l *snapshotLoad) load(ctx context.Context, r io.Reader, dest string) (err 
 	return nil
 }
 
-// commit puts the images into the cache.
+// commit puts the images into the cache, and lists them.
 func (l *snapshotLoad) commit(ctx context.Context, found *snapshotarchive.Contents, others []*snapshot.Artefact) error {
 	wanted := map[digest.Digest]ref.Reference{}
 	for _, a := range append([]*snapshot.Artefact{found.Head}, others...) {
@@ -239,12 +233,15 @@ func (l *snapshotLoad) commit(ctx context.Context, found *snapshotarchive.Conten
 		}
 		wanted[r.Digest()] = r
 	}
-	var err error
-	if l.stored, err = l.images.Commit(ctx, wanted); err != nil {
+	images, err := l.images.Commit(ctx, wanted)
+	for _, i := range images { // also those before an error
+		err = errors.Join(err, wrap(ErrInternal, l.catalog.store.SaveImage(context.WithoutCancel(ctx), stored(i))))
+	}
+	if err != nil {
 		return err
 	}
 	head := digest.Digest(found.Head.Descriptor.ImageManifestDigest)
-	if found.Images && !slices.ContainsFunc(l.stored, func(i *oci.Image) bool { return i.ManifestDigest == head }) {
+	if found.Images && !slices.ContainsFunc(images, func(i *oci.Image) bool { return i.ManifestDigest == head }) {
 		return fail(ErrInvalidConfig, "the archive promises image %s and lacks it", found.Head.Descriptor.ImageRef)
 	}
 	return nil
