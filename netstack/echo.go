@@ -45,6 +45,10 @@ func (g *Gateway) echo(dst netip.Addr, m []byte) {
 		g.echoReply(dst, body)
 		return
 	}
+	if g.proxy != nil {
+		g.log.Info("a ping is lost: the outbound proxy carries none", "to", to)
+		return
+	}
 	select {
 	case g.echoes <- struct{}{}:
 	default:

@@ -62,6 +62,9 @@ type Config struct {
 	MaxConnections int
 	// Dial opens connections of the host, to literal addresses only; nil is net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Proxy opens what leads out of the host, of what the policy has admitted; nil is Dial.
+	// With it the guest's pings go nowhere, since a proxy carries none.
+	Proxy func(ctx context.Context, network, address string) (net.Conn, error)
 	// Ping sends an ICMP echo request with a body of identifier, sequence number and data
 	// and returns the data that came back; nil uses the host's ping sockets.
 	Ping func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
@@ -85,6 +88,7 @@ type Gateway struct {
 	names    *policy.Index
 	resolver Resolver
 	dialer   func(ctx context.Context, network, address string) (net.Conn, error)
+	proxy    func(ctx context.Context, network, address string) (net.Conn, error) // nil: there is none
 	ping     func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
 	log      *slog.Logger
 
@@ -120,7 +124,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, badConfig("no policy")
 	}
 	g := &Gateway{
-		addrs: cfg.Addresses, policy: cfg.Policy, names: cfg.Names, resolver: cfg.Resolver, dialer: cfg.Dial, ping: cfg.Ping,
+		addrs: cfg.Addresses, policy: cfg.Policy, names: cfg.Names, resolver: cfg.Resolver, dialer: cfg.Dial, proxy: cfg.Proxy, ping: cfg.Ping,
 		secrets: cfg.Secrets, terminate: cfg.Terminate, log: cfg.Logger, link: newLink(&cfg.Addresses),
 		tcpLimit: int64(cfg.MaxConnections), echoes: make(chan struct{}, maxEchoes), queries: make(chan struct{}, maxQueries),
 	}
@@ -317,8 +321,15 @@ func (g *Gateway) admit(f policy.Flow) bool {
 }
 
 // dial opens a connection to where the guest wants to go; for the gateway's own address,
-// that is the host's loopback.
+// that is the host's loopback, which no proxy leads to.
 func (g *Gateway) dial(ctx context.Context, network string, dst netip.AddrPort) (net.Conn, error) {
+	if g.proxy != nil && !g.addrs.isGateway(dst.Addr()) {
+		c, err := g.proxy(ctx, family(network, dst), dst.String())
+		if err != nil {
+			g.log.Warn("the proxy opened no connection", "protocol", network, "to", dst, "error", err)
+		}
+		return c, err
+	}
 	targets := g.targets(network, dst)
 	c, err := g.dialer(ctx, family(network, targets[0]), targets[0].String())
 	if err != nil && len(targets) > 1 && otherFamilyMayHelp(err) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -185,6 +186,12 @@ func (s *spec) networkConfig() (*launch.Network, error) {
 	if len(s.Network) > 0 {
 		if err := json.Unmarshal(s.Network, &n.Config); err != nil {
 			return nil, &Error{Kind: ErrInvalidConfig, Message: "network configuration", Cause: err}
+		}
+	}
+	if p := n.Config.OutboundProxy; p != nil && n.Config.Enabled {
+		var err error
+		if n.OutboundProxy, err = p.Resolve(os.LookupEnv); err != nil {
+			return nil, wrap(ErrInvalidConfig, err)
 		}
 	}
 	return n, nil

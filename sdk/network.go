@@ -231,6 +231,25 @@ type NetworkConfig struct {
 	// TrustHostCAs has the guest trust the certificate authorities that the host trusts,
 	// as behind a proxy that intercepts TLS; nil is false.
 	TrustHostCAs *bool
+	// Strict lets a rule about a domain allow only what can be seen to be meant for it: the
+	// policy then denies what an allowed name's address merely happens to serve, such as
+	// TLS that is not intercepted, and datagrams.
+	Strict bool
+	// OutboundProxy is what connections out of this machine go through, once the policy
+	// has admitted them; nil is none. See docs/network.md for what a proxy does not carry.
+	OutboundProxy *OutboundProxyConfig
+}
+
+// OutboundProxyConfig describes a SOCKS proxy.
+type OutboundProxyConfig struct {
+	// URL is socks4://IP:PORT or socks5://IP:PORT, without user or password.
+	URL string
+	// Socks4UserID identifies the user of a SOCKS4 proxy; "" sends none.
+	Socks4UserID string
+	// Socks5Username identifies the user of a SOCKS5 proxy, with the password that the
+	// variable Socks5PasswordEnv of this process's environment has whenever the sandbox
+	// starts; both or neither. The password is never stored.
+	Socks5Username, Socks5PasswordEnv string
 }
 
 // NetworkRateLimiterConfig bounds a sandbox's traffic: what the guest sends, and what it
@@ -341,6 +360,7 @@ type networkSpec struct {
 	MaxConnections *uint64                `json:"max_connections"`
 	RateLimiter    *launch.RateLimiter    `json:"rate_limiter,omitempty"`
 	TrustHostCAs   bool                   `json:"trust_host_cas"`
+	OutboundProxy  *launch.OutboundProxy  `json:"outbound_proxy,omitempty"`
 }
 
 // networkSpec checks the configuration of the network and makes the row's form of it. It
@@ -410,7 +430,10 @@ func (n *networkSpec) configure(c *NetworkConfig) (err error) {
 		v := uint64(*m)
 		n.MaxConnections = &v
 	}
-	n.TrustHostCAs = value(c.TrustHostCAs)
+	n.TrustHostCAs, n.Strict = value(c.TrustHostCAs), c.Strict
+	if n.OutboundProxy, err = c.OutboundProxy.launch(); err != nil {
+		return err
+	}
 	if n.RateLimiter, err = c.RateLimiter.launch(); err != nil {
 		return err
 	}
@@ -549,7 +572,8 @@ func (c *SandboxConfig) setNetwork(b json.RawMessage) {
 		m := uint(*n.MaxConnections)
 		c.Network.MaxConnections = &m
 	}
-	c.Network.TrustHostCAs = pointer(n.TrustHostCAs)
+	c.Network.TrustHostCAs, c.Network.Strict = pointer(n.TrustHostCAs), n.Strict
+	c.Network.OutboundProxy = proxyConfig(n.OutboundProxy)
 	if l := n.RateLimiter; l != nil {
 		c.Network.RateLimiter = &NetworkRateLimiterConfig{limiterConfig(l.Egress), limiterConfig(l.Ingress)}
 	}

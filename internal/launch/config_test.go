@@ -97,8 +97,7 @@ func TestUnsupportedNetworks(t *testing.T) {
 	assert.Empty(t, unsupported(`{"config":{},"outbound_proxy":null}`))
 	assert.Empty(t, unsupported(`{"config":{"ports":[{"host_port":1,"guest_port":2}],"policy":{},"interface":{"mtu":1400}}}`))
 	assert.Empty(t, unsupported(`{"config":{"enabled":false,"tls":{"enabled":true}}}`))
-	assert.Equal(t, []string{"an outbound proxy"}, unsupported(`{"config":{},"outbound_proxy":{"url":"socks5://p"}}`))
-	assert.Equal(t, []string{"the strict network policy"}, unsupported(`{"config":{"strict":true,"rate_limiter":{},"trust_host_cas":true}}`))
+	assert.Empty(t, unsupported(`{"config":{"strict":true,"rate_limiter":{},"trust_host_cas":true}}`))
 }
 
 func TestRateLimiters(t *testing.T) {

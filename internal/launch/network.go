@@ -8,8 +8,8 @@ import (
 
 // Network is the "network" object of a configuration.
 type Network struct {
-	Config        NetworkConfig   `json:"config"`
-	OutboundProxy json.RawMessage `json:"outbound_proxy"` // resolved proxy, null without one
+	Config        NetworkConfig  `json:"config"`
+	OutboundProxy *ResolvedProxy `json:"outbound_proxy"` // nil: none
 }
 
 // NetworkConfig is a sandbox's network as configured. The zero value is not the default:
@@ -26,7 +26,7 @@ type NetworkConfig struct {
 	MaxConnections *uint64         `json:"max_connections"`
 	RateLimiter    *RateLimiter    `json:"rate_limiter"`
 	TrustHostCAs   bool            `json:"trust_host_cas"`
-	OutboundProxy  json.RawMessage `json:"outbound_proxy"`
+	OutboundProxy  *OutboundProxy  `json:"outbound_proxy"` // nil: none
 }
 
 // Interface overrides the addresses derived from the slot.

@@ -83,7 +83,5 @@ func (n *Network) Unsupported() []string {
 	c := &n.Config
 	add(len(c.Secrets.Secrets) > 0, "secrets")
 	add(c.TLS.Enabled, "TLS interception")
-	add(c.Strict, "the strict network policy")
-	add(!isNull(c.OutboundProxy) || !isNull(n.OutboundProxy), "an outbound proxy")
 	return list
 }

@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/gomsb/gomsb/netstack"
 	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/proxy"
 )
 
 const (
@@ -49,7 +52,7 @@ func multiTenant(c *launch.Config) bool { return c.DeploymentProfile == "multi_t
 // applied as well.
 func restrict(cfg *launch.NetworkConfig) {
 	cfg.Interface, cfg.Ports, cfg.DNS.Nameservers, cfg.DNS.RebindProtection = launch.Interface{}, nil, nil, true
-	cfg.TrustHostCAs = false
+	cfg.TrustHostCAs, cfg.OutboundProxy = false, nil
 	most := uint64(netstack.DefaultConnections)
 	if cfg.MaxConnections != nil {
 		most = min(most, *cfg.MaxConnections)
@@ -80,11 +83,15 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	if n.addrs, err = netstack.Plan(uint64(c.SandboxSlot), overrides, host); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
-	if n.gateway, err = newGateway(cfg, n.addrs, multiTenant(c), netstack.Limited(log)); err != nil {
+	way, err := outboundProxy(c, cfg)
+	if err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	if n.gateway, err = newGateway(cfg, n.addrs, multiTenant(c), way, netstack.Limited(log)); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
 	if multiTenant(c) {
-		log.Warn("the deployment profile multi_tenant overrides what the configuration says of addresses, ports, name servers, rebinding, certificate authorities and more than 256 connections")
+		log.Warn("the deployment profile multi_tenant overrides what the configuration says of addresses, ports, name servers, rebinding, certificate authorities, outbound proxies and more than 256 connections")
 	}
 	for _, p := range n.gateway.Ports() {
 		log.Info("a port is published", "host", p.Host, "guest", p.GuestPort, "protocol", string(p.Protocol))
@@ -92,7 +99,30 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	return n, nil
 }
 
-func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded bool, log *slog.Logger) (*netstack.Gateway, error) {
+// dialContext opens connections to literal addresses.
+type dialContext = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// outboundProxy opens what leads out of the host, where cfg has a proxy for that; nil where
+// it has none.
+func outboundProxy(c *launch.Config, cfg *launch.NetworkConfig) (dialContext, error) {
+	if cfg.OutboundProxy == nil {
+		return nil, nil
+	}
+	if err := c.Network.CheckProxy(); err != nil {
+		return nil, err
+	}
+	settings, err := c.Network.OutboundProxy.Config()
+	if err != nil {
+		return nil, err
+	}
+	p, err := proxy.New(settings)
+	if err != nil {
+		return nil, err
+	}
+	return p.DialContext, nil
+}
+
+func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded bool, way dialContext, log *slog.Logger) (*netstack.Gateway, error) {
 	rules := cfg.Policy
 	if rules == nil {
 		rules = policy.Default()
@@ -101,6 +131,9 @@ func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded boo
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Strict {
+		engine = engine.Strict()
+	}
 	if bounded {
 		platform, err := policy.New(policy.Default(), addrs.Gateways())
 		if err != nil {
@@ -108,7 +141,7 @@ func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded boo
 		}
 		engine = engine.Under(platform)
 	}
-	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Logger: log}
+	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Proxy: way, Logger: log}
 	if cfg.MaxConnections != nil {
 		g.MaxConnections = int(min(*cfg.MaxConnections, netstack.MaxConnections+1)) // too many are refused there
 		if g.MaxConnections == 0 {
@@ -124,7 +157,7 @@ func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded boo
 	}
 	g.Resolver = dns.New(dns.Config{
 		Policy: engine, Names: g.Names, Gateway4: addrs.Gateway4, Gateway6: addrs.Gateway6, Upstreams: servers,
-		Timeout: time.Duration(min(cfg.DNS.QueryTimeoutMS, maxIntervalMS)) * time.Millisecond, AllowRebinding: !cfg.DNS.RebindProtection, Logger: log,
+		Timeout: time.Duration(min(cfg.DNS.QueryTimeoutMS, maxIntervalMS)) * time.Millisecond, AllowRebinding: !cfg.DNS.RebindProtection, Proxy: way, Logger: log,
 	})
 	return netstack.New(g)
 }

@@ -98,6 +98,9 @@ func TestNetworkRefuses(t *testing.T) {
 			c.Policy.Rules[0].Destination = policy.Destination{Kind: policy.KindDomain, Value: "a b"}
 		}, "rule 1"},
 		"rate limits": {func(c *launch.NetworkConfig) { c.RateLimiter = &launch.RateLimiter{} }, "neither egress nor ingress"},
+		"proxy without its password": {func(c *launch.NetworkConfig) {
+			c.OutboundProxy = &launch.OutboundProxy{Protocol: "socks5", Address: "127.0.0.1:1"}
+		}, "not resolved"},
 		"second port in use": {func(c *launch.NetworkConfig) {
 			c.Ports = []launch.PublishedPort{publish(0, 80, "udp", "127.0.0.1"), publish(port, 80, "tcp", "127.0.0.1")}
 		}, "127.0.0.1:"},
@@ -120,7 +123,9 @@ func TestMultiTenant(t *testing.T) {
 		c.Ports = []launch.PublishedPort{publish(1, 80, "tcp", "0.0.0.0")}
 		c.DNS = launch.DNSConfig{Nameservers: []string{"10.0.0.1:53"}}
 		c.TrustHostCAs, c.MaxConnections, c.Policy = true, pointer(uint64(257)), policy.AllTraffic()
+		c.OutboundProxy = &launch.OutboundProxy{Protocol: "socks5", Address: "127.0.0.1:1"}
 	})
+	c.Network.OutboundProxy = &launch.ResolvedProxy{Socks5: &launch.ResolvedSocks5{Address: "127.0.0.1:1"}}
 	c.DeploymentProfile = "multi_tenant"
 	cfg := networkConfig(c)
 	want := launch.DefaultNetworkConfig()
@@ -132,4 +137,7 @@ func TestMultiTenant(t *testing.T) {
 	defer n.close()
 	assert.Equal(t, uint16(1500), n.addrs.MTU)
 	assert.Empty(t, n.gateway.Ports())
+	way, err := outboundProxy(c, cfg)
+	require.NoError(t, err)
+	assert.Nil(t, way, "a tenant's proxy")
 }

@@ -354,6 +354,29 @@ func TestResolverOfTheGuestsChoice(t *testing.T) {
 	assert.Equal(t, dnsmessage.RCodeNameError, m.RCode)
 }
 
+// TestResolverBehindAProxy: a resolver of the guest's choice is asked through the proxy, by
+// TCP whatever the guest used; the host's own resolvers are not.
+func TestResolverBehindAProxy(t *testing.T) {
+	t.Parallel()
+	far := start(t, records(a("x.", 1, "93.184.216.34")))
+	near := start(t, records(a("x.", 1, "93.184.216.35")))
+	var proxied atomic.Int64
+	f, _ := forwarder(t, policy.Default(), func(c *Config) {
+		c.Proxy = func(ctx context.Context, network, to string) (net.Conn, error) {
+			proxied.Add(1)
+			assert.Equal(t, "tcp 1.1.1.1:53", network+" "+to)
+			return new(net.Dialer).DialContext(ctx, network, far.addr.String())
+		}
+	}, near)
+	for _, p := range []policy.Protocol{policy.UDP, policy.TCP} {
+		m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), p, addr("1.1.1.1")))
+		assert.Equal(t, &dnsmessage.AResource{A: [4]byte{93, 184, 216, 34}}, m.Answers[0].Body)
+		m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), p, netip.Addr{}))
+		assert.Equal(t, &dnsmessage.AResource{A: [4]byte{93, 184, 216, 35}}, m.Answers[0].Body)
+	}
+	assert.EqualValues(t, 2, proxied.Load())
+}
+
 // TestRebinding is U1 and U2.
 func TestRebinding(t *testing.T) {
 	t.Parallel()

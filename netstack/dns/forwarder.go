@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -42,6 +41,9 @@ type Config struct {
 	AllowRebinding bool
 	// Dial opens connections to servers; nil is net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Proxy opens connections to resolvers of the guest's choice, always by TCP, which any
+	// proxy carries; nil is Dial.
+	Proxy func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger receives which questions were refused; nil discards it.
 	Logger *slog.Logger
 }
@@ -95,6 +97,7 @@ func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Pro
 		return q.reply(dnsmessage.RCodeSuccess, a)
 	}
 	var servers []netip.AddrPort
+	dial := f.cfg.Dial
 	if resolver.IsValid() {
 		d := f.cfg.Policy.Egress(policy.Flow{Protocol: p, Addr: resolver, Port: Port}, policy.ByIndex(), f.cfg.Names)
 		if !d.Allowed() {
@@ -102,10 +105,13 @@ func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Pro
 			return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
 		}
 		servers = []netip.AddrPort{netip.AddrPortFrom(resolver, Port)}
+		if f.cfg.Proxy != nil {
+			dial, p = f.cfg.Proxy, policy.TCP
+		}
 	} else {
 		servers = f.cfg.Upstreams.List(ctx)
 	}
-	reply, ok := f.ask(ctx, m, q, p, servers)
+	reply, ok := f.ask(ctx, m, q, route{dial, p}, servers)
 	if !ok {
 		f.bind(q, name, nil)
 		return q.reply(dnsmessage.RCodeServerFailure, netip.Addr{})
@@ -165,10 +171,16 @@ func (f *Forwarder) bind(q *query, name string, a *answer) {
 	f.cfg.Names.Set(name, v6, a.bound, time.Duration(a.ttl)*time.Second)
 }
 
+// route is how servers are asked.
+type route struct {
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	protocol policy.Protocol
+}
+
 // ask puts the question to the servers in turn, until one answers anything.
-func (f *Forwarder) ask(ctx context.Context, m []byte, q *query, p policy.Protocol, servers []netip.AddrPort) ([]byte, bool) {
+func (f *Forwarder) ask(ctx context.Context, m []byte, q *query, how route, servers []netip.AddrPort) ([]byte, bool) {
 	for _, s := range servers {
-		reply, err := f.askOne(ctx, m, q, p, s)
+		reply, err := f.askOne(ctx, m, q, how, s)
 		if err == nil {
 			return reply, true
 		}
@@ -181,14 +193,14 @@ func (f *Forwarder) ask(ctx context.Context, m []byte, q *query, p policy.Protoc
 }
 
 // askOne puts the question to one server, under an identifier of its own.
-func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, p policy.Protocol, server netip.AddrPort) ([]byte, error) {
+func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, how route, server netip.AddrPort) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
 	defer cancel()
 	var id [2]byte
 	if _, err := io.ReadFull(rand.Reader, id[:]); err != nil {
 		return nil, err
 	}
-	c, err := f.cfg.Dial(ctx, strings.ToLower(string(p)), server.String())
+	c, err := how.dial(ctx, string(how.protocol), server.String())
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +209,7 @@ func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, p policy.Pro
 	defer stop()
 	ask := append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...)
 	copy(ask[2:], id[:])
-	if p == policy.TCP {
+	if how.protocol == policy.TCP {
 		return exchangeTCP(c, ask, q, binary.BigEndian.Uint16(id[:]))
 	}
 	return exchangeUDP(c, ask[2:], q, binary.BigEndian.Uint16(id[:]))

@@ -95,6 +95,7 @@ type Engine struct {
 	egress, ingress bool // what happens without a rule: allowed
 	gateways        []netip.Addr
 	named           bool
+	strict          bool
 	floor           *Engine // must allow too; nil: there is none
 }
 
@@ -104,6 +105,16 @@ func (e *Engine) Under(floor *Engine) *Engine {
 	bounded := *e
 	bounded.floor = floor
 	return &bounded
+}
+
+// Strict is the engine under which a rule about a name allows only what is seen to be meant
+// for the name, in each request: Source.Inspected. The rule still decides; no later one and
+// no default allows what it does not. Rules about addresses, and those that deny, are as
+// they were.
+func (e *Engine) Strict() *Engine {
+	strict := *e
+	strict.strict = true
+	return &strict
 }
 
 // New checks a policy and makes it ready to use. gateways are the addresses of the group

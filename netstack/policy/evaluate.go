@@ -28,8 +28,9 @@ func (f Flow) icmp() bool { return f.Protocol == ICMPv4 || f.Protocol == ICMPv6 
 // Source is where the name of a flow's destination comes from. Its zero value is the
 // index alone.
 type Source struct {
-	deferred bool
-	sni      string
+	deferred  bool
+	inspected bool
+	sni       string
 }
 
 // ByIndex judges by the index alone: for what carries no name.
@@ -41,6 +42,14 @@ func BySNI(name string) Source { return Source{sni: name} }
 
 // Deferred leaves the decision open where the name, which is not known yet, matters.
 func Deferred() Source { return Source{deferred: true} }
+
+// Inspected is s where every request on the connection is held to the name in s: what is in
+// TLS is seen, and refused if it is meant for another. Only that satisfies a rule about a
+// name in strict mode.
+func (s Source) Inspected() Source {
+	s.inspected = s.sni != ""
+	return s
+}
 
 // Verdict is the outcome of an evaluation.
 type Verdict uint8
@@ -58,6 +67,9 @@ type Decision struct {
 	// Rule is the number of the rule that decided, from 1; 0 is the default, and
 	// FloorRule the bound of the platform.
 	Rule int
+	// Opaque says that the rule would have allowed what it can be seen to be meant for, but
+	// this cannot be seen into. See Engine.Strict.
+	Opaque bool
 }
 
 // FloorRule stands for the bound that Engine.Under sets.
@@ -69,11 +81,13 @@ func (d Decision) Allowed() bool { return d.Verdict == Allowed }
 // String says for a log what decided.
 func (d Decision) String() string {
 	word := [...]string{Denied: "denied", Allowed: "allowed", Defer: "deferred"}[d.Verdict]
-	switch d.Rule {
-	case 0:
+	switch {
+	case d.Rule == 0:
 		return word + " by default"
-	case FloorRule:
+	case d.Rule == FloorRule:
 		return word + " by the platform"
+	case d.Opaque:
+		return fmt.Sprintf("%s in strict mode: rule %d allows a name, and nothing shows that this is meant for it (have TLS on this port intercepted, without a bypass for this host)", word, d.Rule)
 	}
 	return fmt.Sprintf("%s by rule %d", word, d.Rule)
 }
@@ -90,7 +104,7 @@ func decide(allow bool, n int) Decision {
 func (e *Engine) Egress(f Flow, s Source, names Resolved) Decision {
 	d := e.egressOf(f, s, names)
 	if e.floor != nil && d.Verdict != Denied && !e.floor.Egress(f, ByIndex(), names).Allowed() {
-		return Decision{Denied, FloorRule}
+		return Decision{Rule: FloorRule}
 	}
 	return d
 }
@@ -105,7 +119,7 @@ func (e *Engine) egressOf(f Flow, s Source, names Resolved) Decision {
 		}
 		if r.byName() && s.deferred {
 			if e.undecided(i, f, names) {
-				return Decision{Defer, i + 1}
+				return Decision{Verdict: Defer, Rule: i + 1}
 			}
 			if !r.allow {
 				return decide(false, i+1)
@@ -113,7 +127,10 @@ func (e *Engine) egressOf(f Flow, s Source, names Resolved) Decision {
 			continue
 		}
 		if e.matches(r, f, s, names) {
-			return decide(r.allow, i+1)
+			opaque := e.strict && r.allow && r.byName() && !s.inspected
+			d := decide(r.allow && !opaque, i+1)
+			d.Opaque = opaque
+			return d
 		}
 	}
 	return decide(e.egress, 0)

@@ -25,6 +25,8 @@ type networking struct {
 	vsock              []string
 	profile            string
 	limits             [2]limitFlags // egress, ingress
+	strict             bool
+	proxy              msb.OutboundProxyConfig
 }
 
 func (n *networking) flags(f *pflag.FlagSet) {
@@ -42,6 +44,11 @@ func (n *networking) flags(f *pflag.FlagSet) {
 	f.StringVar(&n.ipv6Pool, "net-ipv6-pool", "", "the same of IPv6, a /64 each (default fd42:6d73:62::/48)")
 	f.StringArrayVar(&n.vsock, "vsock", nil, "lead a vsock port of the guest's host to a Unix socket here, PATH:PORT (repeatable)")
 	f.BoolVar(&n.trustHost, "trust-host-cas", false, "have the guest trust the certificate authorities that this machine trusts")
+	f.BoolVar(&n.strict, "net-strict", false, "let rules about domains allow only requests that can be seen to be meant for them")
+	f.StringVar(&n.proxy.URL, "proxy", "", "go through this proxy with all that leaves this machine, socks4://IP:PORT or socks5://IP:PORT")
+	f.StringVar(&n.proxy.Socks4UserID, "socks4-user-id", "", "user ID for a SOCKS4 proxy")
+	f.StringVar(&n.proxy.Socks5Username, "socks5-username", "", "user name for a SOCKS5 proxy")
+	f.StringVar(&n.proxy.Socks5PasswordEnv, "socks5-password-env", "", "variable of this environment that has the SOCKS5 password")
 	f.StringVar(&n.profile, "deployment-profile", "", "single-tenant, or multi-tenant for configurations of people who are not trusted with this machine's network")
 	for i, direction := range directions {
 		n.limits[i].flags(f, direction)
@@ -78,7 +85,10 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	if err != nil {
 		return nil, err
 	}
-	cfg.IPv4Pool, cfg.IPv6Pool = n.ipv4Pool, n.ipv6Pool
+	cfg.IPv4Pool, cfg.IPv6Pool, cfg.Strict = n.ipv4Pool, n.ipv6Pool, n.strict
+	if cfg.OutboundProxy, err = n.outboundProxy(changed); err != nil {
+		return nil, err
+	}
 	if changed("max-connections") {
 		cfg.MaxConnections = &n.connections
 	}
@@ -99,6 +109,28 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 		return nil, err
 	}
 	return append(opts, msb.WithNetwork(cfg), msb.WithDeploymentProfile(msb.DeploymentProfile(n.profile))), nil
+}
+
+// outboundProxy is the proxy that the flags ask for, nil for none.
+func (n *networking) outboundProxy(changed func(string) bool) (*msb.OutboundProxyConfig, error) {
+	for _, f := range [...]struct{ flag, needs string }{
+		{"socks4-user-id", "proxy"}, {"socks5-username", "proxy"}, {"socks5-password-env", "proxy"},
+		{"socks5-username", "socks5-password-env"}, {"socks5-password-env", "socks5-username"},
+	} {
+		if changed(f.flag) && !changed(f.needs) {
+			return nil, usage("--%s requires --%s", f.flag, f.needs)
+		}
+	}
+	if changed("socks4-user-id") && n.proxy.Socks4UserID == "" {
+		return nil, usage("invalid SOCKS4 user ID: must not be empty")
+	}
+	if changed("socks5-username") && (n.proxy.Socks5Username == "" || n.proxy.Socks5PasswordEnv == "") {
+		return nil, usage("invalid SOCKS5 credentials: the user name and the variable must not be empty")
+	}
+	if !changed("proxy") {
+		return nil, nil
+	}
+	return &n.proxy, nil
 }
 
 // policy is the policy that the flags ask for, as microsandbox 0.6.18 assembles it: rules

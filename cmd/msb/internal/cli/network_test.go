@@ -85,27 +85,43 @@ func TestLimitFlags(t *testing.T) {
 
 func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 	for line, want := range map[string]string{
-		"--net public --no-net":                         "cannot be used with",
-		"--net public --net-default allow":              "cannot be used with",
-		"--no-net --net-default-egress deny":            "cannot be used with",
-		"--net lan":                                     `unknown --net profile "lan"; expected public, private, host, all, or none`,
-		"--net public,":                                 `unknown --net profile ""`,
-		"--net all,public":                              "stands alone",
-		"--net none --net none":                         "stands alone",
-		"--net-default maybe":                           "possible values: allow, deny",
-		"--net-rule alow@public":                        "Did you mean `allow`?",
-		"--net-egress-ops-burst 5":                      "were not provided: --net-egress-ops",
-		"--net-ingress-bandwidth x":                     "--net-ingress-bandwidth",
-		"--net-ingress-ops 5 --net-ingress-ops-burst x": "--net-ingress-ops-burst",
-		"--vsock 5":                                     "--vsock",
-		"--deployment-profile x":                        "possible values: single-tenant, multi-tenant",
-		"-p 80":                                         "invalid value '80' for '--port'",
+		"--net public --no-net":                               "cannot be used with",
+		"--net public --net-default allow":                    "cannot be used with",
+		"--no-net --net-default-egress deny":                  "cannot be used with",
+		"--net lan":                                           `unknown --net profile "lan"; expected public, private, host, all, or none`,
+		"--net public,":                                       `unknown --net profile ""`,
+		"--net all,public":                                    "stands alone",
+		"--net none --net none":                               "stands alone",
+		"--net-default maybe":                                 "possible values: allow, deny",
+		"--net-rule alow@public":                              "Did you mean `allow`?",
+		"--net-egress-ops-burst 5":                            "were not provided: --net-egress-ops",
+		"--net-ingress-bandwidth x":                           "--net-ingress-bandwidth",
+		"--net-ingress-ops 5 --net-ingress-ops-burst x":       "--net-ingress-ops-burst",
+		"--vsock 5":                                           "--vsock",
+		"--deployment-profile x":                              "possible values: single-tenant, multi-tenant",
+		"--socks4-user-id x":                                  "--socks4-user-id requires --proxy",
+		"--socks5-username x --socks5-password-env PW":        "requires --proxy",
+		"--proxy socks5://1.2.3.4:1 --socks5-username x":      "requires --socks5-password-env",
+		"--proxy socks5://1.2.3.4:1 --socks5-password-env PW": "requires --socks5-username",
+		"--proxy socks4://1.2.3.4:1 --socks4-user-id=":        "must not be empty",
+		"-p 80": "invalid value '80' for '--port'",
 	} {
 		_, err := networkOf(line)
 		var u usageError
 		assert.ErrorAs(t, err, &u, line)
 		assert.ErrorContains(t, err, want, line)
 	}
+}
+
+func TestProxyFlags(t *testing.T) {
+	c, err := networkOf("--net-strict --proxy socks5://[::1]:1080 --socks5-username bob --socks5-password-env PW")
+	require.NoError(t, err)
+	assert.True(t, c.Network.Strict)
+	assert.Equal(t, &msb.OutboundProxyConfig{URL: "socks5://[::1]:1080", Socks5Username: "bob", Socks5PasswordEnv: "PW"}, c.Network.OutboundProxy)
+	c, err = networkOf("--proxy socks4://127.0.0.1:1080 --socks4-user-id fred")
+	require.NoError(t, err)
+	assert.False(t, c.Network.Strict)
+	assert.Equal(t, &msb.OutboundProxyConfig{URL: "socks4://127.0.0.1:1080", Socks4UserID: "fred"}, c.Network.OutboundProxy)
 }
 
 func TestPublishedPorts(t *testing.T) {
