@@ -203,7 +203,7 @@ type DNSConfig struct {
 // PortBinding publishes a port of the guest on the host.
 type PortBinding struct {
 	Bind      string // address of the host; "" is 127.0.0.1
-	HostPort  uint16 // 0 is the host's choice
+	HostPort  uint16 // 0 is the host's choice, which Sandbox.Ports and EffectiveConfig tell
 	GuestPort uint16
 	Protocol  PortProtocol
 }

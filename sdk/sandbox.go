@@ -149,6 +149,20 @@ func (s *Sandbox) handle(ctx context.Context) (*SandboxHandle, error) {
 	return getSandbox(ctx, s.home, s.name)
 }
 
+// Ports lists the published ports of the running sandbox, with those that the host has
+// chosen where that was left to it.
+func (s *Sandbox) Ports(ctx context.Context) ([]PortBinding, error) {
+	h, err := s.handle(ctx)
+	if err != nil {
+		return nil, gone(err)
+	}
+	c, err := h.EffectiveConfig()
+	if err != nil {
+		return nil, err
+	}
+	return c.PortBindings, nil
+}
+
 // Stop asks the guest to shut down, waits, and kills it after the timeout.
 func (s *Sandbox) Stop(ctx context.Context, opts ...StopOption) error {
 	c, err := s.agent()

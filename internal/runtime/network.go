@@ -26,6 +26,8 @@ type network struct {
 	addrs   netstack.Addresses
 	gateway *netstack.Gateway
 	limits  *launch.RateLimiter // nil: none
+	ports   []launch.PublishedPort
+	chosen  bool // a port in ports is the host's choice
 }
 
 // networkConfig is what the launch configuration says, the default if it says nothing; nil
@@ -93,10 +95,24 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	if multiTenant(c) {
 		log.Warn("the deployment profile multi_tenant overrides what the configuration says of addresses, ports, name servers, rebinding, certificate authorities, outbound proxies and more than 256 connections")
 	}
+	n.published(cfg.Ports)
 	for _, p := range n.gateway.Ports() {
 		log.Info("a port is published", "host", p.Host, "guest", p.GuestPort, "protocol", string(p.Protocol))
 	}
 	return n, nil
+}
+
+// published notes the ports that were asked for, with the host's choice where that was left
+// to it. Ports that lead nowhere stay as they were.
+func (n *network) published(asked []launch.PublishedPort) {
+	open := n.gateway.Ports() // in the same order
+	for _, p := range asked {
+		if len(open) > 0 && open[0].GuestPort == p.GuestPort && string(open[0].Protocol) == p.Protocol {
+			n.chosen = n.chosen || p.HostPort == 0
+			p.HostPort, open = open[0].Host.Port(), open[1:]
+		}
+		n.ports = append(n.ports, p)
+	}
 }
 
 // dialContext opens connections to literal addresses.

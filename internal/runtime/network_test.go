@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -114,6 +115,29 @@ func TestNetworkRefuses(t *testing.T) {
 			assert.Equal(t, launch.StageNetwork, boot.Stage)
 		})
 	}
+}
+
+// TestChosenPorts: a port that the host chooses is known, and one that leads nowhere is not
+// mistaken for another.
+func TestChosenPorts(t *testing.T) {
+	n, err := openNetwork(networked(func(c *launch.NetworkConfig) {
+		c.Ports = []launch.PublishedPort{publish(0, 80, "tcp", "127.0.0.1"), publish(0, 81, "udp", "::1"), publish(0, 82, "udp", "127.0.0.1")}
+	}), netstack.Families{IPv4: true}, quietLog)
+	require.NoError(t, err)
+	defer n.close()
+	require.True(t, n.chosen)
+	require.Len(t, n.ports, 3)
+	assert.NotZero(t, n.ports[0].HostPort)
+	assert.Equal(t, publish(0, 81, "udp", "::1"), n.ports[1], "the guest has no IPv6")
+	assert.NotZero(t, n.ports[2].HostPort)
+	c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(n.ports[0].HostPort))))
+	require.NoError(t, err, "it is open")
+	_ = c.Close()
+
+	none, err := openNetwork(networked(nil), netstack.Families{IPv4: true}, quietLog)
+	require.NoError(t, err)
+	defer none.close()
+	assert.False(t, none.chosen)
 }
 
 // TestMultiTenant is A9: what a tenant may not choose is overridden, and its policy bounded.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -166,6 +167,9 @@ func (s *sandbox) recordAndBuild(ctx context.Context, board *switchboard) (Machi
 	if err != nil {
 		return nil, err
 	}
+	if err := s.recordPorts(ctx); err != nil {
+		return nil, fail(launch.StageNetwork, errors.Join(fmt.Errorf("record the published ports: %w", err), machine.Close()))
+	}
 	if err := s.sock.publish(linkPath(s.inv), s.log); err != nil {
 		s.log.Warn("cannot link the agent socket for clients of old releases", "err", err)
 	}
@@ -269,6 +273,23 @@ func (s *sandbox) beginRun(ctx context.Context) error {
 	}
 	s.runID, err = db.BeginRun(ctx, s.inv.SandboxID, s.pid)
 	return errors.Join(err, db.Close())
+}
+
+// recordPorts writes down which ports the host has chosen, where that was left to it, for
+// those who look at the sandbox's row.
+func (s *sandbox) recordPorts(ctx context.Context) error {
+	if s.network == nil || !s.network.chosen {
+		return nil
+	}
+	text, err := json.Marshal(s.network.ports)
+	if err != nil {
+		return err
+	}
+	db, err := s.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(db.SetActivePorts(ctx, s.inv.SandboxID, string(text)), db.Close())
 }
 
 // Output implements relay.Log.

@@ -117,6 +117,26 @@ func TestStatusTransitions(t *testing.T) {
 	assert.Equal(t, `{"x":1}`, got.ActiveConfig)
 }
 
+func TestActivePorts(t *testing.T) {
+	s := fresh(t)
+	for before, after := range map[string]string{
+		`{"name":"a","network":{"enabled":true,"ports":[{"host_port":0}]},"z":1}`: `{"name":"a","network":{"enabled":true,"ports":[{"host_port":40000}]},"z":1}`,
+		`{"network":{}}`:   `{"network":{"ports":[{"host_port":40000}]}}`,
+		`{"network":null}`: `{"network":null}`,
+		`{}`:               `{}`,
+		``:                 ``,
+	} {
+		b, err := s.InsertSandbox(t.Context(), NewSandbox{Name: "s" + before, Config: "{}", ActiveConfig: before, Status: Running})
+		require.NoError(t, err)
+		require.NoError(t, s.SetActivePorts(t.Context(), b.ID, `[{"host_port":40000}]`))
+		got, err := s.SandboxByID(t.Context(), b.ID)
+		require.NoError(t, err)
+		assert.Equal(t, after, got.ActiveConfig)
+		assert.Equal(t, "{}", got.Config, "what was asked for")
+	}
+	assert.Error(t, s.SetActivePorts(t.Context(), 1, "no JSON"))
+}
+
 func TestFilter(t *testing.T) {
 	s := fresh(t)
 	for i, st := range []Status{Running, Stopped, Running, Crashed} {

@@ -267,6 +267,15 @@ func (s *Store) StartSandbox(ctx context.Context, id int32, activeConfig string)
 		WHERE id = ? AND status IN ('Stopped', 'Crashed', 'Created')`, orNull(activeConfig), s.stamp(), id)
 }
 
+// SetActivePorts replaces the published ports in what the running machine uses, by a JSON
+// array in the form of the configuration. A row that says nothing about a running machine
+// stays as it is.
+func (s *Store) SetActivePorts(ctx context.Context, id int32, ports string) error {
+	_, err := s.exec(ctx, `UPDATE sandbox SET active_config = json_set(active_config, '$.network.ports', json(?))
+		WHERE id = ? AND json_type(active_config, '$.network') = 'object'`, ports, id)
+	return err
+}
+
 // SetConfig replaces the desired configuration of a sandbox and, unless nil, its labels.
 func (s *Store) SetConfig(ctx context.Context, id int32, config string, labels map[string]string) error {
 	return s.update(ctx, func(tx *sql.Tx) error {

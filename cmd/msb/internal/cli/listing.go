@@ -206,7 +206,7 @@ func (a *app) inspectCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := h.Config()
+			c, err := h.EffectiveConfig()
 			if err != nil {
 				return err
 			}
@@ -233,6 +233,9 @@ func (a *app) inspectCmd() *cobra.Command {
 			line("Hostname", c.Hostname)
 			line("Shell", c.Shell)
 			line("Command", strings.Join(c.DefaultCommand(), " "))
+			for _, p := range publishedPorts(c) {
+				line("Port", p)
+			}
 			for _, k := range sorted(c.Labels) {
 				line("Label", k+"="+c.Labels[k])
 			}
