@@ -34,6 +34,9 @@ func (s *substituted) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// close forgets all that is held.
+func (s *substituted) close() { s.rw.Close() }
+
 // end writes what comes before the end of the stream.
 func (s *substituted) end() error {
 	out, err := s.rw.End(s.buf[:0])

@@ -3,6 +3,7 @@ package secrets
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Kind is what becomes of a placeholder for a host that may not have the secret.
@@ -80,4 +81,9 @@ func kindOf(word string) (Kind, error) {
 		return k, nil
 	}
 	return "", fmt.Errorf("violation action %q is unknown: choose block, block-and-log, block-and-terminate or passthrough", word)
+}
+
+// severity orders the kinds that block.
+func (k Kind) severity() int {
+	return slices.Index([]Kind{KindBlock, KindLog, KindTerminate}, k)
 }

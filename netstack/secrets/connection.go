@@ -31,4 +31,6 @@ type Rewriter interface {
 	// End appends what was held back, at the end of what the guest sends. An error, as of
 	// Rewrite, says that it may not end there.
 	End(dst []byte) ([]byte, error)
+	// Close forgets all that is held. It is idempotent.
+	Close()
 }

@@ -89,6 +89,9 @@ func (p *HostPattern) UnmarshalJSON(b []byte) error {
 	for kind, text := range object {
 		switch kind {
 		case "exact", "Exact":
+			if strings.HasPrefix(text, "*") {
+				return fmt.Errorf("host pattern exact %q is no name", text)
+			}
 		case "wildcard", "Wildcard":
 			text = "*." + strings.TrimPrefix(text, "*.")
 		default:

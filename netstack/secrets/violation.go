@@ -52,3 +52,7 @@ func (v *Violation) LogValue() slog.Value {
 type Malformed struct{ Reason string }
 
 func (m *Malformed) Error() string { return "request cannot be carried: " + m.Reason }
+
+func malformed(format string, args ...any) error {
+	return &Malformed{fmt.Sprintf(format, args...)}
+}
