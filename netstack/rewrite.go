@@ -21,35 +21,34 @@ func (g *Gateway) rewriter(c secrets.Connection) secrets.Rewriter {
 // substituted writes what the guest sends on to the server, through a rewriter. Its errors
 // are w's or the rewriter's; after one, nothing more is written.
 type substituted struct {
-	w   io.Writer
-	rw  secrets.Rewriter
-	buf []byte // kept between writes as long as it is small
+	w  io.Writer
+	rw secrets.Rewriter
 }
 
-func (s *substituted) Write(p []byte) (int, error) {
-	out, err := s.rw.Rewrite(s.buf[:0], p)
-	if err := s.send(out, err); err != nil {
+func (s substituted) Write(p []byte) (int, error) {
+	err := s.send(func(dst []byte) ([]byte, error) { return s.rw.Rewrite(dst, p) })
+	if err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// close forgets all that is held.
-func (s *substituted) close() { s.rw.Close() }
-
 // end writes what comes before the end of the stream.
-func (s *substituted) end() error {
-	out, err := s.rw.End(s.buf[:0])
-	return s.send(out, err)
-}
+func (s substituted) end() error { return s.send(s.rw.End) }
 
-func (s *substituted) send(out []byte, err error) error {
+// close forgets all that is held.
+func (s substituted) close() { s.rw.Close() }
+
+// send writes what f appends.
+func (s substituted) send(f func(dst []byte) ([]byte, error)) error {
+	b := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(b)
+	out, err := f(b[:0])
 	if err == nil && len(out) > 0 {
 		_, err = s.w.Write(out)
 	}
-	clear(out) // values of secrets may be in it
-	if s.buf = out; cap(out) > bufferSize {
-		s.buf = nil
+	if clear(out); cap(out) != len(b) { // values of secrets may be in it, and in b
+		clear(b[:])
 	}
 	return err
 }

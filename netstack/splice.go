@@ -82,6 +82,7 @@ func (p *pair) halt() bool {
 func (p *pair) carry(ctx context.Context, first []byte, rw secrets.Rewriter) error {
 	if rw != nil {
 		p.sub = &substituted{w: p.host, rw: rw}
+		defer p.sub.close()
 	}
 	up := p.up(first)
 	if up != nil {
