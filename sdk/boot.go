@@ -320,7 +320,7 @@ func (b *boot) options(lock *launch.Lock) (launch.Options, error) {
 		return launch.Options{}, err
 	}
 	b.spec.launchStartup(cfg, b.startup)
-	bin, err := launch.Resolve("", string(b.home), os.Getenv)
+	bin, err := b.home.binary()
 	if err != nil {
 		return launch.Options{}, wrap(ErrLibraryNotLoaded, err)
 	}

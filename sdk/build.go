@@ -143,7 +143,7 @@ func (s *spec) launchConfig(h home, slot uint16, vmdk string) (*launch.Config, e
 		DBPath: h.database(), DBConnectTimeoutSecs: 30, LogDir: h.logs(s.Name), RuntimeDir: h.runtime(s.Name), SandboxesDir: h.sandboxes(), RunDir: h.run(),
 		CPULeaseDir: filepath.Join(h.run(), "cpu-leases"), WritebackLeaseDir: filepath.Join(h.run(), "writeback-leases"),
 		CPUPlacement: orDefault(s.Resources.CPUPlacement, "inherit"), THP: orDefault(s.Resources.THP, "madvise"),
-		AgentSock: socket, LibkrunfwPath: h.path("lib", "libkrunfw.so.5.6.1"),
+		AgentSock: socket, LibkrunfwPath: h.libkrunfw(),
 		Lifecycle:         launch.Lifecycle{MaxDurationSecs: s.Lifecycle.MaxDurationSecs, IdleTimeoutSecs: s.Lifecycle.IdleTimeoutSecs},
 		Metrics:           launch.Metrics{SampleIntervalMS: &interval, Disabled: s.Runtime.DisableMetrics},
 		DeploymentProfile: orDefault(s.DeploymentProfile, "single_tenant"), SandboxSlot: slot,

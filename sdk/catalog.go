@@ -28,6 +28,15 @@ func openCatalog(ctx context.Context, h home, create bool) (*catalog, error) {
 	return &catalog{home: h, store: s}, nil
 }
 
+// openOwnCatalog is openCatalog for the data root that the environment names.
+func openOwnCatalog(ctx context.Context, create bool) (*catalog, error) {
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
+	return openCatalog(ctx, h, create)
+}
+
 func (c *catalog) close() { _ = c.store.Close() } // what was committed is safe
 
 func notFound(name string) error { return fail(ErrSandboxNotFound, "sandbox not found: %s", name) }

@@ -27,7 +27,10 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	root := make(chan rootImage, 1)
 	go func() { root <- resolveImage(ctx, h, c) }() // while the database opens
 	cat, err := openCatalog(ctx, h, true)
@@ -162,12 +165,12 @@ func alreadyExists(name string) error {
 
 // StartSandbox boots a stopped sandbox; the handle owns it.
 func StartSandbox(ctx context.Context, name string) (*Sandbox, error) {
-	return startSandbox(ctx, defaultHome(), name, startConfig{})
+	return startNamed(ctx, name, startConfig{})
 }
 
 // StartSandboxDetached boots a stopped sandbox that survives this process.
 func StartSandboxDetached(ctx context.Context, name string) (*Sandbox, error) {
-	return startSandbox(ctx, defaultHome(), name, startConfig{detached: true})
+	return startNamed(ctx, name, startConfig{detached: true})
 }
 
 // Start boots the stopped sandbox; the new handle owns it.
@@ -189,6 +192,14 @@ func (h *SandboxHandle) StartCommand(ctx context.Context, cmd string, args ...st
 type startConfig struct {
 	detached bool
 	startup  *startupCommand
+}
+
+func startNamed(ctx context.Context, name string, cfg startConfig) (*Sandbox, error) {
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
+	return startSandbox(ctx, h, name, cfg)
 }
 
 func startSandbox(ctx context.Context, h home, name string, cfg startConfig) (*Sandbox, error) {

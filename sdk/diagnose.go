@@ -45,20 +45,20 @@ func (d *Diagnosis) OK() bool {
 // missing. It changes nothing but that the data root may be created, and the guest
 // kernel unpacked there.
 func Diagnose(context.Context) *Diagnosis {
-	h := defaultHome()
+	h, err := openHome()
 	return &Diagnosis{
 		Info: []DiagnosisInfo{
 			{"Platform", goruntime.GOOS + "/" + goruntime.GOARCH},
 			{"Version", SDKVersion()},
-			{"MSB_HOME", string(h)},
+			{"MSB_HOME", h.root},
 		},
-		Checks: append([]DiagnosisCheck{checkBinary(h), checkHome(h), checkSpace(h), checkKernel(h)}, thisHost().checks()...),
+		Checks: append([]DiagnosisCheck{checkBinary(h), checkSettings(h, err), checkHome(h), checkSpace(h), checkKernel(h)}, thisHost().checks()...),
 	}
 }
 
 func checkBinary(h home) DiagnosisCheck {
 	c := DiagnosisCheck{Name: "msb", Required: true}
-	bin, err := launch.Resolve("", string(h), os.Getenv)
+	bin, err := h.binary()
 	if err == nil {
 		c.Detail = bin.Path
 		if bin.Self {
@@ -76,12 +76,21 @@ func checkBinary(h home) DiagnosisCheck {
 	return c
 }
 
+func checkSettings(h home, err error) DiagnosisCheck {
+	c := DiagnosisCheck{Name: "Settings", Required: true, OK: err == nil, Detail: h.configFile}
+	if err != nil {
+		c.Detail = err.Error()
+		c.Remedies = []string{"mend " + h.configFile + ", or move it away"}
+	}
+	return c
+}
+
 func checkHome(h home) DiagnosisCheck {
-	c := DiagnosisCheck{Name: "Data root", Required: true, Detail: string(h)}
-	err := os.MkdirAll(string(h), 0o755)
+	c := DiagnosisCheck{Name: "Data root", Required: true, Detail: h.root}
+	err := os.MkdirAll(h.root, 0o755)
 	if err == nil {
 		var f *os.File
-		if f, err = os.CreateTemp(string(h), ".doctor-"); err == nil {
+		if f, err = os.CreateTemp(h.root, ".doctor-"); err == nil {
 			err = errors.Join(f.Close(), os.Remove(f.Name()))
 		}
 	}
@@ -106,7 +115,7 @@ const leastSpace = 1 << 30
 func checkSpace(h home) DiagnosisCheck {
 	c := DiagnosisCheck{Name: "Disk space"}
 	var st syscall.Statfs_t
-	dir := string(h)
+	dir := h.root
 	for syscall.Statfs(dir, &st) != nil && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
 	}
@@ -133,14 +142,14 @@ func checkKernel(h home) DiagnosisCheck {
 		}
 		return c
 	}
-	img, err := kernel.OpenEmbedded(filepath.Join(h.cache(), "gomsb"))
+	img, err := kernel.OpenEmbedded(h.path("cache", "gomsb"))
 	if c.OK = err == nil; c.OK {
 		err = img.Close()
 		c.Detail = "embedded"
 	}
 	if err != nil {
 		c.Detail = err.Error()
-		c.Remedies = []string{"remove " + filepath.Join(h.cache(), "gomsb") + ", or let MSB_KERNEL name a kernel file"}
+		c.Remedies = []string{"remove " + h.path("cache", "gomsb") + ", or let MSB_KERNEL name a kernel file"}
 	}
 	return c
 }

@@ -92,24 +92,24 @@ func TestDiagnose(t *testing.T) {
 	}
 	assert.True(t, checks["msb"].OK)
 	assert.True(t, checks["Data root"].OK)
-	assert.Equal(t, string(h), checks["Data root"].Detail)
+	assert.Equal(t, h.root, checks["Data root"].Detail)
 	assert.True(t, checks["Guest kernel"].OK, checks["Guest kernel"].Detail)
-	assert.Contains(t, d.Info, DiagnosisInfo{"MSB_HOME", string(h)})
+	assert.Contains(t, d.Info, DiagnosisInfo{"MSB_HOME", h.root})
 
 	t.Setenv("MSB_PATH", os.DevNull)
 	t.Setenv("MSB_KERNEL", os.DevNull)
 	t.Setenv("MSB_HOME", filepath.Join(os.DevNull, "x"))
 	d = Diagnose(testContext(t))
 	assert.False(t, d.OK())
-	for _, c := range d.Checks[:4] {
+	for _, c := range d.Checks[:5] {
 		assert.Equal(t, c.Name == "Disk space", c.OK, c.Name)
 		if !c.OK {
 			assert.NotEmpty(t, c.Remedies, c.Name)
 		}
 	}
-	t.Setenv("MSB_HOME", filepath.Join(string(h), strings.Repeat("long", 30)))
+	t.Setenv("MSB_HOME", filepath.Join(h.root, strings.Repeat("long", 30)))
 	d = Diagnose(testContext(t))
-	assert.Contains(t, d.Checks[1].Remedies, "set MSB_HOME to a directory with a shorter path")
+	assert.Contains(t, d.Checks[2].Remedies, "set MSB_HOME to a directory with a shorter path")
 }
 
 func TestDiagnosisOK(t *testing.T) {

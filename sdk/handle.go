@@ -33,7 +33,11 @@ type SandboxHandle struct {
 
 // GetSandbox looks a sandbox up by name.
 func GetSandbox(ctx context.Context, name string) (*SandboxHandle, error) {
-	return getSandbox(ctx, defaultHome(), name)
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
+	return getSandbox(ctx, h, name)
 }
 
 func getSandbox(ctx context.Context, h home, name string) (*SandboxHandle, error) {
@@ -151,7 +155,11 @@ func (h *SandboxHandle) Remove(ctx context.Context) error {
 
 // RemoveSandbox removes the sandbox of that name.
 func RemoveSandbox(ctx context.Context, name string) error {
-	c, row, err := find(ctx, defaultHome(), name)
+	h, err := openHome()
+	if err != nil {
+		return err
+	}
+	c, row, err := find(ctx, h, name)
 	if err != nil {
 		return err
 	}

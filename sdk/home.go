@@ -11,20 +11,29 @@ import (
 	"github.com/gomsb/gomsb/rootfs/volume"
 )
 
-// home is the data root and the places below it.
-type home string
+// home is the data root and the places below it, or where config.json has them.
+type home struct {
+	root       string
+	configFile string
+	settings   settings
+}
 
-// defaultHome is $MSB_HOME, else ~/.microsandbox, else ./.microsandbox.
-func defaultHome() home {
-	h := os.Getenv("MSB_HOME")
-	if h == "" {
+// openHome is $MSB_HOME, else ~/.microsandbox, else ./.microsandbox, unless config.json
+// there, or the file that $MSB_CONFIG_PATH names, has another.
+func openHome() (home, error) {
+	h := home{root: os.Getenv("MSB_HOME"), configFile: os.Getenv("MSB_CONFIG_PATH")}
+	if h.root == "" {
 		user, _ := os.UserHomeDir() // "" leaves the working directory
-		h = filepath.Join(user, ".microsandbox")
+		h.root = filepath.Join(user, ".microsandbox")
 	}
-	if abs, err := filepath.Abs(h); err == nil {
-		h = abs
+	if abs, err := filepath.Abs(h.root); err == nil {
+		h.root = abs
 	}
-	return home(h)
+	h.configFile = orDefault(h.configFile, h.path("config.json"))
+	var err error
+	h.settings, err = readSettings(h.configFile)
+	h.root = orDefault(h.settings.Home, h.root)
+	return h, err
 }
 
 // checkBackend refuses to run locally what is meant for another backend.
@@ -38,17 +47,35 @@ func checkBackend() error {
 }
 
 func (h home) path(parts ...string) string {
-	return filepath.Join(append([]string{string(h)}, parts...)...)
+	return filepath.Join(append([]string{h.root}, parts...)...)
 }
 
 func (h home) database() string           { return h.path("db", "msb.db") }
-func (h home) cache() string              { return h.path("cache") }
 func (h home) run() string                { return h.path("run") }
-func (h home) sandboxes() string          { return h.path("sandboxes") }
-func (h home) sandbox(name string) string { return h.path("sandboxes", name) }
-func (h home) logs(name string) string    { return h.path("sandboxes", name, "logs") }
-func (h home) runtime(name string) string { return h.path("sandboxes", name, "runtime") }
-func (h home) volumes() volume.Folder     { return volume.Folder(h.path("volumes")) }
+func (h home) cache() string              { return orDefault(h.settings.Paths.Cache, h.path("cache")) }
+func (h home) sandboxes() string          { return orDefault(h.settings.Paths.Sandboxes, h.path("sandboxes")) }
+func (h home) sandbox(name string) string { return filepath.Join(h.sandboxes(), name) }
+func (h home) logs(name string) string    { return filepath.Join(h.sandbox(name), "logs") }
+func (h home) runtime(name string) string { return filepath.Join(h.sandbox(name), "runtime") }
+func (h home) snapshots() string          { return orDefault(h.settings.Paths.Snapshots, h.path("snapshots")) }
+func (h home) volumes() volume.Folder {
+	return volume.Folder(orDefault(h.settings.Paths.Volumes, h.path("volumes")))
+}
+
+// secrets is the folder of registry credentials in files.
+func (h home) secrets() string {
+	return filepath.Join(orDefault(h.settings.Paths.Secrets, h.path("secrets")), "registries")
+}
+
+// libkrunfw is the kernel bundle that a runtime of microsandbox 0.6.18 would use.
+func (h home) libkrunfw() string {
+	return orDefault(h.settings.Paths.Libkrunfw, h.path("lib", "libkrunfw.so.5.6.1"))
+}
+
+// binary is the program to start runtimes from.
+func (h home) binary() (launch.Binary, error) {
+	return launch.Resolve(h.settings.Paths.MSB, h.root, os.Getenv)
+}
 
 // lockPatience is how long a runtime that has said all may take to end: its rows say
 // that it stopped a moment before its process is gone.

@@ -116,7 +116,7 @@ func (imageFactory) Get(ctx context.Context, reference string) (*ImageHandle, er
 
 // List returns all references, newest first.
 func (imageFactory) List(ctx context.Context) ([]*ImageHandle, error) {
-	c, err := openCatalog(ctx, defaultHome(), false)
+	c, err := openOwnCatalog(ctx, false)
 	if errors.Is(err, store.ErrNoDatabase) {
 		return nil, nil
 	}
@@ -181,7 +181,11 @@ func spellings(ctx context.Context, s *store.Store, name string) ([]string, erro
 // Inspect returns a reference with its configuration and layers.
 func (imageFactory) Inspect(ctx context.Context, reference string) (*ImageDetail, error) {
 	var img store.Image
-	err := onImage(ctx, defaultHome(), reference, func(s *store.Store, names []string) (err error) {
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
+	err = onImage(ctx, h, reference, func(s *store.Store, names []string) (err error) {
 		img, err = s.Image(ctx, names[0])
 		return err
 	})
@@ -201,8 +205,11 @@ func (imageFactory) Inspect(ctx context.Context, reference string) (*ImageDetail
 // Remove deletes a reference, and the image's files with the last one. An image that a
 // sandbox uses is ErrImageInUse unless force.
 func (imageFactory) Remove(ctx context.Context, reference string, force bool) error {
-	h := defaultHome()
-	err := onImage(ctx, h, reference, func(s *store.Store, names []string) error {
+	h, err := openHome()
+	if err != nil {
+		return err
+	}
+	err = onImage(ctx, h, reference, func(s *store.Store, names []string) error {
 		for _, name := range names {
 			if _, err := s.RemoveImage(ctx, name, force); err != nil {
 				return err
@@ -240,7 +247,10 @@ type ImagePruneReport struct {
 // Prune removes all images that neither a sandbox nor a snapshot uses, with their files,
 // and what interrupted work left in the cache.
 func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	report := &ImagePruneReport{}
 	keep := map[digest.Digest]bool{}
 	c, err := openCatalog(ctx, h, false)
@@ -317,7 +327,11 @@ func (imageFactory) SaveTo(ctx context.Context, references []string, w io.Writer
 	if format != ImageArchiveDocker && format != ImageArchiveOCI {
 		return fail(ErrInvalidArgument, "unknown image archive format %q: use docker or oci", format)
 	}
-	images, err := cache.Open(defaultHome().cache())
+	h, err := openHome()
+	if err != nil {
+		return err
+	}
+	images, err := cache.Open(h.cache())
 	if err != nil {
 		return wrap(ErrIO, err)
 	}
@@ -346,7 +360,10 @@ func (imageFactory) Load(ctx context.Context, path string, tags ...string) ([]*I
 
 // LoadFrom is Load for a stream.
 func (imageFactory) LoadFrom(ctx context.Context, r io.Reader, tags ...string) ([]*ImageHandle, error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	images, err := cache.Open(h.cache())
 	if err != nil {
 		return nil, wrap(ErrIO, err)

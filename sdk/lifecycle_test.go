@@ -250,7 +250,7 @@ func TestFailedBoot(t *testing.T) {
 
 func TestMissingRuntime(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	t.Setenv("MSB_PATH", filepath.Join(string(h), "nowhere"))
+	t.Setenv("MSB_PATH", filepath.Join(h.root, "nowhere"))
 	_, err := CreateSandbox(testContext(t), "a", WithImage(testImage))
 	assert.ErrorContains(t, err, "check MSB_PATH")
 	assert.ErrorIs(t, err, os.ErrNotExist)

@@ -58,7 +58,7 @@ func ListSandboxesWith(ctx context.Context, opts ...SandboxListOption) (*Sandbox
 		}
 		f.BeforeID = int32(n)
 	}
-	c, err := openCatalog(ctx, defaultHome(), false)
+	c, err := openOwnCatalog(ctx, false)
 	if errors.Is(err, store.ErrNoDatabase) {
 		return &SandboxPage{}, nil
 	}

@@ -74,7 +74,10 @@ func pullEvent(e oci.Event) PullEvent {
 // Pull makes sure that an image is in the cache, and returns its reference's handle and
 // whether the registry was asked for it.
 func (imageFactory) Pull(ctx context.Context, reference string, o PullOptions) (handle *ImageHandle, pulled bool, err error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, false, err
+	}
 	img, pulled, err := h.pull(ctx, reference, o)
 	if err != nil {
 		return nil, false, err
@@ -155,19 +158,16 @@ func pullError(err error) error {
 
 // registry makes a client for the registry host of one pull.
 func (h home) registry(o registryOptions, host string) (*registry.Client, error) {
-	c, err := h.config()
-	if err != nil {
-		return nil, err
-	}
-	settings := registry.Config{Hosts: c.Registries.Hosts, Insecure: o.insecure, Keyring: registryKeyring, SecretsDir: h.secrets(c), UserAgent: "gomsb/" + SDKVersion()}
+	known := h.settings.Registries
+	settings := registry.Config{Insecure: o.insecure, Keyring: registryKeyring, SecretsDir: h.secrets(), UserAgent: "gomsb/" + SDKVersion()}
 	if o.auth != nil {
 		settings.Explicit = &registry.Credentials{Username: o.auth.Username, Password: o.auth.Password}
 	}
 	// Settings of other registries, however wrong, do not matter now.
-	settings.Hosts = map[string]registry.Host{host: c.Registries.Hosts[host]}
+	settings.Hosts = map[string]registry.Host{host: known.Hosts[host]}
 	files := o.caFiles
-	if c.Registries.CACerts != "" {
-		files = append([]string{c.Registries.CACerts}, files...)
+	if known.CACerts != "" {
+		files = append([]string{known.CACerts}, files...)
 	}
 	settings.CACerts = append(settings.CACerts, o.caCerts...)
 	for _, path := range files {

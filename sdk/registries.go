@@ -8,53 +8,13 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/gomsb/gomsb/internal/atomicfile"
 	"github.com/gomsb/gomsb/oci/ref"
 	"github.com/gomsb/gomsb/oci/registry"
 )
-
-// hostConfig is what this package wants to know of config.json.
-type hostConfig struct {
-	SandboxDefaults struct {
-		OCI rootDefaults `json:"oci"`
-	} `json:"sandbox_defaults"`
-	Registries struct {
-		CACerts string                   `json:"ca_certs"`
-		Hosts   map[string]registry.Host `json:"hosts"`
-	} `json:"registries"`
-	Paths struct {
-		Snapshots string `json:"snapshots"`
-		Secrets   string `json:"secrets"`
-	} `json:"paths"`
-}
-
-func (h home) configFile() string { return h.path("config.json") }
-
-// config reads config.json; one that is missing says nothing.
-func (h home) config() (hostConfig, error) {
-	var c hostConfig
-	text, err := os.ReadFile(h.configFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
-	}
-	if err != nil {
-		return c, wrap(ErrIO, err)
-	}
-	if err := json.Unmarshal(text, &c); err != nil {
-		return c, &Error{Kind: ErrInvalidConfig, Message: h.configFile(), Cause: err}
-	}
-	return c, nil
-}
-
-// secrets is the folder of registry credentials in files.
-func (h home) secrets(c hostConfig) string {
-	if c.Paths.Secrets != "" {
-		return c.Paths.Secrets + "/registries"
-	}
-	return h.path("secrets", "registries")
-}
 
 type registryFactory struct{}
 
@@ -90,9 +50,8 @@ func (registryFactory) Login(_ context.Context, host, username, password string)
 	if username == "" || password == "" {
 		return fail(ErrInvalidArgument, "registry login needs a user name and a password")
 	}
-	h := defaultHome()
-	// A file that cannot be read must not lose the password, nor the password its file.
-	if _, err := h.config(); err != nil {
+	h, err := openHome() // a file that cannot be read must not lose the password, nor the password its file
+	if err != nil {
 		return err
 	}
 	if err := registryKeyring.Set(host, registry.Credentials{Username: username, Password: password}); err != nil {
@@ -108,8 +67,7 @@ func (registryFactory) Logout(_ context.Context, host string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	h := defaultHome()
-	c, err := h.config()
+	h, err := openHome()
 	if err != nil {
 		return false, err
 	}
@@ -117,7 +75,7 @@ func (registryFactory) Logout(_ context.Context, host string) (bool, error) {
 	if err != nil {
 		return false, wrap(ErrIO, err)
 	}
-	if c.Registries.Hosts[host].Auth == nil {
+	if h.settings.Registries.Hosts[host].Auth == nil {
 		return found, nil
 	}
 	return true, h.editAuth(host, nil)
@@ -126,13 +84,13 @@ func (registryFactory) Logout(_ context.Context, host string) (bool, error) {
 // List returns the registries that config.json has credentials for, by host. It never
 // reads the credentials.
 func (registryFactory) List(context.Context) ([]RegistryEntry, error) {
-	c, err := defaultHome().config()
+	h, err := openHome()
 	if err != nil {
 		return nil, err
 	}
 	var all []RegistryEntry
-	for _, host := range slices.Sorted(maps.Keys(c.Registries.Hosts)) {
-		auth := c.Registries.Hosts[host].Auth
+	for _, host := range slices.Sorted(maps.Keys(h.settings.Registries.Hosts)) {
+		auth := h.settings.Registries.Hosts[host].Auth
 		if auth == nil {
 			continue
 		}
@@ -153,7 +111,7 @@ func (registryFactory) List(context.Context) ([]RegistryEntry, error) {
 // editAuth sets or removes the credentials entry of a registry in config.json and keeps
 // everything else there, known or not.
 func (h home) editAuth(host string, auth *registry.Auth) error {
-	text, err := os.ReadFile(h.configFile())
+	text, err := os.ReadFile(h.configFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = []byte("{}"), nil
 	}
@@ -164,7 +122,7 @@ func (h home) editAuth(host string, auth *registry.Auth) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	if err := d.Decode(&doc); err != nil {
-		return &Error{Kind: ErrInvalidConfig, Message: h.configFile(), Cause: err}
+		return &Error{Kind: ErrInvalidConfig, Message: h.configFile, Cause: err}
 	}
 	entry := descend(descend(descend(doc, "registries"), "hosts"), host)
 	if auth != nil {
@@ -180,10 +138,10 @@ func (h home) editAuth(host string, auth *registry.Auth) error {
 	if err := e.Encode(doc); err != nil {
 		return wrap(ErrInternal, err)
 	}
-	if err := os.MkdirAll(string(h), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(h.configFile), 0o700); err != nil {
 		return wrap(ErrIO, err)
 	}
-	return wrap(ErrIO, atomicfile.Write(h.configFile(), out.Bytes(), 0o600))
+	return wrap(ErrIO, atomicfile.Write(h.configFile, out.Bytes(), 0o600))
 }
 
 // descend returns the object under key, which it makes if it is not there.

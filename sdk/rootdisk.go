@@ -247,11 +247,9 @@ func (h home) setDefaultRootDisk(c *SandboxConfig) error {
 	if c.RootDisk != nil {
 		return nil
 	}
-	config, err := h.config()
+	disk, err := h.settings.SandboxDefaults.OCI.config()
 	if err == nil {
-		c.RootDisk, err = config.SandboxDefaults.OCI.config()
-	}
-	if err == nil {
+		c.RootDisk = disk
 		err = c.RootDisk.validate(c)
 	}
 	if err == nil {

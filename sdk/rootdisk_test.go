@@ -209,7 +209,7 @@ func TestDefaultRootDisk(t *testing.T) {
 		"unknown":   {`{"root_disk":{"kind":"tape"}}`, "", "use managed, tmpfs or flat"},
 		"too large": {`{"root_disk":{"kind":"tmpfs","size_mib":100000}}`, "", "does not fit into"},
 	} {
-		require.NoError(t, os.WriteFile(h.configFile(), []byte(`{"sandbox_defaults":{"oci":`+c.config+`}}`), 0o600))
+		require.NoError(t, os.WriteFile(h.configFile, []byte(`{"sandbox_defaults":{"oci":`+c.config+`}}`), 0o600))
 		if c.fails != "" {
 			_, err := CreateSandbox(ctx, "a", WithImage(testImage))
 			assert.True(t, IsKind(err, ErrInvalidConfig), "%s: %v", name, err)
@@ -227,7 +227,7 @@ func TestDefaultRootDisk(t *testing.T) {
 		require.NoError(t, sb.Kill(ctx))
 	}
 	create(t, "own", WithRootDisk(RootDisk.Managed(16)), WithPatches(Patch.Mkdir("/a", PatchOptions{})))
-	require.NoError(t, os.WriteFile(h.configFile(), []byte(`{"sandbox_defaults":{"oci":{"root_disk":{"kind":"tmpfs"}}}}`), 0o600))
+	require.NoError(t, os.WriteFile(h.configFile, []byte(`{"sandbox_defaults":{"oci":{"root_disk":{"kind":"tmpfs"}}}}`), 0o600))
 	_, err := CreateSandbox(ctx, "b", WithImage(testImage), WithPatches(Patch.Mkdir("/a", PatchOptions{})))
 	assert.ErrorContains(t, err, "patches require a managed root disk")
 }

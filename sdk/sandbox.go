@@ -303,7 +303,10 @@ func ConnectSandbox(ctx context.Context, name string) (*Sandbox, error) {
 	if err := checkBackend(); err != nil {
 		return nil, err
 	}
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	c, err := connectAgent(ctx, h, name, client.Options{})
 	if err != nil {
 		return nil, err

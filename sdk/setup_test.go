@@ -50,7 +50,7 @@ func newHome(t testing.TB) home {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	t.Setenv("MSB_HOME", dir)
-	return home(dir)
+	return home{root: dir, configFile: filepath.Join(dir, "config.json")}
 }
 
 const testImage = "mini:latest"

@@ -55,11 +55,11 @@ func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*Sn
 	if err := snapshot.ValidateName(o.Name); err != nil {
 		return nil, snapshotError(err)
 	}
-	h := defaultHome()
-	dir, err := h.snapshots()
+	h, err := openHome()
 	if err != nil {
 		return nil, err
 	}
+	dir := h.snapshots()
 	if o.DestDir != "" {
 		dir = o.DestDir
 	}
@@ -152,16 +152,9 @@ func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
 }
 
 // Dir is the folder of snapshots.
-func (snapshotFactory) Dir() (string, error) { return defaultHome().snapshots() }
-
-// snapshots is the folder of snapshots.
-func (h home) snapshots() (string, error) {
-	c, err := h.config()
-	if err != nil || c.Paths.Snapshots == "" {
-		return h.path("snapshots"), err
-	}
-	dir, err := filepath.Abs(c.Paths.Snapshots)
-	return dir, wrap(ErrIO, err)
+func (snapshotFactory) Dir() (string, error) {
+	h, err := openHome()
+	return h.snapshots(), err
 }
 
 // Snapshot copies the root disk of the stopped sandbox; see Snapshot.Create.
@@ -203,10 +196,7 @@ func (h home) locateSnapshot(ctx context.Context, arg string) (string, error) {
 	if isSnapshotPath(arg) {
 		return arg, nil
 	}
-	dir, err := h.snapshots()
-	if err != nil {
-		return "", err
-	}
+	dir := h.snapshots()
 	if descriptor.IsDigest(arg, "sha256:") {
 		return h.snapshotByDigest(ctx, dir, arg)
 	}
@@ -276,12 +266,15 @@ func (h home) openSnapshot(ctx context.Context, arg string) (*snapshot.Artefact,
 
 // Open opens a snapshot; its disk is not read.
 func (snapshotFactory) Open(ctx context.Context, snapshot string) (*SnapshotArtifact, error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	a, err := h.openSnapshot(ctx, snapshot)
 	if err != nil {
 		return nil, err
 	}
-	if dir, err := h.snapshots(); err == nil && filepath.Dir(a.Path) == dir {
+	if filepath.Dir(a.Path) == h.snapshots() {
 		if c, err := openCatalog(ctx, h, true); err == nil {
 			defer c.close()
 			c.indexNew(ctx, a)
@@ -292,7 +285,10 @@ func (snapshotFactory) Open(ctx context.Context, snapshot string) (*SnapshotArti
 
 // Get opens a snapshot and returns what the index knows of it.
 func (snapshotFactory) Get(ctx context.Context, snapshot string) (*SnapshotHandle, error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	a, err := h.openSnapshot(ctx, snapshot)
 	if err != nil {
 		return nil, err
@@ -311,10 +307,7 @@ func (snapshotFactory) Get(ctx context.Context, snapshot string) (*SnapshotHandl
 func (c *catalog) snapshotHandle(ctx context.Context, a *snapshot.Artefact) (*SnapshotHandle, error) {
 	row, err := c.store.Snapshot(ctx, a.Digest)
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Path != a.Path {
-		var dir string
-		if dir, err = c.home.snapshots(); err == nil {
-			row = snapshotRow(dir, a)
-		}
+		row, err = snapshotRow(c.home.snapshots(), a), nil
 	}
 	return &SnapshotHandle{c.home, row}, wrap(ErrInternal, err)
 }
@@ -322,7 +315,10 @@ func (c *catalog) snapshotHandle(ctx context.Context, a *snapshot.Artefact) (*Sn
 // List returns the snapshots in the index, newest first. One whose directory is gone has
 // another availability than ready.
 func (snapshotFactory) List(ctx context.Context) ([]*SnapshotHandle, error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	c, err := openCatalog(ctx, h, false)
 	if errors.Is(err, store.ErrNoDatabase) {
 		return nil, nil
@@ -362,7 +358,10 @@ func (snapshotFactory) ListDir(_ context.Context, dir string) ([]*SnapshotArtifa
 // Remove deletes a snapshot, also a damaged one. One that others are made from is removed
 // only by force; they stay whole.
 func (snapshotFactory) Remove(ctx context.Context, name string, force bool) error {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return err
+	}
 	path, err := h.locateSnapshot(ctx, name)
 	if err != nil {
 		return err
@@ -415,11 +414,11 @@ func (h home) forget(ctx context.Context, path string, force bool) (was bool, er
 // Reindex makes the index say what is in a directory, the folder of snapshots if dir is
 // empty, and returns how many snapshots are there.
 func (snapshotFactory) Reindex(ctx context.Context, dir string) (uint32, error) {
-	h := defaultHome()
-	own, err := h.snapshots()
+	h, err := openHome()
 	if err != nil {
 		return 0, err
 	}
+	own := h.snapshots()
 	if dir, err = filepath.Abs(orDefault(dir, own)); err != nil {
 		return 0, wrap(ErrIO, err)
 	}
@@ -454,9 +453,7 @@ func (snapshotFactory) Reindex(ctx context.Context, dir string) (uint32, error) 
 // index records a snapshot. The index is a cache: what is missing in it is found again,
 // so an error is none.
 func (c *catalog) index(ctx context.Context, a *snapshot.Artefact) {
-	if dir, err := c.home.snapshots(); err == nil {
-		_ = c.record(ctx, dir, a)
-	}
+	_ = c.record(ctx, c.home.snapshots(), a)
 }
 
 // record is index with its error; dir is the folder of snapshots. The index has one place
@@ -475,11 +472,7 @@ func (c *catalog) record(ctx context.Context, dir string, a *snapshot.Artefact) 
 
 // indexFolder is indexNew for the folder of snapshots.
 func (c *catalog) indexFolder(ctx context.Context) {
-	dir, err := c.home.snapshots()
-	if err != nil {
-		return
-	}
-	all, _ := snapshot.List(dir, nil) // as far as they can be read
+	all, _ := snapshot.List(c.home.snapshots(), nil) // as far as they can be read
 	for _, a := range all {
 		c.indexNew(ctx, a)
 	}

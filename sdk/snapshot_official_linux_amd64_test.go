@@ -44,7 +44,7 @@ func newOfficial(t *testing.T) official {
 func (o official) run(t *testing.T, h home, args ...string) (stdout, stderr string, ok bool) {
 	t.Helper()
 	cmd := exec.CommandContext(longContext(t), o.path, args...)
-	cmd.Env = []string{"MSB_HOME=" + string(h), "HOME=" + t.TempDir(), "NO_COLOR=1", "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"MSB_HOME=" + h.root, "HOME=" + t.TempDir(), "NO_COLOR=1", "PATH=" + os.Getenv("PATH")}
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -105,7 +105,7 @@ func TestOfficialSharesArchives(t *testing.T) {
 	s := snapshotOf(t, "box", "base")
 	dir := t.TempDir()
 	for i, options := range [][]string{{}, {"--plain-tar"}, {"--with-image"}, {"--with-image", "--plain-tar", "--with-parents"}} {
-		t.Setenv("MSB_HOME", string(h))
+		t.Setenv("MSB_HOME", h.root)
 		ours, theirs := filepath.Join(dir, "ours"+string(rune('0'+i))), filepath.Join(dir, "theirs"+string(rune('0'+i)))
 		has := func(option string) bool { return strings.Contains(strings.Join(options, " "), option) }
 		require.NoError(t, Snapshot.Save(ctx, "base", ours, SnapshotSaveOptions{WithImage: has("image"), PlainTar: has("plain"), WithParents: has("parents")}))
@@ -136,7 +136,7 @@ func TestOfficialSharesArchives(t *testing.T) {
 
 // resolveImageOf looks for the image that a snapshot needs in the cache.
 func resolveImageOf(t *testing.T, path string) (rootImage, error) {
-	r := resolveSnapshot(testContext(t), defaultHome(), &SandboxConfig{Snapshot: path, PullPolicy: PullPolicyNever})
+	r := resolveSnapshot(testContext(t), home{root: os.Getenv("MSB_HOME")}, &SandboxConfig{Snapshot: path, PullPolicy: PullPolicyNever})
 	return r, r.err
 }
 

@@ -28,7 +28,10 @@ type SnapshotSaveOptions struct {
 // Save writes a snapshot to an archive file, which appears when it is complete, in a
 // directory that is made if missing. Holes of the disk take no space in it.
 func (snapshotFactory) Save(ctx context.Context, name, out string, o SnapshotSaveOptions) error {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return err
+	}
 	head, err := h.openSnapshot(ctx, name)
 	if err != nil {
 		return err
@@ -150,13 +153,12 @@ func imageMissing(a *snapshot.Artefact, err error) error {
 // such archives only from those you trust with your sandboxes. If Load fails, the
 // directory is as it was.
 func (snapshotFactory) Load(ctx context.Context, file, dest string) (*SnapshotHandle, error) {
-	h := defaultHome()
+	h, err := openHome()
+	if err != nil {
+		return nil, err
+	}
 	if dest == "" {
-		own, err := h.snapshots()
-		if err != nil {
-			return nil, err
-		}
-		dest = own
+		dest = h.snapshots()
 	}
 	f, err := os.Open(file)
 	if err != nil {

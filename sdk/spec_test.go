@@ -17,7 +17,7 @@ import (
 	"github.com/gomsb/gomsb/oci"
 )
 
-const observedHome = home("/home/u/.microsandbox")
+var observedHome = home{root: "/home/u/.microsandbox"}
 
 // observation is what the official 0.6.18 did with a command line.
 type observation struct {

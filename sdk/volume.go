@@ -182,7 +182,7 @@ func CreateVolume(ctx context.Context, name string, opts ...VolumeOption) (*Volu
 	if err := cfg.validate(name); err != nil {
 		return nil, err
 	}
-	c, err := openCatalog(ctx, defaultHome(), true)
+	c, err := openOwnCatalog(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -258,7 +258,7 @@ func RemoveVolume(ctx context.Context, name string) error {
 
 // findVolumes opens a database that need not exist; then both results are nil.
 func findVolumes(ctx context.Context) (*catalog, error) {
-	c, err := openCatalog(ctx, defaultHome(), false)
+	c, err := openOwnCatalog(ctx, false)
 	if errors.Is(err, store.ErrNoDatabase) {
 		return nil, nil
 	}

@@ -39,7 +39,7 @@ func TestVolumes(t *testing.T) {
 	v, err := CreateVolume(ctx, "data", WithVolumeQuota(64), WithVolumeLabels(labels))
 	require.NoError(t, err)
 	assert.Equal(t, "data", v.Name())
-	assert.Equal(t, filepath.Join(string(h), "volumes", "data"), v.Path())
+	assert.Equal(t, filepath.Join(h.root, "volumes", "data"), v.Path())
 	_, err = CreateVolume(ctx, "data")
 	assert.True(t, IsKind(err, ErrVolumeAlreadyExists))
 	assert.EqualError(t, err, "volume already exists: data")
@@ -159,7 +159,7 @@ func TestVolumeFsStaysInside(t *testing.T) {
 	v, err := CreateVolume(ctx, "v")
 	require.NoError(t, err)
 	f := v.FS()
-	outside := filepath.Join(string(h), "outside")
+	outside := filepath.Join(h.root, "outside")
 	require.NoError(t, os.WriteFile(outside, []byte("host"), 0o600))
 	require.NoError(t, os.Symlink("../../outside", filepath.Join(v.Path(), "up")))
 	require.NoError(t, os.Symlink(outside, filepath.Join(v.Path(), "absolute")))
@@ -277,7 +277,7 @@ func TestVolumesInUse(t *testing.T) {
 	require.NoError(t, second.Kill(ctx))
 
 	// Somebody may use the image without us, and is not disturbed.
-	f, err := launch.LockDisk(filepath.Join(defaultHome().volumes().Disk("disk")), true)
+	f, err := launch.LockDisk(filepath.Join(home{root: os.Getenv("MSB_HOME")}.volumes().Disk("disk")), true)
 	require.NoError(t, err)
 	assert.ErrorIs(t, RemoveVolume(ctx, "disk"), launch.ErrDiskBusy)
 	require.NoError(t, f.Close())

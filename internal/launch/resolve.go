@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,15 +19,12 @@ type Binary struct {
 	Self bool // the running program itself; SelfEnv is set for it
 }
 
-// Resolve finds the runtime: the explicit path, MSB_PATH, msb beside the running program,
+// Resolve finds the runtime: MSB_PATH, the configured path, msb beside the running program,
 // <home>/bin/msb, msb in PATH, and at last the running program itself. The first two are
 // taken as they are, existing or not: a wish that cannot be met should fail, not be
 // replaced. getenv is os.Getenv but in tests.
-func Resolve(explicit, home string, getenv func(string) string) (Binary, error) {
-	if explicit != "" {
-		return Binary{Path: explicit}, nil
-	}
-	if p := getenv("MSB_PATH"); p != "" {
+func Resolve(configured, home string, getenv func(string) string) (Binary, error) {
+	if p := cmp.Or(getenv("MSB_PATH"), configured); p != "" {
 		return Binary{Path: p}, nil
 	}
 	self, selfErr := os.Executable()

@@ -220,8 +220,8 @@ func TestResolve(t *testing.T) {
 	home, path := t.TempDir(), t.TempDir()
 	env := map[string]string{"PATH": "relative:" + path}
 	getenv := func(k string) string { return env[k] }
-	resolve := func(explicit string) Binary {
-		b, err := Resolve(explicit, home, getenv)
+	resolve := func(configured string) Binary {
+		b, err := Resolve(configured, home, getenv)
 		require.NoError(t, err)
 		return b
 	}
@@ -235,9 +235,9 @@ func TestResolve(t *testing.T) {
 	inHome := filepath.Join(home, "bin", "msb")
 	require.NoError(t, os.WriteFile(inHome, nil, 0o755))
 	assert.Equal(t, Binary{Path: inHome}, resolve(""))
+	assert.Equal(t, Binary{Path: "/configured"}, resolve("/configured"))
 	env["MSB_PATH"] = "/nowhere/msb"
-	assert.Equal(t, Binary{Path: "/nowhere/msb"}, resolve(""))
-	assert.Equal(t, Binary{Path: "/explicit"}, resolve("/explicit"))
+	assert.Equal(t, Binary{Path: "/nowhere/msb"}, resolve("/configured"))
 }
 
 func TestBootErrorFile(t *testing.T) {
