@@ -3,11 +3,13 @@ package netstack
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
 )
 
@@ -18,25 +20,31 @@ const (
 	pipelined = 16
 )
 
-// serveDNS answers the questions on a TCP connection to port 53 of an address (RFC 7766).
-// Answers come when they are there, in any order.
-func (g *Gateway) serveDNS(ctx context.Context, c *guestConn, addr netip.Addr) {
+// serveDNS answers the questions on a TCP connection to port 53 of an address.
+func (g *Gateway) serveDNS(ctx context.Context, c *guestConn, dst netip.AddrPort) {
+	s := newStream(ctx, c, dst, nil)
+	defer s.cancel()
+	g.answerAll(s, s, dns.Way{Protocol: policy.TCP, Resolver: g.resolverOf(dst.Addr())})
+}
+
+// answerAll answers the questions that come on rw, which is s or carried by it (RFC 7766).
+// Answers go when they are there, in any order. When it returns, all that could be
+// answered was, or s is closed.
+func (g *Gateway) answerAll(s *stream, rw io.ReadWriter, way dns.Way) {
 	if g.resolver == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	idle := time.AfterFunc(dnsIdle, cancel)
+	idle := time.AfterFunc(dnsIdle, s.cancel)
 	defer idle.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var writing sync.Mutex
 	slots := make(chan struct{}, pipelined)
 	for {
-		q, err := readMessage(ctx, c)
+		q, err := readMessage(rw)
 		if err != nil {
-			if err != io.EOF {
-				cancel() // the answers have nowhere to go
+			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				s.cancel() // the answers have nowhere to go
 			}
 			return
 		}
@@ -46,54 +54,43 @@ func (g *Gateway) serveDNS(ctx context.Context, c *guestConn, addr netip.Addr) {
 		}
 		select {
 		case slots <- struct{}{}:
-		case <-ctx.Done():
+		case <-s.ctx.Done():
 			return
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			a := g.answer(ctx, q, addr)
+			a := g.answer(s.ctx, q, way)
 			if a == nil || len(a) > 0xffff {
 				return
 			}
 			m := append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(a)), uint16(len(a))), a...)
 			writing.Lock()
 			defer writing.Unlock()
-			if c.write(ctx, m) != nil {
-				cancel()
+			if _, err := rw.Write(m); err != nil {
+				s.cancel()
 			}
 		})
 	}
 }
 
 // answer has a question answered once few enough others are; nil is no answer.
-func (g *Gateway) answer(ctx context.Context, q []byte, addr netip.Addr) []byte {
+func (g *Gateway) answer(ctx context.Context, q []byte, way dns.Way) []byte {
 	select {
 	case g.queries <- struct{}{}:
 	case <-ctx.Done():
 		return nil
 	}
 	defer func() { <-g.queries }()
-	return g.resolver.Answer(ctx, q, policy.TCP, g.resolverOf(addr))
+	return g.resolver.Answer(ctx, q, way)
 }
 
 // readMessage reads one message behind its length.
-func readMessage(ctx context.Context, c *guestConn) ([]byte, error) {
+func readMessage(r io.Reader) ([]byte, error) {
 	var size [2]byte
-	if err := readFull(ctx, c, size[:]); err != nil {
+	if _, err := io.ReadFull(r, size[:]); err != nil {
 		return nil, err
 	}
 	m := make([]byte, binary.BigEndian.Uint16(size[:]))
-	err := readFull(ctx, c, m)
+	_, err := io.ReadFull(r, m)
 	return m, err
-}
-
-func readFull(ctx context.Context, c *guestConn, p []byte) error {
-	for len(p) > 0 {
-		n, err := c.read(ctx, p)
-		if err != nil {
-			return err
-		}
-		p = p[n:]
-	}
-	return nil
 }

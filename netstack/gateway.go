@@ -19,8 +19,10 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
 	"github.com/gomsb/gomsb/netstack/secrets"
+	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
 
 const (
@@ -43,9 +45,8 @@ const (
 
 // Resolver answers the guest's questions about names.
 type Resolver interface {
-	// Answer is the reply to one message, nil for none. resolver is where the guest sent
-	// it, invalid for the gateway.
-	Answer(ctx context.Context, query []byte, p policy.Protocol, resolver netip.Addr) []byte
+	// Answer is the reply to one message, nil for none.
+	Answer(ctx context.Context, query []byte, way dns.Way) []byte
 }
 
 // Config describes a gateway.
@@ -54,7 +55,8 @@ type Config struct {
 	Policy    *policy.Engine // made with the gateway's addresses
 	// Names is what the Resolver has bound; the gateway reads it.
 	Names *policy.Index
-	// Resolver answers on port 53 of all addresses; nil answers nothing.
+	// Resolver answers on port 53 of all addresses, and on 853 with TLS; nil answers
+	// nothing.
 	Resolver Resolver
 	// Published are ports of the host that lead to the guest.
 	Published []Published
@@ -68,6 +70,8 @@ type Config struct {
 	// Ping sends an ICMP echo request with a body of identifier, sequence number and data
 	// and returns the data that came back; nil uses the host's ping sockets.
 	Ping func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
+	// TLS says which connections are intercepted, and how; nil has none.
+	TLS *mitm.Interceptor
 	// Secrets makes what the guest's bytes of a connection pass through on their way to
 	// the server, nil if they go as they are. nil: there are no secrets.
 	Secrets func(secrets.Connection) secrets.Rewriter
@@ -92,6 +96,7 @@ type Gateway struct {
 	ping     func(ctx context.Context, to netip.Addr, body []byte) ([]byte, error)
 	log      *slog.Logger
 
+	tls       *mitm.Interceptor                         // nil: none
 	secrets   func(secrets.Connection) secrets.Rewriter // nil: none
 	terminate func()                                    // nil: nothing
 
@@ -125,7 +130,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		addrs: cfg.Addresses, policy: cfg.Policy, names: cfg.Names, resolver: cfg.Resolver, dialer: cfg.Dial, proxy: cfg.Proxy, ping: cfg.Ping,
-		secrets: cfg.Secrets, terminate: cfg.Terminate, log: cfg.Logger, link: newLink(&cfg.Addresses),
+		tls: cfg.TLS, secrets: cfg.Secrets, terminate: cfg.Terminate, log: cfg.Logger, link: newLink(&cfg.Addresses),
 		tcpLimit: int64(cfg.MaxConnections), echoes: make(chan struct{}, maxEchoes), queries: make(chan struct{}, maxQueries),
 	}
 	if g.tcpLimit == 0 {

@@ -65,10 +65,16 @@ func (w *world) set(network, from, to string) {
 	w.hosts[network+" "+from] = to
 }
 
-func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// lookup is the local address for one of the world's.
+func (w *world) lookup(network, addr string) (string, bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	to, ok := w.hosts[network[:3]+" "+addr]
-	w.mu.Unlock()
+	return to, ok
+}
+
+func (w *world) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	to, ok := w.lookup(network, addr)
 	var d net.Dialer
 	if ok {
 		return d.DialContext(ctx, network[:3], to)

@@ -71,11 +71,29 @@ func (p *pair) halt() bool {
 		p.ended <- err
 		return false
 	}
-	_ = p.host.SetReadDeadline(time.Time{})
-	if p.ctx.Err() != nil { // just now, and its deadline is gone
+	p.readBefore(time.Time{})
+	return true
+}
+
+// readBefore sets the deadline for reading from the host.
+func (p *pair) readBefore(t time.Time) {
+	_ = p.host.SetReadDeadline(t)
+	if p.ctx.Err() != nil { // now, perhaps, so that its deadline is gone
 		_ = p.host.SetDeadline(time.Unix(1, 0))
 	}
-	return true
+}
+
+// release gives up the connections, which stay open. Nothing is carried.
+func (p *pair) release() {
+	p.unblock()
+	p.stop()
+}
+
+// close ends both connections in good order. Nothing is carried.
+func (p *pair) close(ctx context.Context) {
+	p.release()
+	_ = p.host.Close()
+	p.guest.close(ctx)
 }
 
 // carry is the rest of splice.
@@ -89,13 +107,11 @@ func (p *pair) carry(ctx context.Context, first []byte, rw secrets.Rewriter) err
 		p.stop()
 	}
 	err := errors.Join(up, <-p.ended)
-	p.stop()
-	p.unblock()
 	if err == nil {
-		_ = p.host.Close()
-		p.guest.close(ctx)
+		p.close(ctx)
 		return nil
 	}
+	p.release()
 	p.guest.abort()
 	reset(p.host)
 	return err

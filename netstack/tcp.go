@@ -36,27 +36,30 @@ func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 func (g *Gateway) serveTCP(ctx context.Context, r *tcp.ForwarderRequest) {
 	id := r.ID()
 	dst := netip.AddrPortFrom(policy.Unwrap(addrOf(id.LocalAddress)), id.LocalPort)
-	switch dst.Port() {
-	case dnsPort:
+	switch port := dst.Port(); {
+	case g.tls.Intercepts(port): // whatever else the port is for
+	case port == dnsPort:
 		if c := accept(r); c != nil {
-			g.serveDNS(ctx, c, dst.Addr())
+			g.serveDNS(ctx, c, dst)
 			c.close(ctx)
 		}
 		return
-	case dotPort: // encrypted, so that no policy could apply
-		r.Complete(true)
+	case port == dotPort:
+		g.acceptDoT(ctx, r, dst)
 		return
 	}
 	f := policy.Flow{Protocol: policy.TCP, Addr: dst.Addr(), Port: dst.Port()}
 	d := g.policy.Egress(f, policy.Deferred(), g.names)
-	switch d.Verdict {
-	case policy.Allowed:
-		g.dialFirst(ctx, r, dst)
-	case policy.Defer:
-		g.acceptFirst(ctx, r, f, dst)
-	default:
+	switch {
+	case d.Verdict == policy.Denied:
 		g.denied(f, d, "")
 		r.Complete(true)
+	case g.tls.Intercepts(dst.Port()):
+		g.intercept(ctx, r, f, dst)
+	case d.Verdict == policy.Allowed:
+		g.dialFirst(ctx, r, dst)
+	default:
+		g.acceptFirst(ctx, r, f, dst)
 	}
 }
 
@@ -82,7 +85,7 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 	if guest == nil {
 		return
 	}
-	first, name := guest.peekName(ctx)
+	first, name := guest.peekName(ctx, nil, peekWait)
 	source := policy.ByIndex()
 	if name != "" {
 		source = policy.BySNI(name)
@@ -102,8 +105,19 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 
 // plain carries a connection whose bytes are read as they are, if they are read at all.
 func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, dst netip.AddrPort, first []byte) {
+	p := join(ctx, guest, host)
+	if g.tls != nil {
+		var next outcome
+		switch first, next = g.tunnels(ctx, p, dst, first); next {
+		case over:
+			return
+		case opaque:
+			_ = p.carry(ctx, first, nil)
+			return
+		}
+	}
 	c := secrets.Connection{Dst: dst}
-	if err := splice(ctx, guest, host, first, g.rewriter(c)); err != nil {
+	if err := p.carry(ctx, first, g.rewriter(c)); err != nil {
 		g.refused(c, err)
 	}
 }

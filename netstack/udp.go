@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
+	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
 )
 
@@ -70,11 +72,9 @@ func (g *Gateway) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffe
 	if g.publishedReply(f, data) {
 		return true
 	}
-	for _, p := range refusedUDP {
-		if f.peer.Port() == p {
-			data.Release()
-			return true
-		}
+	if slices.Contains(refusedUDP[:], f.peer.Port()) || g.tls.BlocksUDP(f.peer.Port()) {
+		data.Release()
+		return true
 	}
 	g.forward(f, data)
 	return true
@@ -94,7 +94,7 @@ func (g *Gateway) query(f flow, data *buffer.View) {
 	q := append([]byte(nil), data.AsSlice()...)
 	if !g.run(func(ctx context.Context) {
 		defer func() { <-g.queries }()
-		if a := g.resolver.Answer(ctx, q, policy.UDP, g.resolverOf(f.peer.Addr())); a != nil {
+		if a := g.resolver.Answer(ctx, q, dns.Way{Protocol: policy.UDP, Resolver: g.resolverOf(f.peer.Addr())}); a != nil {
 			g.answerUDP(f.peer, f.guest, a)
 		}
 	}) {

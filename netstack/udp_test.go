@@ -17,6 +17,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
 )
 
@@ -126,11 +127,11 @@ func TestFlowsAreBounded(t *testing.T) {
 // answers is a resolver that says who asked how.
 type answers struct{}
 
-func (answers) Answer(_ context.Context, q []byte, p policy.Protocol, resolver netip.Addr) []byte {
+func (answers) Answer(_ context.Context, q []byte, w dns.Way) []byte {
 	if string(q) == "silence" {
 		return nil
 	}
-	return []byte(string(q) + " " + string(p) + " " + resolver.String())
+	return []byte(string(q) + " " + string(w.Protocol) + " " + w.Resolver.String())
 }
 
 func TestQuestions(t *testing.T) {
@@ -176,7 +177,7 @@ type crowd struct {
 	release chan struct{}
 }
 
-func (r *crowd) Answer(ctx context.Context, q []byte, _ policy.Protocol, _ netip.Addr) []byte {
+func (r *crowd) Answer(ctx context.Context, q []byte, _ dns.Way) []byte {
 	r.waiting.Add(1)
 	select {
 	case <-r.release:

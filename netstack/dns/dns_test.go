@@ -219,7 +219,7 @@ func TestAnswers(t *testing.T) {
 		var m dnsmessage.Message
 		ids := map[string]bool{}
 		for range 4 {
-			m = unpack(t, f.Answer(t.Context(), ask(t, "eXample.com.", dnsmessage.TypeA, 0, 1), p, netip.Addr{}))
+			m = unpack(t, f.Answer(t.Context(), ask(t, "eXample.com.", dnsmessage.TypeA, 0, 1), Way{Protocol: p}))
 			u.mu.Lock()
 			ids[string(u.last[:2])] = true
 			u.mu.Unlock()
@@ -241,18 +241,18 @@ func TestRefusedQuestions(t *testing.T) {
 	names.Set("blocked.test", false, []netip.Addr{addr("1.2.3.4")}, time.Hour)
 	for _, q := range []string{"blocked.test.", "a.b.blocked.test.", "BLOCKED.example.com."} {
 		for _, p := range []policy.Protocol{policy.UDP, policy.TCP} {
-			m := unpack(t, f.Answer(t.Context(), ask(t, q, dnsmessage.TypeA, 0, 1), p, netip.Addr{}))
+			m := unpack(t, f.Answer(t.Context(), ask(t, q, dnsmessage.TypeA, 0, 1), Way{Protocol: p}))
 			assert.Equal(t, dnsmessage.RCodeNameError, m.RCode, q)
 			assert.Empty(t, m.Answers)
 		}
 	}
-	m := unpack(t, f.Answer(t.Context(), ask(t, "example.com.", dnsmessage.TypeA, 0, 1), policy.UDP, addr("8.8.8.8")))
+	m := unpack(t, f.Answer(t.Context(), ask(t, "example.com.", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.UDP, Resolver: addr("8.8.8.8")}))
 	assert.Equal(t, dnsmessage.RCodeNameError, m.RCode, "a resolver that is denied")
 	assert.Zero(t, u.asked.Load(), "nobody was asked")
-	m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 2), policy.UDP, netip.Addr{}))
+	m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 2), Way{Protocol: policy.UDP}))
 	assert.Equal(t, dnsmessage.RCodeFormatError, m.RCode, "two questions")
 	none, _ := forwarder(t, policy.NoTraffic(), nil, u)
-	m = unpack(t, none.Answer(t.Context(), ask(t, HostAlias+".", dnsmessage.TypeA, 0, 1), policy.UDP, netip.Addr{}))
+	m = unpack(t, none.Answer(t.Context(), ask(t, HostAlias+".", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.UDP}))
 	assert.Equal(t, dnsmessage.RCodeNameError, m.RCode, "the alias too")
 }
 
@@ -265,7 +265,7 @@ func TestNoReply(t *testing.T) {
 		"nothing": nil, "a header": make([]byte, headerSize), "a response": response, "half": response[:14],
 		"P25 compression loop": append([]byte{0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, 0xc0, 12, 0, 1, 0, 1),
 	} {
-		assert.Nil(t, f.Answer(t.Context(), m, policy.UDP, netip.Addr{}), what)
+		assert.Nil(t, f.Answer(t.Context(), m, Way{Protocol: policy.UDP}), what)
 	}
 }
 
@@ -273,17 +273,17 @@ func TestHostAlias(t *testing.T) {
 	t.Parallel()
 	u := start(t, records())
 	f, names := forwarder(t, policy.Default(), nil, u)
-	m := unpack(t, f.Answer(t.Context(), ask(t, "Host.Microsandbox.Internal.", dnsmessage.TypeA, 0, 1), policy.UDP, netip.Addr{}))
+	m := unpack(t, f.Answer(t.Context(), ask(t, "Host.Microsandbox.Internal.", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.UDP}))
 	require.Len(t, m.Answers, 1)
 	assert.True(t, m.Authoritative)
 	assert.Equal(t, gateway4.As4(), m.Answers[0].Body.(*dnsmessage.AResource).A)
 	assert.EqualValues(t, aliasTTL, m.Answers[0].Header.TTL)
-	m = unpack(t, f.Answer(t.Context(), ask(t, HostAlias+".", dnsmessage.TypeAAAA, 0, 1), policy.TCP, netip.Addr{}))
+	m = unpack(t, f.Answer(t.Context(), ask(t, HostAlias+".", dnsmessage.TypeAAAA, 0, 1), Way{Protocol: policy.TCP}))
 	require.Len(t, m.Answers, 1)
 	assert.Equal(t, gateway6.As16(), m.Answers[0].Body.(*dnsmessage.AAAAResource).AAAA)
 	assert.False(t, names.Bound(gateway4, name(HostAlias)))
 	assert.Zero(t, u.asked.Load())
-	unpack(t, f.Answer(t.Context(), ask(t, HostAlias+".", dnsmessage.TypeTXT, 0, 1), policy.TCP, netip.Addr{}))
+	unpack(t, f.Answer(t.Context(), ask(t, HostAlias+".", dnsmessage.TypeTXT, 0, 1), Way{Protocol: policy.TCP}))
 	assert.EqualValues(t, 1, u.asked.Load(), "other types go upstream")
 }
 
@@ -293,7 +293,7 @@ func TestFamilyThatIsNotThere(t *testing.T) {
 	f, names := forwarder(t, policy.Default(), func(c *Config) { c.Gateway6 = netip.Addr{} }, u)
 	names.Set("example.com", true, []netip.Addr{addr("2606::1")}, time.Hour)
 	for _, n := range []string{"example.com.", HostAlias + "."} {
-		m := unpack(t, f.Answer(t.Context(), ask(t, n, dnsmessage.TypeAAAA, 0, 1), policy.UDP, netip.Addr{}))
+		m := unpack(t, f.Answer(t.Context(), ask(t, n, dnsmessage.TypeAAAA, 0, 1), Way{Protocol: policy.UDP}))
 		assert.Equal(t, dnsmessage.RCodeSuccess, m.RCode)
 		assert.Empty(t, m.Answers)
 	}
@@ -315,22 +315,22 @@ func TestFailover(t *testing.T) {
 		question := ask(t, "x.", dnsmessage.TypeA, 0, 1)
 		f, _ := forwarder(t, policy.Default(), short, hole, hole, good)
 		assert.Eventually(t, func() bool { // the good one may be too slow for that time too
-			return len(unpack(t, f.Answer(t.Context(), question, p, netip.Addr{})).Answers) == 1
+			return len(unpack(t, f.Answer(t.Context(), question, Way{Protocol: p})).Answers) == 1
 		}, watchdog, time.Millisecond)
 		assert.GreaterOrEqual(t, hole.asked.Load(), int64(2))
 
 		f, _ = forwarder(t, policy.Default(), nil, good, other)
-		assert.Len(t, unpack(t, f.Answer(t.Context(), question, p, netip.Addr{})).Answers, 1)
+		assert.Len(t, unpack(t, f.Answer(t.Context(), question, Way{Protocol: p})).Answers, 1)
 		f, _ = forwarder(t, policy.Default(), nil, failing, other)
-		assert.Equal(t, dnsmessage.RCodeServerFailure, unpack(t, f.Answer(t.Context(), question, p, netip.Addr{})).RCode)
+		assert.Equal(t, dnsmessage.RCodeServerFailure, unpack(t, f.Answer(t.Context(), question, Way{Protocol: p})).RCode)
 		assert.Zero(t, other.asked.Load(), "any answer is one")
 
 		f, names := forwarder(t, policy.Default(), short, hole, hole)
 		names.Set("x", false, []netip.Addr{addr("1.2.3.4")}, time.Hour)
-		assert.Equal(t, dnsmessage.RCodeServerFailure, unpack(t, f.Answer(t.Context(), question, p, netip.Addr{})).RCode)
+		assert.Equal(t, dnsmessage.RCodeServerFailure, unpack(t, f.Answer(t.Context(), question, Way{Protocol: p})).RCode)
 		assert.False(t, names.Bound(addr("1.2.3.4"), name("x")))
 		f, _ = forwarder(t, policy.Default(), nil)
-		assert.Equal(t, dnsmessage.RCodeServerFailure, unpack(t, f.Answer(t.Context(), question, p, netip.Addr{})).RCode, "nobody to ask")
+		assert.Equal(t, dnsmessage.RCodeServerFailure, unpack(t, f.Answer(t.Context(), question, Way{Protocol: p})).RCode, "nobody to ask")
 	}
 }
 
@@ -344,13 +344,13 @@ func TestResolverOfTheGuestsChoice(t *testing.T) {
 		}
 	})
 	for _, p := range []policy.Protocol{policy.UDP, policy.TCP} {
-		assert.Len(t, unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), p, addr("1.1.1.1"))).Answers, 1)
+		assert.Len(t, unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), Way{Protocol: p, Resolver: addr("1.1.1.1")})).Answers, 1)
 	}
 	// The rule's protocol is that of the question.
 	list, err := policy.ParseRules("allow@dns,allow@1.1.1.1:udp")
 	require.NoError(t, err)
 	f, _ = forwarder(t, &policy.Policy{DefaultEgress: policy.Deny, DefaultIngress: policy.Deny, Rules: list}, nil)
-	m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), policy.TCP, addr("1.1.1.1")))
+	m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.TCP, Resolver: addr("1.1.1.1")}))
 	assert.Equal(t, dnsmessage.RCodeNameError, m.RCode)
 }
 
@@ -369,9 +369,9 @@ func TestResolverBehindAProxy(t *testing.T) {
 		}
 	}, near)
 	for _, p := range []policy.Protocol{policy.UDP, policy.TCP} {
-		m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), p, addr("1.1.1.1")))
+		m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), Way{Protocol: p, Resolver: addr("1.1.1.1")}))
 		assert.Equal(t, &dnsmessage.AResource{A: [4]byte{93, 184, 216, 34}}, m.Answers[0].Body)
-		m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), p, netip.Addr{}))
+		m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), Way{Protocol: p}))
 		assert.Equal(t, &dnsmessage.AResource{A: [4]byte{93, 184, 216, 35}}, m.Answers[0].Body)
 	}
 	assert.EqualValues(t, 2, proxied.Load())
@@ -409,7 +409,7 @@ func TestRebinding(t *testing.T) {
 	} {
 		u := start(t, records(c.answer...))
 		f, names := forwarder(t, c.policy, func(cfg *Config) { cfg.AllowRebinding = c.allow }, u)
-		m := unpack(t, f.Answer(t.Context(), ask(t, "evil.com.", c.kind, 0, 1), policy.UDP, netip.Addr{}))
+		m := unpack(t, f.Answer(t.Context(), ask(t, "evil.com.", c.kind, 0, 1), Way{Protocol: policy.UDP}))
 		assert.Equal(t, c.want, m.RCode, what)
 		assert.Equal(t, c.want == dnsmessage.RCodeSuccess, names.Bound(addr("10.0.0.1"), name("evil.com")), what)
 	}
@@ -424,16 +424,16 @@ func TestEDNS(t *testing.T) {
 	}
 	u := start(t, records(many...))
 	f, _ := forwarder(t, policy.Default(), nil, u)
-	m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 4096, 1), policy.UDP, netip.Addr{}))
+	m := unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 4096, 1), Way{Protocol: policy.UDP}))
 	assert.Len(t, m.Answers, 100)
 	require.Len(t, m.Additionals, 1)
 	assert.True(t, m.Additionals[0].Header.DNSSECAllowed(), "the DO bit passes both ways")
 	for _, edns := range []int{0, 512, 600} {
-		m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, edns, 1), policy.UDP, netip.Addr{}))
+		m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, edns, 1), Way{Protocol: policy.UDP}))
 		assert.True(t, m.Truncated)
 		assert.Empty(t, m.Answers)
 	}
-	m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), policy.TCP, netip.Addr{}))
+	m = unpack(t, f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.TCP}))
 	assert.Len(t, m.Answers, 100)
 }
 
@@ -468,7 +468,7 @@ func TestBinding(t *testing.T) {
 		f, _ := forwarder(t, policy.Default(), func(cfg *Config) { cfg.Names = names }, u)
 		old := addr("1.2.3.4")
 		names.Set("a.com", false, []netip.Addr{old}, time.Hour)
-		unpack(t, f.Answer(t.Context(), ask(t, "a.com.", dnsmessage.TypeA, 0, 1), policy.UDP, netip.Addr{}))
+		unpack(t, f.Answer(t.Context(), ask(t, "a.com.", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.UDP}))
 		assert.False(t, names.Bound(old, name("a.com")), what)
 		if c.bound == "" {
 			continue
@@ -564,7 +564,7 @@ func FuzzMessages(f *testing.F) {
 			c.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
 		})
 		q, ok := parseQuery(question)
-		got := fw.Answer(t.Context(), question, policy.UDP, netip.Addr{})
+		got := fw.Answer(t.Context(), question, Way{Protocol: policy.UDP})
 		if !ok {
 			require.Nil(t, got)
 			return

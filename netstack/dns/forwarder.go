@@ -3,7 +3,9 @@ package dns
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -26,6 +28,13 @@ const (
 	maxMessage = 65535
 )
 
+// Why a question has no answer.
+var (
+	errRefused = errors.New("the policy refuses the resolver")
+	errNobody  = errors.New("no name server answers")
+	errNoTLS   = errors.New("connections to resolvers by TLS are not set up")
+)
+
 // Config describes a forwarder.
 type Config struct {
 	Policy *policy.Engine
@@ -44,8 +53,29 @@ type Config struct {
 	// Proxy opens connections to resolvers of the guest's choice, always by TCP, which any
 	// proxy carries; nil is Dial.
 	Proxy func(ctx context.Context, network, address string) (net.Conn, error)
+	// TLS is how to connect to the server of a name or address by TLS; nil has questions
+	// that came by TLS refused.
+	TLS func(server string) *tls.Config
 	// Logger receives which questions were refused; nil discards it.
 	Logger *slog.Logger
+}
+
+// Way is how a question came.
+type Way struct {
+	Protocol policy.Protocol // UDP or TCP
+	// Resolver is where the guest sent it; invalid for the gateway.
+	Resolver netip.Addr
+	// Server is whom the guest meant to ask by TLS (RFC 7858), a name or address; "" if it
+	// did not ask by TLS.
+	Server string
+}
+
+// port is where the guest sent the question.
+func (w Way) port() uint16 {
+	if w.Server != "" {
+		return TLSPort
+	}
+	return Port
 }
 
 // Forwarder answers questions. It is safe for concurrent use.
@@ -67,21 +97,20 @@ func New(cfg Config) *Forwarder {
 	return &Forwarder{cfg: cfg}
 }
 
-// Answer is the reply to one message that came by TCP or UDP, nil for none. resolver is
-// where the guest sent it, invalid if that was the gateway.
-func (f *Forwarder) Answer(ctx context.Context, m []byte, p policy.Protocol, resolver netip.Addr) []byte {
+// Answer is the reply to one message, nil for none.
+func (f *Forwarder) Answer(ctx context.Context, m []byte, w Way) []byte {
 	q, ok := parseQuery(m)
 	if !ok {
 		return nil
 	}
-	a := f.answer(ctx, m, &q, p, resolver)
-	if p == policy.UDP && len(a) > q.size {
+	a := f.answer(ctx, m, &q, w)
+	if w.Protocol == policy.UDP && len(a) > q.size {
 		return q.truncated()
 	}
 	return a
 }
 
-func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Protocol, resolver netip.Addr) []byte {
+func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, w Way) []byte {
 	if q.count != 1 {
 		return q.reply(dnsmessage.RCodeFormatError, netip.Addr{})
 	}
@@ -89,34 +118,45 @@ func (f *Forwarder) answer(ctx context.Context, m []byte, q *query, p policy.Pro
 	if err != nil {
 		name = ""
 	}
-	if d := f.cfg.Policy.Query(name, p, Port); !d.Allowed() {
+	if d := f.cfg.Policy.Query(name, w.Protocol, w.port()); !d.Allowed() {
 		f.cfg.Logger.Info("the policy refused a question", "name", name, "decision", d.String())
 		return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
 	}
 	if a, ours := f.ours(q, name); ours {
 		return q.reply(dnsmessage.RCodeSuccess, a)
 	}
-	var servers []netip.AddrPort
-	dial := f.cfg.Dial
-	if resolver.IsValid() {
-		d := f.cfg.Policy.Egress(policy.Flow{Protocol: p, Addr: resolver, Port: Port}, policy.ByIndex(), f.cfg.Names)
-		if !d.Allowed() {
-			f.cfg.Logger.Info("the policy refused a resolver", "resolver", resolver, "decision", d.String())
-			return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
-		}
-		servers = []netip.AddrPort{netip.AddrPortFrom(resolver, Port)}
-		if f.cfg.Proxy != nil {
-			dial, p = f.cfg.Proxy, policy.TCP
-		}
-	} else {
-		servers = f.cfg.Upstreams.List(ctx)
-	}
-	reply, ok := f.ask(ctx, m, q, route{dial, p}, servers)
-	if !ok {
+	reply, err := f.forward(ctx, m, q, w)
+	switch {
+	case errors.Is(err, errRefused):
+		return q.reply(dnsmessage.RCodeNameError, netip.Addr{})
+	case err != nil:
 		f.bind(q, name, nil)
 		return q.reply(dnsmessage.RCodeServerFailure, netip.Addr{})
 	}
 	return f.judge(reply, q, name)
+}
+
+// forward has the guest's own choice of a resolver answer, over what it was asked over, or
+// else the upstream servers. The error is errRefused for a choice that the policy denies.
+func (f *Forwarder) forward(ctx context.Context, m []byte, q *query, w Way) ([]byte, error) {
+	if !w.Resolver.IsValid() {
+		return f.ask(ctx, m, q, w.Protocol, f.cfg.Upstreams.List(ctx))
+	}
+	to := netip.AddrPortFrom(w.Resolver, w.port())
+	d := f.cfg.Policy.Egress(policy.Flow{Protocol: w.Protocol, Addr: to.Addr(), Port: to.Port()}, policy.ByIndex(), f.cfg.Names)
+	if !d.Allowed() {
+		f.cfg.Logger.Info("the policy refused a resolver", "resolver", to.Addr(), "port", to.Port(), "decision", d.String())
+		return nil, errRefused
+	}
+	how := route{f.cfg.Dial, w.Protocol, w.Server}
+	if f.cfg.Proxy != nil {
+		how.dial, how.protocol = f.cfg.Proxy, policy.TCP
+	}
+	reply, err := f.askOne(ctx, m, q, how, to)
+	if err != nil {
+		f.cfg.Logger.Debug("a resolver did not answer", "resolver", to, "name", w.Server, "error", err)
+	}
+	return reply, err
 }
 
 // ours answers what no upstream is asked: the addresses of the host, and those of a family
@@ -175,21 +215,22 @@ func (f *Forwarder) bind(q *query, name string, a *answer) {
 type route struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	protocol policy.Protocol
+	name     string // of the server, if it is asked by TLS
 }
 
 // ask puts the question to the servers in turn, until one answers anything.
-func (f *Forwarder) ask(ctx context.Context, m []byte, q *query, how route, servers []netip.AddrPort) ([]byte, bool) {
+func (f *Forwarder) ask(ctx context.Context, m []byte, q *query, p policy.Protocol, servers []netip.AddrPort) ([]byte, error) {
 	for _, s := range servers {
-		reply, err := f.askOne(ctx, m, q, how, s)
+		reply, err := f.askOne(ctx, m, q, route{dial: f.cfg.Dial, protocol: p}, s)
 		if err == nil {
-			return reply, true
+			return reply, nil
 		}
 		f.cfg.Logger.Debug("a name server did not answer", "server", s, "error", err)
 		if ctx.Err() != nil {
-			return nil, false
+			break
 		}
 	}
-	return nil, false
+	return nil, errNobody
 }
 
 // askOne puts the question to one server, under an identifier of its own.
@@ -205,8 +246,15 @@ func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, how route, s
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	raw := c
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if how.name != "" {
+		if f.cfg.TLS == nil {
+			return nil, errNoTLS
+		}
+		c = tls.Client(c, f.cfg.TLS(how.name))
+	}
 	ask := append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...)
 	copy(ask[2:], id[:])
 	if how.protocol == policy.TCP {

@@ -14,8 +14,11 @@ import (
 	"sync"
 )
 
-// Port is that of the protocol.
-const Port = 53
+// Port is that of the protocol, TLSPort that of the protocol over TLS (RFC 7858).
+const (
+	Port    = 53
+	TLSPort = 853
+)
 
 // ErrNameserver is wrapped by errors about a name server that was configured.
 var ErrNameserver = errors.New("invalid name server")
