@@ -240,6 +240,27 @@ func TestFloodWithSlowConsumer(t *testing.T) {
 	assert.Zero(t, c.buffered.Load())
 }
 
+// TestReadJustInTime: a session that was read at the moment when the patience ended is to
+// blame for nothing.
+func TestReadJustInTime(t *testing.T) {
+	t.Parallel()
+	c := connect(t, Options{}, func(g *guest, m proto.Message) {
+		if m.Type == proto.TypeExecRequest {
+			g.send(m.ID, proto.TypeExecStarted, proto.ExecStarted{})
+		}
+	})
+	e, err := c.Exec(testContext(t), Command{Name: "yes"})
+	require.NoError(t, err)
+	other, err := c.Exec(testContext(t), Command{Name: "cat"})
+	require.NoError(t, err)
+	_, blame := c.stalled(e.s)
+	assert.False(t, blame)
+	other.s.offer(event{typ: proto.TypeExecStdout, body: []byte("unread")}, false)
+	victim, blame := c.stalled(e.s)
+	assert.True(t, blame)
+	assert.Same(t, other.s, victim)
+}
+
 // TestStalledSessionIsEnded checks that an unread session holds up others only for the
 // stall limit, and that it learns why it ended.
 func TestStalledSessionIsEnded(t *testing.T) {

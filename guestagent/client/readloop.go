@@ -200,7 +200,8 @@ func (c *Client) stalled(s *session) (victim *session, others bool) {
 			victim, most = p, n
 		}
 	}
-	return victim, true // s itself waits behind the victim
+	// s itself waits behind the victim; without one it was read just now.
+	return victim, most > 0
 }
 
 func (s *session) unread() int {
