@@ -10,6 +10,9 @@
 // Commands and TCP streams have a window of that size (guestagent/flow): what is beyond it
 // waits in the guest, and the other sessions go on.
 //
+// Input has a window too, of the guest's choice: a command that takes none has whoever
+// writes to it wait, and nobody else.
+//
 // Official guests know no windows, so there one connection is one pipe for all its
 // sessions. When a queue is full the client stops reading, the relay's queue fills and the
 // guest's writer blocks: memory stays flat however much a command prints. A session that

@@ -212,11 +212,8 @@ func (e *Exec) Write(p []byte) (int, error) { return e.WriteContext(context.Back
 // WriteContext is Write ended by ctx. The count says how much of p was surely sent.
 func (e *Exec) WriteContext(ctx context.Context, p []byte) (n int, err error) {
 	for n < len(p) {
-		if err := e.s.writable(); err != nil {
-			return n, err
-		}
 		chunk := p[n:min(len(p), n+stdinChunk)]
-		if err := e.s.c.sendData(ctx, e.s.id, proto.TypeExecStdin, chunk); err != nil {
+		if err := e.s.sendInput(ctx, proto.TypeExecStdin, chunk); err != nil {
 			return n, err
 		}
 		n += len(chunk)

@@ -17,6 +17,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// How long tests wait for what has to come, and how often they look.
+const (
+	testPatience = 20 * time.Second
+	testTick     = time.Millisecond
+)
+
 func ptr[T any](v T) *T { return &v }
 
 // testContext bounds every test that could hang.
@@ -33,6 +39,8 @@ type guest struct {
 	conn net.Conn
 	mu   sync.Mutex
 	w    *proto.Writer
+
+	ready proto.Ready // what the guest says of itself beyond what all do
 }
 
 func (g *guest) send(id uint32, t proto.Type, payload any) {
@@ -55,7 +63,9 @@ func (g *guest) raw(b []byte) error {
 }
 
 func (g *guest) handshake(generation uint8) error {
-	payload, err := proto.AppendPayload(nil, proto.Ready{BootTimeNs: 1, InitTimeNs: 2, ReadyTimeNs: 3, AgentVersion: "test"})
+	said := g.ready
+	said.BootTimeNs, said.InitTimeNs, said.ReadyTimeNs, said.AgentVersion = 1, 2, 3, "test"
+	payload, err := proto.AppendPayload(nil, said)
 	if err != nil {
 		return err
 	}

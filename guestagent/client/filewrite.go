@@ -63,7 +63,10 @@ func (w *FileWriter) WriteContext(ctx context.Context, p []byte) (n int, err err
 			return n, err
 		}
 		chunk := p[n:min(len(p), n+writeChunk)]
-		if err := w.f.c.sendData(ctx, w.s.id, proto.TypeFSData, chunk); err != nil {
+		if err := w.s.sendInput(ctx, proto.TypeFSData, chunk); err != nil {
+			if early := w.failed(ctx); early != nil {
+				err = early
+			}
 			w.err = err
 			return n, err
 		}

@@ -80,6 +80,10 @@ func (c *Client) dispatch(f proto.Frame) {
 		s.end(err)
 		return
 	}
+	if ev.typ == proto.TypeFlow {
+		s.took(ev.size) // the guest has counted it as output
+		return
+	}
 	if ev.typ == "" && !s.raw {
 		c.opts.Logger.Debug("ignored a message that does not fit its session", "id", f.ID)
 		return
@@ -105,6 +109,9 @@ func (s *session) interpret(f proto.Frame) (ev event, terminal bool, err error) 
 	m, err := proto.ParseMessage(f)
 	if err != nil {
 		return event{}, false, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	if m.Type == proto.TypeFlow {
+		return event{typ: m.Type}, false, s.moreInput(m)
 	}
 	if !fits(s.typ, m.Type) {
 		if terminal {

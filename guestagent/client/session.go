@@ -34,6 +34,7 @@ type session struct {
 	raw bool
 
 	window *flow.Window // nil if what comes is not limited; used with mu held
+	credit *credit      // nil if what goes is not limited
 
 	mu      sync.Mutex
 	queue   []event
@@ -69,14 +70,15 @@ func (c *Client) open(ctx context.Context, t proto.Type, payload any) (*session,
 	return s, nil
 }
 
-// request sends a session's request, behind the window of one that may have much to say.
+// request sends a session's request, behind the windows of one that may have much to say
+// or to be told.
 func (c *Client) request(ctx context.Context, s *session, payload any) error {
-	if c.flow == nil || s.typ != proto.TypeExecRequest && s.typ != proto.TypeTCPConnect {
+	if c.flow == nil || !streams(s.typ, payload) {
 		return c.send(ctx, s.id, s.typ, payload)
 	}
 	s.mu.Lock()
 	s.window = flow.NewWindow(c.opts.SessionBuffer)
-	open, err := c.flow.AppendOpen(nil, s.id, s.window)
+	open, err := c.flow.AppendOpen(nil, s.id, s.window, s.credit != nil)
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -86,9 +88,22 @@ func (c *Client) request(ctx context.Context, s *session, payload any) error {
 	})
 }
 
+// streams reports the requests that open a stream. Files being read are none: each has one
+// reader who waits for it.
+func streams(t proto.Type, payload any) bool {
+	if f, ok := payload.(proto.FSRequest); ok {
+		_, writes := f.Op.(proto.FSWrite)
+		return writes
+	}
+	return t == proto.TypeExecRequest || t == proto.TypeTCPConnect
+}
+
 // register makes a session under a free id.
 func (c *Client) register(t proto.Type, raw bool) (*session, error) {
 	s := &session{c: c, typ: t, raw: raw, more: make(chan struct{}, 1), done: make(chan struct{})}
+	if limit := c.shake.Ready.Input; limit > 0 && c.flow != nil && !raw {
+		s.credit = newCredit(limit)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -155,11 +170,23 @@ func (s *session) pop() (ev event, ok bool, err error) {
 		signal(s.more) // another reader may be waiting
 	}
 	s.charge(-ev.cost())
-	if s.window != nil && !s.over {
-		s.c.flow.Taken(s.id, s.window, ev.size)
-	}
+	s.tellTaken(ev.size)
 	signal(s.c.space)
 	return ev, true, nil
+}
+
+// tellTaken notes that n bytes of what came need no room any more; the caller holds mu.
+func (s *session) tellTaken(n int) {
+	if s.window != nil && !s.over {
+		s.c.flow.Taken(s.id, s.window, n)
+	}
+}
+
+// took is tellTaken for who does not hold mu.
+func (s *session) took(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellTaken(n)
 }
 
 // charge accounts for queued bytes; the caller holds mu.
@@ -300,6 +327,7 @@ func (s *session) breakWrites(err error) {
 	if s.broken == nil {
 		s.broken = err
 	}
+	s.credit.wake()
 }
 
 // writable returns why the session cannot be written to, or nil.

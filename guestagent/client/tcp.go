@@ -126,15 +126,12 @@ func (t *TCPConn) take(ev event) {
 func (t *TCPConn) Write(p []byte) (n int, err error) {
 	ctx := t.written.context()
 	for n < len(p) {
-		if err := t.s.writable(); err != nil {
-			return n, fmt.Errorf("write to the guest: %w", err)
-		}
 		chunk := p[n:min(len(p), n+tcpChunk)]
-		if err := t.s.c.sendData(ctx, t.s.id, proto.TypeTCPData, chunk); err != nil {
-			if ctx.Err() != nil {
+		if err := t.s.sendInput(ctx, proto.TypeTCPData, chunk); err != nil {
+			if ctx.Err() != nil && t.s.writable() == nil {
 				return n, os.ErrDeadlineExceeded
 			}
-			return n, err
+			return n, fmt.Errorf("write to the guest: %w", err)
 		}
 		n += len(chunk)
 	}

@@ -24,14 +24,15 @@ func New(hop proto.Hop) *Teller {
 }
 
 // AppendOpen appends the frame that opens w for the session of the request that follows.
-func (t *Teller) AppendOpen(dst []byte, id uint32, w *Window) ([]byte, error) {
-	return proto.AppendMessage(dst, id, proto.TypeFlow, proto.Flow{Hop: t.hop, Limit: w.told, Open: true})
+// With input it asks the guest for limits of the session's input as well.
+func (t *Teller) AppendOpen(dst []byte, id uint32, w *Window, input bool) ([]byte, error) {
+	return proto.AppendMessage(dst, id, proto.TypeFlow, proto.Flow{Hop: t.hop, Limit: w.told, Open: true, Input: input})
 }
 
 // Taken notes that n bytes of frames of session id have been taken.
 func (t *Teller) Taken(id uint32, w *Window, n int) {
-	if w.take(uint64(n)) {
-		t.raise(id, w.told)
+	if limit, tell := w.Take(n); tell {
+		t.raise(id, limit)
 	}
 }
 

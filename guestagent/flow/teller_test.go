@@ -51,7 +51,7 @@ func TestTeller(t *testing.T) {
 		}()
 		limit := func(n uint64) proto.Flow { return proto.Flow{Hop: proto.HopClient, Limit: n} }
 		w, v := NewWindow(100), NewWindow(100)
-		b, err := teller.AppendOpen(nil, 1, w)
+		b, err := teller.AppendOpen(nil, 1, w, false)
 		require.NoError(t, err)
 		assert.Equal(t, map[uint32]proto.Flow{1: {Hop: proto.HopClient, Limit: 100, Open: true}}, told(t, b))
 		teller.Taken(1, w, 25)

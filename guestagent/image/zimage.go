@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "abea28c487e7f8c79668ad56e13a5cbd5adda12f590185adafc7837f15b1d617"
+	SHA256 = "931bc0968d0c63a73204dc646b5df6041531045fdba595ed4272f35670e32d6c"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3784704
+	Size = 3792896
 )

@@ -8,6 +8,9 @@ type Ready struct {
 	ReadyTimeNs  uint64 `cbor:"ready_time_ns"` // just before sending
 	AgentVersion string `cbor:"agent_version,omitempty"`
 	Flow         bool   `cbor:"gomsb_flow,omitempty"` // the guest takes [TypeFlow]
+	// Input is how many bytes of data a host that asks for it ([Flow.Input]) may send in a
+	// session before the guest has raised the limit; 0 is a guest that never does.
+	Input uint64 `cbor:"gomsb_input,omitempty"`
 }
 
 // InitResolved is the payload of core.init.resolved.

@@ -39,7 +39,6 @@ var (
 // input and return slices of it wherever possible.
 type cursor struct{ b []byte }
 
-// appendHead writes the shortest head of a major type.
 // headSize is the length of what appendHead appends for n.
 func headSize(n int) int {
 	switch {
@@ -53,6 +52,7 @@ func headSize(n int) int {
 	return 5
 }
 
+// appendHead writes the shortest head of a major type.
 func appendHead(dst []byte, major byte, n uint64) []byte {
 	m := major << 5
 	switch {

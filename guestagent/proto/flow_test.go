@@ -12,7 +12,7 @@ import (
 // message does.
 func TestFlow(t *testing.T) {
 	t.Parallel()
-	b, err := AppendMessage(nil, 7, TypeFlow, Flow{Hop: HopClient, Limit: 1 << 40, Open: true})
+	b, err := AppendMessage(nil, 7, TypeFlow, Flow{Hop: HopClient, Limit: 1 << 40, Open: true, Input: true})
 	require.NoError(t, err)
 	f, err := NewReader(bytes.NewReader(b)).ReadFrame()
 	require.NoError(t, err)
@@ -22,16 +22,17 @@ func TestFlow(t *testing.T) {
 	assert.True(t, m.Type.Known())
 	var got Flow
 	require.NoError(t, m.Decode(&got))
-	assert.Equal(t, Flow{Hop: HopClient, Limit: 1 << 40, Open: true}, got)
+	assert.Equal(t, Flow{Hop: HopClient, Limit: 1 << 40, Open: true, Input: true}, got)
 
 	plain, err := AppendPayload(nil, Ready{})
 	require.NoError(t, err)
-	assert.NotContains(t, string(plain), "gomsb_flow", "agents that lack it do not mention it")
-	ours, err := AppendPayload(nil, Ready{Flow: true})
+	assert.NotContains(t, string(plain), "gomsb", "agents that lack it do not mention it")
+	want := Ready{Flow: true, Input: 1 << 20}
+	ours, err := AppendPayload(nil, want)
 	require.NoError(t, err)
 	var ready Ready
 	require.NoError(t, Unmarshal(ours, &ready))
-	assert.True(t, ready.Flow)
+	assert.Equal(t, want, ready)
 }
 
 func TestDataMessageSize(t *testing.T) {

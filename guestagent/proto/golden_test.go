@@ -31,7 +31,7 @@ var golden = map[string]struct {
 	typ     Type
 	payload any
 }{
-	"ready (gen 5)": {0, TypeReady, Ready{180000000, 25000000, 210000000, "0.5.7", false}},
+	"ready (gen 5)": {0, TypeReady, Ready{180000000, 25000000, 210000000, "0.5.7", false, 0}},
 	"init.resolved": {0, TypeInitResolved, InitResolved{DefaultUser{1000, 1000}}},
 	"init.ack":      {0, TypeInitAck, Empty{}},
 	"shutdown (SDK and host: payload = CBOR null)": {0, TypeShutdown, nil},
@@ -91,7 +91,7 @@ var golden = map[string]struct {
 	"tcp.close":                {30, TypeTCPClose, Empty{}},
 	"tcp.closed":               {30, TypeTCPClosed, Empty{}},
 	"tcp.failed":               {30, TypeTCPFailed, TCPFailed{"connect 127.0.0.1:1: " + ErrnoText(111)}},
-	"ready (gen 7)":            {0, TypeReady, Ready{180000000, 25000000, 210000000, "0.6.14", false}},
+	"ready (gen 7)":            {0, TypeReady, Ready{180000000, 25000000, 210000000, "0.6.14", false, 0}},
 	"ping":                     {9, TypePing, Empty{}},
 	"pong":                     {9, TypePong, Empty{}},
 	"touch":                    {10, TypeTouch, Empty{}},

@@ -42,7 +42,7 @@ func TestReady(t *testing.T) {
 	require.NoError(t, g.Ready(want))
 	var got proto.Ready
 	g.raw(t).next(0, proto.TypeReady, &got)
-	want.Flow = true
+	want.Flow, want.Input = true, inputWindow
 	assert.Equal(t, want, got)
 	assert.Zero(t, g.activity.seq.Load())
 }

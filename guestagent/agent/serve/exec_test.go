@@ -364,12 +364,12 @@ func TestExecStdinBroken(t *testing.T) {
 	assert.Equal(t, 5, ev.Code)
 }
 
-// Input beyond the queue waits; a command that takes none at all loses it in the end, and
-// the others go on.
+// Of a client that knows no limits of input, what is beyond the queue waits; a command that
+// takes none at all loses it in the end, and the others go on.
 func TestExecStdinStalls(t *testing.T) {
 	t.Parallel()
 	g := boot(t, Config{QueueEach: 256 << 10, Stall: 200 * time.Millisecond})
-	c := g.connect(t, 0, client.Options{})
+	c := g.greet(t, 0, proto.Ready{Flow: true}, client.Options{})
 	ctx := testContext(t)
 	e, err := c.Exec(ctx, client.Command{Name: "sleep", Args: []string{"60"}})
 	require.NoError(t, err)

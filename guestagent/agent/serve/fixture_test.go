@@ -104,8 +104,14 @@ func (g *guest) running() int {
 // connect returns a client in a slot of the relay, as if the relay had made it.
 func (g *guest) connect(t testing.TB, slot int, opts client.Options) *client.Client {
 	t.Helper()
+	return g.greet(t, slot, proto.Ready{AgentVersion: "test", Flow: true, Input: uint64(g.inputWindow())}, opts)
+}
+
+// greet is connect for a client that is told what a guest is like.
+func (g *guest) greet(t testing.TB, slot int, ready proto.Ready, opts client.Options) *client.Client {
+	t.Helper()
 	// The handshake comes from the relay, not from the guest: put it before the stream.
-	hello, err := proto.AppendMessage(proto.SlotRange(slot).Append(nil), 0, proto.TypeReady, proto.Ready{AgentVersion: "test", Flow: true})
+	hello, err := proto.AppendMessage(proto.SlotRange(slot).Append(nil), 0, proto.TypeReady, ready)
 	require.NoError(t, err)
 	c, err := client.New(testContext(t), &greeted{Conn: g.host, hello: hello}, opts)
 	require.NoError(t, err)

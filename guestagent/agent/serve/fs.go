@@ -71,7 +71,7 @@ func (s *Server) fsRequest(m proto.Message) {
 		s.activity.files.Add(1)
 		go s.read(id, op, d)
 	case proto.FSWrite:
-		u := &upload{in: newInbox(&s.budget)}
+		u := &upload{in: s.newInbox(id, gate)}
 		s.mu.Lock()
 		if old := s.uploads[id]; old != nil {
 			old.in.close()

@@ -22,7 +22,8 @@ var unlimited = limits{math.MaxUint64, math.MaxUint64}
 // while the server's loop waits for some session to take input: room is only heard of by
 // the loop, and the session may be waiting to send before it takes more.
 type gate struct {
-	deaf *atomic.Bool // the loop waits
+	deaf  *atomic.Bool // the loop waits
+	input bool         // the client keeps to limits of the session's input
 
 	mu     sync.Mutex
 	raised sync.Cond // on mu
@@ -31,8 +32,8 @@ type gate struct {
 	gone   bool      // nobody listens, so nothing is stopped; protected by mu
 }
 
-func newGate(l limits, deaf *atomic.Bool) *gate {
-	g := &gate{deaf: deaf, limits: l}
+func newGate(o opening, deaf *atomic.Bool) *gate {
+	g := &gate{deaf: deaf, limits: o.limits, input: o.input}
 	g.raised.L = &g.mu
 	return g
 }
@@ -64,6 +65,20 @@ func (g *gate) pass(n int) {
 	g.sent += uint64(n)
 }
 
+// count adds a message that does not wait, and reports whether anybody listens.
+func (g *gate) count(n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sent += uint64(n)
+	return !g.gone
+}
+
+// opening is what hosts say before a request.
+type opening struct {
+	limits
+	input bool // see gate
+}
+
 // maxEarly bounds the windows whose requests have not arrived. Each request follows its
 // windows at once, so there is one for each client.
 const maxEarly = 4 * proto.MaxClients
@@ -75,13 +90,14 @@ func (s *Server) flow(m proto.Message) {
 		return
 	}
 	if p.Open {
-		l, known := s.early[m.ID]
+		o, known := s.early[m.ID]
 		if !known {
-			l = unlimited
+			o.limits = unlimited
 		}
-		l[p.Hop] = p.Limit
+		o.limits[p.Hop] = p.Limit
+		o.input = o.input || p.Input
 		if known || len(s.early) < maxEarly {
-			s.early[m.ID] = l
+			s.early[m.ID] = o
 		}
 		return
 	}
@@ -100,12 +116,12 @@ func (s *Server) flow(m proto.Message) {
 
 // newGate is the gate of the session that a request opens. It is called for each of them.
 func (s *Server) newGate(id uint32) *gate {
-	l, ok := s.early[id]
+	o, ok := s.early[id]
 	if !ok {
-		l = unlimited
+		o.limits = unlimited
 	}
 	delete(s.early, id)
-	return newGate(l, &s.deaf)
+	return newGate(o, &s.deaf)
 }
 
 // wait is told when the loop begins to wait for a session, and when that ends.

@@ -164,9 +164,14 @@ func TestWindowsInVain(t *testing.T) {
 // wait for a window behind its own input.
 func TestFullDuplex(t *testing.T) {
 	t.Parallel()
-	c := boot(t, Config{QueueEach: 4 << 10, Stall: time.Hour}).connect(t, 0, client.Options{SessionBuffer: 1 << 10, StallLimit: time.Hour})
-	in := bytes.Repeat([]byte("0123456789abcde\n"), 1<<18)
-	out, err := c.ExecCollect(testContext(t), client.Command{Name: "/bin/cat"}, bytes.NewReader(in))
-	require.NoError(t, err)
-	assert.True(t, bytes.Equal(in, out.Stdout), "%d bytes", len(out.Stdout))
+	for name, ready := range map[string]proto.Ready{"limits of both": {Flow: true, Input: 1 << 10}, "limits of output": {Flow: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := boot(t, Config{QueueEach: 4 << 10, Stall: time.Hour}).greet(t, 0, ready, client.Options{SessionBuffer: 1 << 10, StallLimit: time.Hour})
+			in := bytes.Repeat([]byte("0123456789abcde\n"), 1<<18)
+			out, err := c.ExecCollect(testContext(t), client.Command{Name: "/bin/cat"}, bytes.NewReader(in))
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(in, out.Stdout), "%d bytes", len(out.Stdout))
+		})
+	}
 }

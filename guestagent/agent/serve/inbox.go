@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gomsb/gomsb/guestagent/flow"
 )
 
 // errStalled reports a session that takes no input while all others wait for it.
@@ -24,9 +26,11 @@ type budget struct {
 // inbox holds a session's data from the host until the guest takes it. One goroutine
 // puts, another one takes.
 type inbox struct {
-	b     *budget
-	ready chan struct{} // there may be something to take
-	space chan struct{} // there may be room
+	b      *budget
+	window *flow.Window       // of a client that keeps to it, else nil; used by who takes
+	tell   func(limit uint64) // tells the client
+	ready  chan struct{}      // there may be something to take
+	space  chan struct{}      // there may be room
 
 	mu     sync.Mutex
 	chunks [][]byte // protected by mu
@@ -120,6 +124,7 @@ func (q *inbox) close() {
 func (q *inbox) take() (p []byte, ok bool) {
 	for {
 		if p, ok, done := q.tryTake(); done {
+			q.took(len(p))
 			return p, ok
 		}
 		<-q.ready

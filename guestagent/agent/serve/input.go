@@ -27,11 +27,11 @@ type input struct {
 }
 
 func newPipeInput(e *execSession, fd int) *input {
-	return &input{e: e, in: newInbox(&e.s.budget), pipe: true, fd: fd}
+	return &input{e: e, in: e.s.newInbox(e.id, e.gate), pipe: true, fd: fd}
 }
 
 func newTTYInput(e *execSession, tty *os.File) *input {
-	return &input{e: e, in: newInbox(&e.s.budget), fd: -1, f: tty}
+	return &input{e: e, in: e.s.newInbox(e.id, e.gate), fd: -1, f: tty}
 }
 
 func (s *Server) execStdin(m proto.Message) {

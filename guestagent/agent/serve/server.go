@@ -81,8 +81,8 @@ type Server struct {
 	files    *files.Service
 	activity activity
 	budget   budget
-	early    map[uint32]limits // of sessions whose request has not arrived; used by Run only
-	deaf     atomic.Bool       // see gate
+	early    map[uint32]opening // of sessions whose request has not arrived; used by Run only
+	deaf     atomic.Bool        // see gate
 
 	mu      sync.Mutex
 	execs   map[uint32]*execSession // protected by mu
@@ -104,7 +104,7 @@ func New(cfg Config) *Server {
 		out:     outbox.New(cfg.Stream),
 		files:   files.New(),
 		budget:  budget{limit: int64(cfg.QueueTotal), each: cfg.QueueEach, stall: cfg.Stall},
-		early:   make(map[uint32]limits),
+		early:   make(map[uint32]opening),
 		execs:   make(map[uint32]*execSession),
 		uploads: make(map[uint32]*upload),
 		reads:   make(map[uint32]*download),
@@ -116,7 +116,7 @@ func New(cfg Config) *Server {
 
 // Ready tells the host that the guest can serve.
 func (s *Server) Ready(r proto.Ready) error {
-	r.Flow = true
+	r.Flow, r.Input = true, uint64(s.inputWindow())
 	return s.out.Message(0, proto.TypeReady, r)
 }
 

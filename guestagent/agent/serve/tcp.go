@@ -47,7 +47,7 @@ func (s *Server) tcpConnect(m proto.Message) {
 	if !s.decode(m, &p) {
 		return
 	}
-	t := &tcpSession{s: s, id: m.ID, in: newInbox(&s.budget), gate: gate}
+	t := &tcpSession{s: s, id: m.ID, in: s.newInbox(m.ID, gate), gate: gate}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	s.mu.Lock()
 	if old := s.tcps[m.ID]; old != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +115,42 @@ func TestUnreadSessionStallsNobody(t *testing.T) {
 	code, err = killed.Wait(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, -1, code)
+}
+
+// TestUntakenInputStallsNobody, neither on the same connection nor on others.
+func TestUntakenInputStallsNobody(t *testing.T) {
+	w := startReal(t)
+	c, other := w.client(t), w.client(t)
+	e, err := c.Exec(t.Context(), agent.Command{Name: "sleep", Args: []string{"1000"}})
+	require.NoError(t, err)
+	written := make(chan error, 1)
+	go func() {
+		_, err := e.Write(make([]byte, 64<<20))
+		written <- err
+	}()
+	works(t, c)
+	works(t, other)
+	require.NoError(t, e.Kill(t.Context()))
+	require.Error(t, <-written)
+}
+
+// TestTakenInput arrives whole, many windows of it, and its limits do not widen the windows
+// of output.
+func TestTakenInput(t *testing.T) {
+	w := startReal(t)
+	c := w.client(t)
+	e, err := c.Exec(t.Context(), agent.Command{Name: "sh", Args: []string{"-c", "wc -c; yes"}})
+	require.NoError(t, err)
+	_, err = e.Write(make([]byte, 64<<20))
+	require.NoError(t, err)
+	require.NoError(t, e.CloseStdin(t.Context()))
+	ev, err := e.Recv(t.Context())
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(string(ev.Data), "67108864\n"), "%.20q", ev.Data)
+	works(t, c)
+	require.NoError(t, e.Kill(t.Context()))
+	_, err = e.Wait(t.Context())
+	require.NoError(t, err)
 }
 
 // TestAbandonedSessionEnds: giving a session up lets its command go on to its end.

@@ -68,7 +68,7 @@ func (q *queue) open(dst []byte, id uint32) ([]byte, error) {
 	}
 	w := flow.NewWindow(windowBytes)
 	q.windows[id] = w
-	return q.flow.AppendOpen(dst, id, w)
+	return q.flow.AppendOpen(dst, id, w, false)
 }
 
 // end forgets the window of a session that has ended.
