@@ -121,6 +121,9 @@ func parseEcho(b []byte, reply byte, sequence []byte) ([]byte, error) {
 	if len(b) >= header.IPv4MinimumSize && b[0]>>4 == 4 && reply == echoReply4 {
 		b = b[min(len(b), int(b[0]&15)*4):]
 	}
+	if len(b) >= header.IPv6MinimumSize && b[0]>>4 == 6 && b[6] == protoICMPv6 && reply == echoReply6 {
+		b = b[header.IPv6MinimumSize:]
+	}
 	if len(b) < echoHeader || b[0] != reply || b[1] != 0 || b[6] != sequence[0] || b[7] != sequence[1] {
 		return nil, errNoEcho
 	}

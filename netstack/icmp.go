@@ -14,21 +14,31 @@ const (
 )
 
 // portUnreachable tells the guest in the name of a flow's peer that nobody listens there,
-// as the peer's host told this one. It quotes a datagram of the flow's as far as a system
-// needs it to know the socket.
+// as the peer's host told this one.
 func (g *Gateway) portUnreachable(f flow) {
-	udp := make([]byte, header.UDPMinimumSize)
-	header.UDP(udp).Encode(&header.UDPFields{SrcPort: f.guest.Port(), DstPort: f.peer.Port(), Length: header.UDPMinimumSize})
+	quote := quoted(f, headsOf(f))
 	if f.peer.Addr().Is4() {
-		quote := append(ip4Header(f.guest.Addr(), f.peer.Addr(), protoUDP, len(udp)), udp...)
 		m := append([]byte{icmpUnreachable4, portUnreachable4, 0, 0, 0, 0, 0, 0}, quote...)
 		header.ICMPv4(m).SetChecksum(^checksum.Checksum(m, 0))
 		g.link.frame(etherIPv4, append(ip4Header(f.peer.Addr(), f.guest.Addr(), protoICMPv4, len(m)), m...))
 		return
 	}
-	quote := append(ip6Header(f.guest.Addr(), f.peer.Addr(), protoUDP, len(udp)), udp...)
 	m := append([]byte{icmpUnreachable6, portUnreachable6, 0, 0, 0, 0, 0, 0}, quote...)
 	g.sendICMPv6(f.peer.Addr(), f.guest.Addr(), m)
+}
+
+// quoted is a datagram of a flow's whose packet is length long, as far as an ICMP message
+// has to quote it: a system needs the headers to know the socket.
+func quoted(f flow, length int) []byte {
+	udp := make([]byte, header.UDPMinimumSize)
+	if f.peer.Addr().Is4() {
+		n := length - header.IPv4MinimumSize
+		header.UDP(udp).Encode(&header.UDPFields{SrcPort: f.guest.Port(), DstPort: f.peer.Port(), Length: uint16(n)})
+		return append(ip4Header(f.guest.Addr(), f.peer.Addr(), protoUDP, n), udp...)
+	}
+	n := length - header.IPv6MinimumSize
+	header.UDP(udp).Encode(&header.UDPFields{SrcPort: f.guest.Port(), DstPort: f.peer.Port(), Length: uint16(n)})
+	return append(ip6Header(f.guest.Addr(), f.peer.Addr(), protoUDP, n), udp...)
 }
 
 // sendICMPv6 completes a message with its checksum and sends it to the guest.

@@ -21,6 +21,11 @@ const (
 	protoUDP      = 17
 	protoFragment = 44 // of IPv6
 	protoICMPv6   = 58
+
+	// Bits that are zero: of the flags in an IPv4 header, and in the fourth byte of an IPv6
+	// fragment's.
+	reservedBit4  = 0x80
+	reservedBits6 = 0x06
 )
 
 // Transmit takes a frame of the guest's. The parts may be memory that the guest changes
@@ -94,7 +99,7 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 		return discard
 	}
 	src, dst := netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20]))
-	if src != g.addrs.Guest4 || isHere(dst) {
+	if src != g.addrs.Guest4 || isHere(dst) || p[6]&reservedBit4 != 0 {
 		return discard
 	}
 	fragment := h.More() || h.FragmentOffset() != 0
@@ -137,13 +142,11 @@ func (g *Gateway) sortIPv6(p []byte) sorting {
 		return discard
 	}
 	if next == protoFragment {
-		if len(payload) < header.IPv6FragmentHeaderSize {
+		// The stack would answer ICMP, and no system sends TCP in fragments (RFC 6691).
+		if len(payload) < header.IPv6FragmentHeaderSize || payload[0] != protoUDP || payload[1] != 0 || payload[3]&reservedBits6 != 0 {
 			return discard
 		}
-		next = payload[0]
-		if next == protoICMPv6 {
-			return discard // the stack would answer it
-		}
+		next = protoUDP
 	}
 	switch next {
 	case protoTCP, protoUDP:

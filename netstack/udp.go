@@ -197,6 +197,8 @@ type udpSession struct {
 	over  chan struct{}
 	last  atomic.Int64 // when the guest sent something, unix nanoseconds
 	bytes atomic.Int64 // in queue
+
+	largest atomic.Int64 // length of the largest packet that the guest sent whole
 }
 
 func (s *udpSession) touch() { s.last.Store(time.Now().UnixNano()) }
@@ -226,26 +228,27 @@ func (s *udpSession) run(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	way := pathOf(c)
 	receiving := make(chan struct{})
 	go func() {
 		defer close(receiving)
-		s.receive(c)
+		s.receive(c, way)
 		s.g.udp.finish(s)
 	}()
-	s.send(c)
+	s.send(c, way)
 	_ = c.Close()
 	<-receiving
 }
 
 // send writes datagrams until the flow is over.
-func (s *udpSession) send(c net.Conn) {
+func (s *udpSession) send(c net.Conn, way path) {
 	for {
 		select {
 		case <-s.over:
 			return
 		case data := <-s.queue:
 			s.bytes.Add(-int64(data.Size()))
-			_, err := c.Write(data.AsSlice())
+			err := s.write(c, way, data.AsSlice())
 			data.Release()
 			if refused(err) {
 				s.g.portUnreachable(s.flow)
@@ -258,7 +261,7 @@ func (s *udpSession) send(c net.Conn) {
 }
 
 // receive gives the guest what comes, until the socket fails.
-func (s *udpSession) receive(c net.Conn) {
+func (s *udpSession) receive(c net.Conn, way path) {
 	route := s.g.route(s.flow.peer.Addr(), s.flow.guest.Addr())
 	if route == nil {
 		return
@@ -271,10 +274,16 @@ func (s *udpSession) receive(c net.Conn) {
 			sendUDP(route, s.flow.peer.Port(), s.flow.guest.Port(), b[:n])
 		}
 		r.release(b)
-		if refused(err) {
+		switch {
+		case err == nil:
+		case tooLong(err): // a datagram of the guest's was, on its way
+			if way != nil {
+				s.tooBig(way)
+			}
+		case refused(err):
 			s.g.portUnreachable(s.flow)
-		}
-		if err != nil {
+			return
+		default:
 			return
 		}
 	}

@@ -362,6 +362,7 @@ func TestEchoIsDeniedByDefault(t *testing.T) {
 	}
 }
 
+// TestEchoReplies is F7.
 func TestEchoReplies(t *testing.T) {
 	t.Parallel()
 	sequence := []byte{0xab, 0xcd}
@@ -369,12 +370,16 @@ func TestEchoReplies(t *testing.T) {
 	six := append([]byte{129, 0, 1, 2, 9, 9, 0xab, 0xcd}, "data"...)
 	behind := append(make([]byte, 20), bare...)
 	behind[0] = 0x45
+	behind6 := append(make([]byte, 40), six...)
+	behind6[0], behind6[6] = 0x60, protoICMPv6
 	for name, c := range map[string]struct {
 		b     []byte
 		reply byte
 		ok    bool
 	}{
-		"bare": {bare, 0, true}, "IPv4 header": {behind, 0, true}, "ICMPv6": {six, 129, true},
+		"F7 bare": {bare, 0, true}, "F7 IPv4 header": {behind, 0, true}, "F7 ICMPv6": {six, 129, true}, "F7 IPv6 header": {behind6, 129, true},
+		"F7 macOS, whose lengths are in the order of the host": {append([]byte{0x45, 0, 12, 0}, behind[4:]...), 0, true},
+		"IPv6 header before ICMP":                              {behind6, 0, false}, "IPv6 header only": {behind6[:40], 129, false},
 		"another sequence number": {append([]byte{0, 0, 1, 2, 9, 9, 0, 1}, "data"...), 0, false},
 		"request":                 {append([]byte{8}, bare[1:]...), 0, false},
 		"code":                    {append([]byte{0, 1}, bare[2:]...), 0, false},
