@@ -224,11 +224,13 @@ func (b *boot) prepare() error {
 var errRuntimeEnded = errors.New("the sandbox process ended before its agent answered")
 
 // launch starts the runtime and connects sb to the agent.
-func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) error {
+func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) (err error) {
 	o, err := b.options(lock)
 	if err != nil {
 		return err
 	}
+	place := b.reserveMetrics(o.Config)
+	defer func() { place.settle(err == nil) }()
 	proc, err := b.spawn(ctx, o)
 	if err != nil {
 		return err

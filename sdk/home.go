@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/metrics"
 	"github.com/gomsb/gomsb/rootfs/volume"
 )
 
@@ -51,6 +52,7 @@ func (h home) path(parts ...string) string {
 }
 
 func (h home) database() string           { return h.path("db", "msb.db") }
+func (h home) metrics() string            { return metrics.Name(h.root) }
 func (h home) run() string                { return h.path("run") }
 func (h home) cache() string              { return orDefault(h.settings.Paths.Cache, h.path("cache")) }
 func (h home) sandboxes() string          { return orDefault(h.settings.Paths.Sandboxes, h.path("sandboxes")) }

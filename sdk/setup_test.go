@@ -48,7 +48,10 @@ func newHome(t testing.TB) home {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "msb")
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		_ = os.RemoveAll(dir)
+		_ = os.Remove(filepath.Join("/dev/shm", home{root: dir}.metrics()))
+	})
 	t.Setenv("MSB_HOME", dir)
 	return home{root: dir, configFile: filepath.Join(dir, "config.json")}
 }

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
+	"github.com/gomsb/gomsb/internal/metrics"
 	"github.com/gomsb/gomsb/internal/runtime/runtimetest"
 	msb "github.com/gomsb/gomsb/sdk"
 )
@@ -78,6 +79,7 @@ func newHome(t *testing.T) string {
 			assert.NoError(t, h.Kill(ctx))
 		}
 		require.NoError(t, os.RemoveAll(dir))
+		_ = os.Remove(filepath.Join("/dev/shm", metrics.Name(dir)))
 		// The watchers of processes that this test binary started end with those.
 		require.Eventually(t, func() bool { return goleak.Find(goleak.IgnoreCurrent()) == nil }, 10*time.Second, 5*time.Millisecond)
 	})

@@ -43,6 +43,25 @@ func SubSeconds(s string) (time.Duration, error) {
 	return duration(s, map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour})
 }
 
+// MetricsInterval parses Nms, Ns, Nm or a bare number of seconds, each with decimals but
+// Nms. Less than 100 ms becomes that; 0 is an error.
+func MetricsInterval(s string) (time.Duration, error) {
+	number, unit := s, time.Second
+	for suffix, u := range map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "m": time.Minute} {
+		if n, ok := strings.CutSuffix(s, suffix); ok && n != "" && (n[len(n)-1] == '.' || n[len(n)-1] >= '0' && n[len(n)-1] <= '9') {
+			number, unit = n, u
+		}
+	}
+	if unit == time.Millisecond && strings.Contains(number, ".") || strings.Trim(number, "0123456789.") != "" {
+		return 0, fmt.Errorf("invalid interval %q: use 500ms, 2s or 1m", s)
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || n <= 0 || n > float64(24*time.Hour/unit) {
+		return 0, fmt.Errorf("invalid interval %q: use 500ms, 2s or 1m, at most a day", s)
+	}
+	return max(time.Duration(n*float64(unit)), 100*time.Millisecond), nil
+}
+
 func duration(s string, units map[string]time.Duration) (time.Duration, error) {
 	i := len(s)
 	for i > 0 && (s[i-1] < '0' || s[i-1] > '9') {

@@ -93,3 +93,16 @@ func TestRlimit(t *testing.T) {
 		assert.Error(t, err, s)
 	}
 }
+
+func TestMetricsInterval(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{
+		"500ms": 500 * time.Millisecond, "2s": 2 * time.Second, "1.5s": 1500 * time.Millisecond, "0.5": 500 * time.Millisecond, "1m": time.Minute,
+		"3": 3 * time.Second, "1ms": 100 * time.Millisecond, "24h": 0, "0": 0, "0s": 0, "-1": 0, "": 0, "s": 0, "1.5ms": 0, "1e3": 0, "NaN": 0, "99999m": 0,
+		".": 0, "1_0": 0,
+	} {
+		got, err := MetricsInterval(text)
+		assert.Equal(t, want, got, text)
+		assert.Equal(t, want == 0, err != nil, text)
+	}
+}

@@ -33,6 +33,9 @@ func colour(w io.Writer, code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
+// Dim renders text as less important where w is a terminal.
+func Dim(w io.Writer, text string) string { return colour(w, "2", text) }
+
 // Warn prints a warning with optional further lines.
 func Warn(w io.Writer, msg string, more ...string) { message(w, "1;33", "warn:", msg, more) }
 

@@ -1,0 +1,168 @@
+package microsandbox
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/internal/metrics"
+	"github.com/gomsb/gomsb/internal/runtime/runtimetest"
+)
+
+// Cases 91 and 92 of the SDK's conformance list.
+func TestMetrics(t *testing.T) {
+	newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	sb := create(t, "measured", WithMemory(64))
+	m, err := sb.Metrics(ctx)
+	require.NoError(t, err)
+	assert.EqualValues(t, 64<<20, m.MemoryLimitBytes)
+	assert.False(t, m.SampledAt.IsZero())
+
+	h, err := GetSandbox(ctx, "measured")
+	require.NoError(t, err)
+	stream, err := h.MetricsStream(ctx, 0)
+	require.NoError(t, err)
+	var last time.Duration
+	for range 3 {
+		m, err := stream.Recv(ctx)
+		require.NoError(t, err)
+		require.NotNil(t, m)
+		assert.GreaterOrEqual(t, m.Uptime, last)
+		last = m.Uptime
+	}
+	require.NoError(t, stream.Close())
+	require.NoError(t, stream.Close())
+	m, err = stream.Recv(ctx)
+	assert.NoError(t, err)
+	assert.Nil(t, m)
+}
+
+func TestMetricsStreamEndsWithTheSandbox(t *testing.T) {
+	for name, end := range map[string]func(*Sandbox) error{
+		"stopped": func(s *Sandbox) error { return s.Stop(testContext(t)) },
+		"killed":  func(s *Sandbox) error { return s.Kill(testContext(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			newGuests(t, runtimetest.Guest{})
+			ctx := testContext(t)
+			sb := create(t, "short")
+			stream, err := sb.MetricsStream(ctx, time.Millisecond)
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, stream.Close()) }()
+			m, err := stream.Recv(ctx)
+			require.NoError(t, err)
+			require.NotNil(t, m)
+			require.NoError(t, end(sb))
+			for m != nil {
+				m, err = stream.Recv(ctx)
+				require.NoError(t, err)
+			}
+			_, err = sb.Metrics(ctx)
+			assert.True(t, IsKind(err, ErrSandboxNotRunning), "%v", err)
+		})
+	}
+}
+
+func TestMetricsStreamCanBeLeft(t *testing.T) {
+	newGuests(t, runtimetest.Guest{})
+	sb := create(t, "left")
+	stream, err := sb.MetricsStream(testContext(t), time.Hour)
+	require.NoError(t, err)
+	_, err = stream.Recv(testContext(t))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(testContext(t))
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err = stream.Recv(ctx)
+	assert.True(t, IsKind(err, ErrCancelled), "%v", err)
+	time.AfterFunc(10*time.Millisecond, func() { _ = stream.Close() })
+	m, err := stream.Recv(testContext(t))
+	assert.NoError(t, err)
+	assert.Nil(t, m)
+}
+
+// Case 93.
+func TestAllSandboxMetrics(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	none, err := AllSandboxMetrics(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, none)
+	create(t, "one")
+	two := create(t, "two")
+	both := func() bool {
+		all, err := AllSandboxMetrics(ctx)
+		return err == nil && len(all) == 2 && all["one"] != nil && all["two"] != nil
+	}
+	require.Eventually(t, both, 30*time.Second, 10*time.Millisecond)
+
+	// The runtime is stopped: it lives, but publishes nothing.
+	pid := runtimePID(t, h, "one")
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	state := func(name string) MetricsState {
+		all, err := MetricsReports(ctx, true)
+		require.NoError(t, err)
+		for _, r := range all {
+			if r.Name == name {
+				return r.State
+			}
+		}
+		return ""
+	}
+	assert.Eventually(t, func() bool { return state("one") == MetricsStalled }, 30*time.Second, 50*time.Millisecond)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
+	require.NoError(t, two.Stop(ctx))
+	assert.Equal(t, MetricsExited, state("two"))
+	require.NoError(t, RemoveSandbox(ctx, "two"))
+	assert.Equal(t, MetricsExited, state("two"), "the last sample outlives its sandbox")
+	all, err := AllSandboxMetrics(ctx)
+	require.NoError(t, err)
+	assert.NotContains(t, all, "two")
+}
+
+// A place in the registry is given back by a runtime that does not come up, and the
+// place of one that was killed is taken over.
+func TestMetricsPlaces(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{BuildError: "no machine"})
+	ctx := testContext(t)
+	_, err := CreateSandbox(ctx, "broken", WithImage(testImage), WithPullPolicy(PullPolicyNever))
+	require.Error(t, err)
+	r, err := metrics.Open(h.metrics())
+	require.NoError(t, err)
+	defer func() { _ = r.Close() }()
+	assert.Empty(t, r.Entries(metrics.Reserved, metrics.Active))
+
+	runtimetest.Use(t, runtimetest.Guest{})
+	for range 3 {
+		sb := create(t, "again", WithReplace())
+		_, err := sb.Metrics(ctx)
+		require.NoError(t, err)
+		require.NoError(t, syscall.Kill(runtimePID(t, h, "again"), syscall.SIGKILL))
+		_, err = sb.WaitUntilStopped(ctx)
+		require.NoError(t, err)
+	}
+	assert.Empty(t, r.Entries(metrics.Reserved))
+	assert.LessOrEqual(t, len(r.Entries(metrics.Active)), 3)
+}
+
+// A sandbox runs without metrics where there can be no registry.
+func TestMetricsUnavailable(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	file := filepath.Join("/dev/shm", h.metrics())
+	require.NoError(t, os.WriteFile(file, make([]byte, 4096), 0o600))
+	sb := create(t, "blind")
+	_, err := sb.Metrics(ctx)
+	require.Error(t, err)
+	assert.Contains(t, err.Error(), "metrics registry")
+	require.NoError(t, os.Remove(file))
+	_, err = sb.Metrics(ctx)
+	assert.True(t, IsKind(err, ErrMetricsUnavailable), "%v", err)
+	assert.EqualError(t, err, "metrics unavailable for sandbox: blind")
+}
