@@ -24,11 +24,12 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	}
 	c.Name = name
 	c.bindDirectory()
-	if err := c.validate(); err != nil {
-		return nil, err
-	}
 	h, err := openHome()
 	if err != nil {
+		return nil, err
+	}
+	h.settings.setDefaults(c)
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	root := make(chan rootImage, 1)
@@ -59,6 +60,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 	if err != nil {
 		return nil, err
 	}
+	h.settings.SandboxDefaults.setMetrics(s)
 	if err := cat.makeRoom(ctx, c); err != nil {
 		return nil, err
 	}

@@ -392,7 +392,7 @@ func (b *boot) reserveMetrics(cfg *launch.Config) *metricsPlace {
 		return nil
 	}
 	name := b.home.metrics()
-	registry, err := metrics.Create(name)
+	registry, err := metrics.Create(name, b.home.settings.Metrics.Capacity)
 	if err != nil {
 		return nil
 	}

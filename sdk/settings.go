@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/gomsb/gomsb/oci/registry"
 )
@@ -14,10 +15,13 @@ import (
 // empty for the usual place; a relative one counts from the working directory, as for
 // microsandbox 0.6.18.
 type settings struct {
-	Home            string `json:"home"`
-	SandboxDefaults struct {
-		OCI rootDefaults `json:"oci"`
-	} `json:"sandbox_defaults"`
+	Home              string          `json:"home"`
+	LogLevel          LogLevel        `json:"log_level"`
+	DeploymentProfile string          `json:"deployment_profile"` // single_tenant or multi_tenant
+	SandboxDefaults   sandboxDefaults `json:"sandbox_defaults"`
+	Metrics           struct {
+		Capacity uint32 `json:"capacity"` // slots of a registry that we make; 0: the usual number
+	} `json:"metrics"`
 	Registries struct {
 		CACerts string                   `json:"ca_certs"`
 		Hosts   map[string]registry.Host `json:"hosts"`
@@ -31,6 +35,40 @@ type settings struct {
 		Snapshots string `json:"snapshots"`
 		Secrets   string `json:"secrets"`
 	} `json:"paths"`
+}
+
+// sandboxDefaults are what a sandbox gets whose creator does not say.
+type sandboxDefaults struct {
+	CPUs            uint8        `json:"cpus"`
+	MemoryMiB       uint32       `json:"memory_mib"`
+	THP             THPPolicy    `json:"thp"`
+	Shell           string       `json:"shell"`
+	Workdir         string       `json:"workdir"`
+	MetricsInterval *uint64      `json:"metrics_sample_interval_ms"` // 0: no samples
+	DisableMetrics  bool         `json:"disable_metrics_sample"`
+	OCI             rootDefaults `json:"oci"`
+}
+
+// setDefaults makes config.json's choices where the caller made none, and its deployment
+// profile in any case: whoever runs the host decides that.
+func (s *settings) setDefaults(c *SandboxConfig) {
+	d := &s.SandboxDefaults
+	c.CPUs, c.MemoryMiB, c.THP = orDefault(c.CPUs, d.CPUs), orDefault(c.MemoryMiB, d.MemoryMiB), orDefault(c.THP, d.THP)
+	c.Shell, c.Workdir = orDefault(c.Shell, d.Shell), orDefault(c.Workdir, d.Workdir)
+	if !c.QuietLogs {
+		c.LogLevel = orDefault(c.LogLevel, s.LogLevel)
+	}
+	if s.DeploymentProfile != "" {
+		c.DeploymentProfile = DeploymentProfile(strings.ReplaceAll(s.DeploymentProfile, "_", "-"))
+	}
+}
+
+// setMetrics makes config.json's choice of how samples are taken.
+func (d *sandboxDefaults) setMetrics(s *spec) {
+	s.Runtime.DisableMetrics = d.DisableMetrics
+	if d.MetricsInterval != nil {
+		s.Runtime.MetricsSampleInterval = *d.MetricsInterval
+	}
 }
 
 // readSettings reads config.json; one that is missing says nothing.

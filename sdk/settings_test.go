@@ -122,3 +122,71 @@ func TestBrokenSettings(t *testing.T) {
 		assert.Contains(t, []string{"config.json", "cache"}, e.Name(), "nothing was made, but the guest kernel unpacked by doctor")
 	}
 }
+
+// What config.json says of new sandboxes holds where their creator says nothing.
+func TestSandboxDefaults(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	text := `{"log_level":"debug","deployment_profile":"multi_tenant","metrics":{"capacity":2},"sandbox_defaults":{"cpus":2,"memory_mib":96,
+		"thp":"never","shell":"/bin/ash","workdir":"/srv","metrics_sample_interval_ms":0}}`
+	require.NoError(t, os.WriteFile(h.configFile, []byte(text), 0o600))
+	config := func(name string) *SandboxConfig {
+		t.Helper()
+		sandbox, err := GetSandbox(ctx, name)
+		require.NoError(t, err)
+		c, err := sandbox.Config()
+		require.NoError(t, err)
+		return c
+	}
+	sb := create(t, "default")
+	c := config("default")
+	assert.EqualValues(t, 2, c.CPUs)
+	assert.EqualValues(t, 2, c.MaxCPUs)
+	assert.EqualValues(t, 96, c.MemoryMiB)
+	assert.Equal(t, THPNever, c.THP)
+	assert.Equal(t, "/bin/ash", c.Shell)
+	assert.Equal(t, "/srv", c.Workdir)
+	assert.Equal(t, LogLevelDebug, c.LogLevel)
+	assert.Equal(t, DeploymentProfileMultiTenant, c.DeploymentProfile)
+	_, err := sb.Metrics(ctx)
+	assert.True(t, IsKind(err, ErrMetricsDisabled), "%v", err)
+	assert.EqualError(t, err, "metrics disabled for sandbox: default")
+
+	create(t, "chosen", WithCPUs(1), WithMemory(64), WithTHP(THPAlways), WithShell("/bin/sh"), WithWorkdir("/"), WithQuietLogs(),
+		WithDeploymentProfile(DeploymentProfileSingleTenant))
+	c = config("chosen")
+	assert.EqualValues(t, 1, c.CPUs)
+	assert.EqualValues(t, 64, c.MemoryMiB)
+	assert.Equal(t, THPAlways, c.THP)
+	assert.Equal(t, "/bin/sh", c.Shell)
+	assert.Equal(t, "/", c.Workdir)
+	assert.True(t, c.QuietLogs)
+	assert.Equal(t, DeploymentProfileMultiTenant, c.DeploymentProfile, "whoever runs the host decides")
+
+	for text, want := range map[string]string{
+		`{"sandbox_defaults":{"cpus":300}}`:            "config.json",
+		`{"sandbox_defaults":{"memory_mib":1}}`:        "memory must be at least 64 MiB",
+		`{"sandbox_defaults":{"thp":"sometimes"}}`:     "sometimes",
+		`{"deployment_profile":"two_tenants"}`:         `unknown deployment profile "two-tenants"`,
+		`{"sandbox_defaults":{"shell":"/bin/a b"}}`:    "shell",
+		`{"log_level":"chatty"}`:                       "chatty",
+		`{"metrics":{"capacity":-1}}`:                  "config.json",
+		`{"sandbox_defaults":{"oci":{"root_disk":1}}}`: "config.json",
+	} {
+		require.NoError(t, os.WriteFile(h.configFile, []byte(text), 0o600))
+		_, err := CreateSandbox(ctx, "bad", WithImage(testImage))
+		assert.True(t, IsKind(err, ErrInvalidConfig), "%s: %v", text, err)
+		assert.ErrorContains(t, err, want, text)
+	}
+}
+
+// The registry of samples has as many places as config.json says.
+func TestMetricsCapacity(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	require.NoError(t, os.WriteFile(h.configFile, []byte(`{"metrics":{"capacity":1}}`), 0o600))
+	ctx := testContext(t)
+	_, err := create(t, "one").Metrics(ctx)
+	require.NoError(t, err)
+	_, err = create(t, "two").Metrics(ctx)
+	assert.True(t, IsKind(err, ErrMetricsUnavailable), "%v", err)
+}

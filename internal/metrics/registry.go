@@ -30,8 +30,14 @@ type Registry struct {
 // [ErrFormat], [ErrOwner] or errors.ErrUnsupported.
 func Open(name string) (*Registry, error) { return open(shmDir, name, openWait) }
 
-// Create maps the segment of that name, and makes it with 1024 slots if there is none.
-func Create(name string) (*Registry, error) { return create(shmDir, name, defaultCapacity) }
+// Create maps the segment of that name, and makes it with so many slots if there is none;
+// 0 is 1024, more than 65536 are that.
+func Create(name string, capacity uint32) (*Registry, error) {
+	if capacity == 0 {
+		capacity = defaultCapacity
+	}
+	return create(shmDir, name, min(capacity, maxCapacity))
+}
 
 func create(dir, name string, capacity uint32) (*Registry, error) {
 	for {

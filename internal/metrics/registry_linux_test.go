@@ -271,7 +271,7 @@ func TestPublicNames(t *testing.T) {
 	t.Cleanup(func() { _ = os.Remove(filepath.Join(shmDir, name)) })
 	_, err := Open(name)
 	require.ErrorIs(t, err, ErrNotFound)
-	r, err := Create(name)
+	r, err := Create(name, 0)
 	require.NoError(t, err)
 	assert.Equal(t, defaultCapacity, r.Capacity())
 	require.NoError(t, r.Close())

@@ -19,7 +19,7 @@ import (
 func (h *home) reserve() (*metrics.Registry, metrics.Reservation) {
 	h.t.Helper()
 	name := metrics.Name(h.dir)
-	r, err := metrics.Create(name)
+	r, err := metrics.Create(name, 0)
 	require.NoError(h.t, err)
 	h.t.Cleanup(func() {
 		_ = r.Close()
