@@ -82,6 +82,14 @@ func TestNetworkDefaults(t *testing.T) {
 	assert.True(t, n.TLS.VerifyUpstream)
 	assert.Equal(t, []uint16{443}, n.TLS.InterceptedPorts)
 	assert.Equal(t, uint64(3000), n.DNS.QueryTimeoutMS)
+	n = decode(`{"tls":{"ca":{"cert_path":"/c"},"scoped_upstream_ca_certs":[{"pattern":"a","path":"/p"}],"bypass":["b"]}}`)
+	want := DefaultNetworkConfig().TLS
+	cert := "/c"
+	want.InterceptCA.CertPath, want.ScopedUpstreamCACert, want.Bypass = &cert, []ScopedCACert{{"a", "/p"}}, []string{"b"}
+	assert.Equal(t, want, n.TLS)
+	b, err := json.Marshal(n.TLS)
+	require.NoError(t, err)
+	assert.NotContains(t, string(b), `"ca"`)
 	assert.True(t, n.DNS.RebindProtection)
 	s := decode(`{"secrets":{"secrets":[{"env_var":"A","placeholder":"$A"}]}}`).Secrets.Secrets[0]
 	assert.True(t, s.Injection.Headers && s.Injection.BasicAuth && s.RequireTLSIdentity)

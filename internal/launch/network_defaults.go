@@ -39,6 +39,17 @@ func (n *NetworkConfig) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// UnmarshalJSON reads the keys that are there over what t has; some have two names.
+func (t *TLSConfig) UnmarshalJSON(b []byte) error {
+	type plain TLSConfig
+	v := struct {
+		*plain
+		CA     *InterceptCA    `json:"ca"`
+		Scoped *[]ScopedCACert `json:"scoped_upstream_ca_certs"`
+	}{plain: (*plain)(t), CA: &t.InterceptCA, Scoped: &t.ScopedUpstreamCACert}
+	return json.Unmarshal(b, &v)
+}
+
 // UnmarshalJSON reads a published port: TCP on the loopback address by default.
 func (p *PublishedPort) UnmarshalJSON(b []byte) error {
 	type plain PublishedPort
@@ -82,6 +93,5 @@ func (n *Network) Unsupported() []string {
 	}
 	c := &n.Config
 	add(len(c.Secrets.Secrets) > 0, "secrets")
-	add(c.TLS.Enabled, "TLS interception")
 	return list
 }

@@ -93,7 +93,7 @@ func TestObservedDetails(t *testing.T) {
 	assert.Equal(t, Disk{ID: GuestMountTag("/data"), Host: "/home/u/disk.raw", Format: "raw"}, d)
 
 	assert.Empty(t, decode("run-plain.json").Network.Unsupported())
-	assert.Equal(t, []string{"secrets", "TLS interception"}, decode("run-network.json").Network.Unsupported())
+	assert.Equal(t, []string{"secrets"}, decode("run-network.json").Network.Unsupported())
 	assert.NoError(t, decode("run-network.json").Network.Config.Policy.Validate())
 	assert.True(t, decode("run-init.json").Handoff())
 	assert.False(t, decode("run-plain.json").Handoff())

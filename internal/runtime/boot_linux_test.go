@@ -69,12 +69,12 @@ func TestBootFailures(t *testing.T) {
 				h.config.Network = &launch.Network{Config: n}
 			}, fakePlan{}, network, "cannot publish port 203.0.113.1:1/tcp", errno(99), store.InternalError,
 		},
-		"TLS interception": {
+		"half an authority": {
 			func(h *home) {
 				n := launch.DefaultNetworkConfig()
-				n.TLS.Enabled = true
+				n.TLS.Enabled, n.TLS.InterceptCA.CertPath = true, pointer("ca.crt")
 				h.config.Network = &launch.Network{Config: n}
-			}, fakePlan{}, network, "TLS interception", nil, store.InternalError,
+			}, fakePlan{}, network, "intercept CA config is incomplete; set both cert_path and key_path", nil, store.InternalError,
 		},
 		"vsock port of the agent": {
 			func(h *home) { h.config.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: AgentPort}} }, fakePlan{}, network, "belongs to the guest agent", nil,

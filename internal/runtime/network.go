@@ -14,6 +14,7 @@ import (
 	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
 	"github.com/gomsb/gomsb/netstack/proxy"
+	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
 
 const (
@@ -27,7 +28,8 @@ type network struct {
 	gateway *netstack.Gateway
 	limits  *launch.RateLimiter // nil: none
 	ports   []launch.PublishedPort
-	chosen  bool // a port in ports is the host's choice
+	chosen  bool              // a port in ports is the host's choice
+	tls     *mitm.Interceptor // nil: nothing is intercepted
 }
 
 // networkConfig is what the launch configuration says, the default if it says nothing; nil
@@ -66,8 +68,12 @@ func restrict(cfg *launch.NetworkConfig) {
 // published ports; nil if there is to be no network.
 func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*network, error) {
 	cfg := networkConfig(c)
-	if err := placeTrust(c.RuntimeDir, cfg != nil && cfg.TrustHostCAs); err != nil {
-		return nil, fail(launch.StageNetwork, fmt.Errorf("the host's certificate authorities: %w", err))
+	authority, err := authorityOf(c, cfg)
+	if err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	if err := placeTrust(c.RuntimeDir, authority, cfg != nil && cfg.TrustHostCAs); err != nil {
+		return nil, fail(launch.StageNetwork, fmt.Errorf("certificate authorities for the guest: %w", err))
 	}
 	if cfg == nil {
 		return nil, nil
@@ -89,7 +95,10 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	if err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
-	if n.gateway, err = newGateway(cfg, n.addrs, multiTenant(c), way, netstack.Limited(log)); err != nil {
+	if n.tls, err = interceptor(authority, &cfg.TLS, log); err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	if n.gateway, err = n.newGateway(cfg, multiTenant(c), way, netstack.Limited(log)); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
 	if multiTenant(c) {
@@ -138,7 +147,8 @@ func outboundProxy(c *launch.Config, cfg *launch.NetworkConfig) (dialContext, er
 	return p.DialContext, nil
 }
 
-func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded bool, way dialContext, log *slog.Logger) (*netstack.Gateway, error) {
+func (n *network) newGateway(cfg *launch.NetworkConfig, bounded bool, way dialContext, log *slog.Logger) (*netstack.Gateway, error) {
+	addrs := n.addrs
 	rules := cfg.Policy
 	if rules == nil {
 		rules = policy.Default()
@@ -157,7 +167,7 @@ func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded boo
 		}
 		engine = engine.Under(platform)
 	}
-	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Proxy: way, Logger: log}
+	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Proxy: way, TLS: n.tls, Logger: log}
 	if cfg.MaxConnections != nil {
 		g.MaxConnections = int(min(*cfg.MaxConnections, netstack.MaxConnections+1)) // too many are refused there
 		if g.MaxConnections == 0 {
@@ -171,10 +181,14 @@ func newGateway(cfg *launch.NetworkConfig, addrs netstack.Addresses, bounded boo
 	if err != nil {
 		return nil, err
 	}
-	g.Resolver = dns.New(dns.Config{
+	resolver := dns.Config{
 		Policy: engine, Names: g.Names, Gateway4: addrs.Gateway4, Gateway6: addrs.Gateway6, Upstreams: servers,
 		Timeout: time.Duration(min(cfg.DNS.QueryTimeoutMS, maxIntervalMS)) * time.Millisecond, AllowRebinding: !cfg.DNS.RebindProtection, Proxy: way, Logger: log,
-	})
+	}
+	if n.tls != nil {
+		resolver.TLS = n.tls.Upstream
+	}
+	g.Resolver = dns.New(resolver)
 	return netstack.New(g)
 }
 

@@ -78,8 +78,7 @@ func TestPlanRefuses(t *testing.T) {
 		"secrets": {func(c *launch.Config) {
 			c.Network = &launch.Network{Config: launch.DefaultNetworkConfig()}
 			c.Network.Config.Secrets.Secrets = make([]launch.Secret, 1)
-			c.Network.Config.Strict = true
-		}, launch.StageNetwork, "secrets, the strict network policy"},
+		}, launch.StageNetwork, "secrets"},
 		"vsock heartbeat": {func(c *launch.Config) { c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: HeartbeatPort}} }, launch.StageNetwork, "belongs to the guest agent"},
 	} {
 		t.Run(name, func(t *testing.T) {

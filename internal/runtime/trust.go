@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
 
 // hostBundles are where systems keep all the certificate authorities that they trust in
@@ -16,25 +18,39 @@ var hostBundles = []string{
 	"/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
 }
 
-// placeTrust leaves the host's certificate authorities for the guest, if it is to trust
-// them, and takes away what an earlier run left. The guest could write to the directory
-// then, so nothing in it is followed.
-func placeTrust(runtimeDir string, trustHost bool) error {
+// placeTrust leaves certificate authorities for the guest to trust: that of interception,
+// nil without one, and the host's, if it is to trust them. It takes away what an earlier run
+// left. The guest could write to the directory then, so nothing in it is followed.
+func placeTrust(runtimeDir string, own *mitm.Authority, trustHost bool) error {
 	dir := filepath.Join(runtimeDir, "tls")
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if !trustHost {
-		return nil
+	files := make(map[string][]byte)
+	if own != nil {
+		files["ca.pem"] = own.PEM()
 	}
-	text, err := hostCAs(hostBundles)
-	if err != nil || text == nil {
-		return err
+	if trustHost {
+		text, err := hostCAs(hostBundles)
+		if err != nil {
+			return err
+		}
+		if text != nil {
+			files["host-cas.pem"] = text
+		}
+	}
+	if len(files) == 0 {
+		return nil
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "host-cas.pem"), text, 0o644)
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hostCAs is the certificates of the first bundle that is there, each once; nil without

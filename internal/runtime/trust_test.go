@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
 
 func TestHostCAs(t *testing.T) {
@@ -33,7 +35,7 @@ func TestPlaceTrust(t *testing.T) {
 	kept := filepath.Join(elsewhere, "host-cas.pem")
 	require.NoError(t, os.WriteFile(kept, []byte("the host's"), 0o600))
 	require.NoError(t, os.Symlink(elsewhere, filepath.Join(runtimeDir, "tls")), "a guest's trap")
-	require.NoError(t, placeTrust(runtimeDir, true))
+	require.NoError(t, placeTrust(runtimeDir, nil, true))
 	text, err := os.ReadFile(kept)
 	require.NoError(t, err)
 	assert.Equal(t, "the host's", string(text), "nothing is followed")
@@ -42,6 +44,13 @@ func TestPlaceTrust(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, got)
 	}
-	require.NoError(t, placeTrust(runtimeDir, false))
+	ca, err := mitm.PersistedAuthority(t.Context(), t.TempDir())
+	require.NoError(t, err)
+	require.NoError(t, placeTrust(runtimeDir, ca, false))
+	got, err := os.ReadFile(filepath.Join(runtimeDir, "tls", "ca.pem"))
+	require.NoError(t, err)
+	assert.Equal(t, ca.PEM(), got)
+	assert.NoFileExists(t, filepath.Join(runtimeDir, "tls", "host-cas.pem"))
+	require.NoError(t, placeTrust(runtimeDir, nil, false))
 	assert.NoDirExists(t, filepath.Join(runtimeDir, "tls"))
 }
