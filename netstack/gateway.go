@@ -136,6 +136,13 @@ func New(cfg Config) (*Gateway, error) {
 	if g.tcpLimit == 0 {
 		g.tcpLimit = DefaultConnections
 	}
+	if g.secrets == nil && cfg.Policy.InStrictMode() {
+		none, err := secrets.NewStore(secrets.Config{}, secrets.Where{Names: cfg.Names, Gateways: cfg.Addresses.Gateways()})
+		if err != nil {
+			return nil, err
+		}
+		g.secrets = none.Rewriter // it holds requests to the names that let them out
+	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

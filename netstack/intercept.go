@@ -57,17 +57,20 @@ func (g *Gateway) interceptTLS(ctx context.Context, guest *guestConn, first []by
 		return
 	}
 	source, bypass := policy.BySNI(t.Host), g.tls.Bypasses(t.Host)
-	var rw secrets.Rewriter
-	if !bypass {
-		if rw = g.rewriter(t.Connection); rw != nil { // it holds requests to the name
-			source = source.Inspected()
-		}
+	d := g.policy.Egress(t.flow, source, g.names)
+	if d.Opaque && !bypass {
+		t.Strict = true
+		d = g.policy.Egress(t.flow, source.Inspected(), g.names)
 	}
-	if d := g.policy.Egress(t.flow, source, g.names); !d.Allowed() {
+	if !d.Allowed() {
 		g.denied(t.flow, d, t.Host)
 		t.undo()
 		guest.close(ctx)
 		return
+	}
+	var rw secrets.Rewriter
+	if !bypass {
+		rw = g.rewriter(t.Connection)
 	}
 	if bypass {
 		host, err := t.dial(ctx)

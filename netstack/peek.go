@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/gomsb/gomsb/netstack/secrets"
 	"github.com/gomsb/gomsb/netstack/sni"
 )
 
@@ -31,5 +32,25 @@ func (c *guestConn) peekName(ctx context.Context, first []byte, wait time.Durati
 		var k int
 		k, err = c.read(ctx, b[n:])
 		n += k
+	}
+}
+
+// peekHost is peekName for the host in the head of a request, whose name is canonical.
+func (c *guestConn) peekHost(ctx context.Context, first []byte, wait time.Duration) (all []byte, host string) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	all = first
+	b := buffers.Get().(*[bufferSize]byte)
+	defer buffers.Put(b)
+	for {
+		host, more := secrets.RequestHost(all)
+		if !more {
+			return all, canonical(host)
+		}
+		n, err := c.read(ctx, b[:])
+		all = append(all, b[:n]...)
+		if err != nil {
+			return all, ""
+		}
 	}
 }

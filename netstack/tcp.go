@@ -76,7 +76,7 @@ func (g *Gateway) dialFirst(ctx context.Context, r *tcp.ForwarderRequest, dst ne
 		reset(host)
 		return
 	}
-	g.plain(ctx, guest, host, dst, nil)
+	g.plain(ctx, guest, host, secrets.Connection{Dst: dst}, nil)
 }
 
 // acceptFirst waits for the name that the guest sends before it decides.
@@ -90,7 +90,14 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 	if name != "" {
 		source = policy.BySNI(name)
 	}
-	if d := g.policy.Egress(f, source, g.names); !d.Allowed() {
+	c := secrets.Connection{Dst: dst}
+	d := g.policy.Egress(f, source, g.names)
+	if d.Opaque && name == "" { // unless it is HTTP, which names its host
+		first, name = guest.peekHost(ctx, first, peekWait)
+		c.Host, c.Strict = name, true
+		d = g.policy.Egress(f, policy.BySNI(name).Inspected(), g.names)
+	}
+	if !d.Allowed() {
 		g.denied(f, d, name)
 		guest.close(ctx)
 		return
@@ -100,15 +107,15 @@ func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f po
 		guest.abort()
 		return
 	}
-	g.plain(ctx, guest, host, dst, first)
+	g.plain(ctx, guest, host, c, first)
 }
 
 // plain carries a connection whose bytes are read as they are, if they are read at all.
-func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, dst netip.AddrPort, first []byte) {
+func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, c secrets.Connection, first []byte) {
 	p := join(ctx, guest, host)
-	if g.tls != nil {
+	if g.tls != nil && !c.Strict {
 		var next outcome
-		switch first, next = g.tunnels(ctx, p, dst, first); next {
+		switch first, next = g.tunnels(ctx, p, c.Dst, first); next {
 		case over:
 			return
 		case opaque:
@@ -116,7 +123,6 @@ func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, ds
 			return
 		}
 	}
-	c := secrets.Connection{Dst: dst}
 	if err := p.carry(ctx, first, g.rewriter(c)); err != nil {
 		g.refused(c, err)
 	}

@@ -16,6 +16,7 @@ type rule struct {
 	protocols []Protocol
 	ports     []PortRange
 	allow     bool
+	text      string // for people
 }
 
 // Validate reports the first thing in a policy that makes no sense; the error wraps
@@ -26,7 +27,7 @@ func (p *Policy) Validate() error {
 }
 
 func compile(r *Rule) (rule, error) {
-	c := rule{direction: r.Direction, kind: r.Destination.Kind, protocols: r.Protocols, ports: r.Ports, allow: r.Action == Allow}
+	c := rule{direction: r.Direction, kind: r.Destination.Kind, protocols: r.Protocols, ports: r.Ports, allow: r.Action == Allow, text: r.String()}
 	if r.Direction != Egress && r.Direction != Ingress && r.Direction != Any {
 		return c, invalid("direction %q: choose egress, ingress or any", r.Direction)
 	}
@@ -116,6 +117,9 @@ func (e *Engine) Strict() *Engine {
 	strict.strict = true
 	return &strict
 }
+
+// InStrictMode reports that the engine is one of Strict's.
+func (e *Engine) InStrictMode() bool { return e.strict }
 
 // New checks a policy and makes it ready to use. gateways are the addresses of the group
 // Host. The error wraps ErrInvalid and says which rule is meant.

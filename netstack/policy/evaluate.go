@@ -70,6 +70,8 @@ type Decision struct {
 	// Opaque says that the rule would have allowed what it can be seen to be meant for, but
 	// this cannot be seen into. See Engine.Strict.
 	Opaque bool
+
+	text string // the rule
 }
 
 // FloorRule stands for the bound that Engine.Under sets.
@@ -87,13 +89,20 @@ func (d Decision) String() string {
 	case d.Rule == FloorRule:
 		return word + " by the platform"
 	case d.Opaque:
-		return fmt.Sprintf("%s in strict mode: rule %d allows a name, and nothing shows that this is meant for it (have TLS on this port intercepted, without a bypass for this host)", word, d.Rule)
+		return fmt.Sprintf("%s in strict mode: nothing shows that this is meant for the name in rule %d, %s (have TLS on this port intercepted, without a bypass for this host)", word, d.Rule, d.text)
 	}
-	return fmt.Sprintf("%s by rule %d", word, d.Rule)
+	return fmt.Sprintf("%s by rule %d, %s", word, d.Rule, d.text)
 }
 
-func decide(allow bool, n int) Decision {
-	d := Decision{Rule: n}
+// byDefault is the decision where no rule matches.
+func byDefault(allow bool) Decision { return verdict(allow, Decision{}) }
+
+// decide is the decision of rule i.
+func (e *Engine) decide(allow bool, i int) Decision {
+	return verdict(allow, Decision{Rule: i + 1, text: e.rules[i].text})
+}
+
+func verdict(allow bool, d Decision) Decision {
 	if allow {
 		d.Verdict = Allowed
 	}
@@ -119,21 +128,21 @@ func (e *Engine) egressOf(f Flow, s Source, names Resolved) Decision {
 		}
 		if r.byName() && s.deferred {
 			if e.undecided(i, f, names) {
-				return Decision{Verdict: Defer, Rule: i + 1}
+				return Decision{Verdict: Defer, Rule: i + 1, text: r.text}
 			}
 			if !r.allow {
-				return decide(false, i+1)
+				return e.decide(false, i)
 			}
 			continue
 		}
 		if e.matches(r, f, s, names) {
 			opaque := e.strict && r.allow && r.byName() && !s.inspected
-			d := decide(r.allow && !opaque, i+1)
+			d := e.decide(r.allow && !opaque, i)
 			d.Opaque = opaque
 			return d
 		}
 	}
-	return decide(e.egress, 0)
+	return byDefault(e.egress)
 }
 
 // undecided reports that rule i, which is about a name, keeps the decision open: an allow
@@ -163,10 +172,10 @@ func (e *Engine) Ingress(f Flow, names Resolved) Decision {
 	for i := range e.rules {
 		r := &e.rules[i]
 		if r.direction != Egress && r.admits(f) && e.matches(r, f, ByIndex(), names) {
-			return decide(r.allow, i+1)
+			return e.decide(r.allow, i)
 		}
 	}
-	return decide(e.ingress, 0)
+	return byDefault(e.ingress)
 }
 
 // Query decides on a question about a canonical name, "" if it has none that is valid, to
@@ -188,10 +197,10 @@ func (e *Engine) Query(name string, p Protocol, port uint16) Decision {
 			hit = name != "" && r.Fits(name)
 		}
 		if hit {
-			return decide(r.allow, i+1)
+			return e.decide(r.allow, i)
 		}
 	}
-	return decide(e.egress, 0)
+	return byDefault(e.egress)
 }
 
 // Keeps reports that a rule about addresses alone lets the guest reach a, for all ports of

@@ -185,7 +185,7 @@ func TestIngress(t *testing.T) {
 	assert.False(t, e.Ingress(Flow{TCP, addr("1.2.3.4"), 1}, x).Allowed(), "R11")
 	assert.True(t, e.Ingress(Flow{TCP, addr("1.2.3.5"), 1}, x).Allowed(), "R11")
 	assert.Equal(t, "allowed by default", e.Ingress(Flow{TCP, addr("1.2.3.5"), 1}, x).String())
-	assert.Equal(t, "denied by rule 1", e.Ingress(Flow{TCP, addr("1.2.3.4"), 1}, x).String())
+	assert.Equal(t, "denied by rule 1, deny:any@1.2.3.4/32", e.Ingress(Flow{TCP, addr("1.2.3.4"), 1}, x).String())
 }
 
 // TestSources are S1 to S14.

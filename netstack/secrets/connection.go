@@ -18,6 +18,8 @@ type Connection struct {
 	// Connect says that this is the head of such a request itself. No secret is meant for
 	// a proxy.
 	Connect bool
+	// Strict refuses all but requests that name Host, whether there are secrets or not.
+	Strict bool
 }
 
 // Rewriter turns what the guest sends into what its server is to receive. One goroutine

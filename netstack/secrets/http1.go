@@ -94,6 +94,8 @@ func (h *http1) head(dst, p []byte) (out, rest []byte, err error) {
 	}
 	h.buf = append(h.buf, p[:taken]...)
 	switch s := firstLine(h.buf); {
+	case s == startOther && h.c.Strict && !h.other:
+		return dst, nil, malformed("it is no request, and nothing else may pass in strict mode")
 	case s == startBad, s == startOther && h.begun && !h.other, s == startOther && h.identified() && isBlank(h.buf[0]):
 		return dst, nil, malformed("its request line is malformed")
 	case s == startOther:
@@ -139,6 +141,9 @@ func (h *http1) request(dst, head []byte) ([]byte, error) {
 		if err != nil {
 			return dst, err
 		}
+	}
+	if h.c.Strict && r.method == "CONNECT" {
+		return dst, malformed("it asks for a tunnel, which cannot be seen into")
 	}
 	h.begun, h.req = true, r
 	h.place = where{protocol: "http/1.1", host: host, method: r.method, path: r.target}

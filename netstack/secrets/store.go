@@ -39,13 +39,13 @@ func NewStore(c Config, w Where) (*Store, error) {
 // them. It is nil if nothing the guest sends there can matter.
 func (s *Store) Rewriter(c Connection) Rewriter {
 	config := s.config.Load()
-	if len(config.Secrets) == 0 {
+	if len(config.Secrets) == 0 && !c.Strict {
 		return nil
 	}
 	e := &engine{c: c, store: s, config: config}
 	if c.Host != "" || c.Intercepted || c.Connect {
 		e.view = config.view(c, &s.where, named)
-		if e.view.idle() {
+		if e.view.idle() && !c.Strict {
 			return nil
 		}
 	}
