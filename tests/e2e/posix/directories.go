@@ -95,11 +95,12 @@ func touch(path string) error {
 	return close(unix.Open(path, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644))
 }
 
+// manyEntries do not fit one block of a directory, nor one answer: their names are long.
 func manyEntries(dir string) error {
-	const count = 600
+	const count = 100
 	want := []string{".", ".."}
 	for i := range count {
-		name := "file-with-a-rather-long-name-" + strconv.Itoa(i)
+		name := "file-" + strconv.Itoa(i) + strings.Repeat("-with-a-long-name", 12)
 		if err := touch(filepath.Join(dir, name)); err != nil {
 			return err
 		}
@@ -166,9 +167,9 @@ func rewind(dir string) error {
 
 // removeWhileRead removes what it has read: what stays is read exactly once.
 func removeWhileRead(dir string) error {
-	const count = 300
+	const count = 100
 	for i := range count {
-		if err := touch(filepath.Join(dir, fmt.Sprintf("name-%03d-%s", i, strings.Repeat("x", 30)))); err != nil {
+		if err := touch(filepath.Join(dir, fmt.Sprintf("name-%03d-%s", i, strings.Repeat("x", 150)))); err != nil {
 			return err
 		}
 	}
@@ -204,14 +205,17 @@ func removeWhileRead(dir string) error {
 
 // oddNames have every byte that a name may have.
 func oddNames(dir string) error {
-	var want []string
+	var bytes []byte
 	for c := 1; c < 256; c++ {
-		if c == '/' {
-			continue
+		if c != '/' {
+			bytes = append(bytes, byte(c))
 		}
-		name := "x" + string([]byte{byte(c)})
+	}
+	var want []string
+	for some := range slices.Chunk(bytes, 16) {
+		name := string(some)
 		if err := touch(dir + "/" + name); err != nil {
-			return fmt.Errorf("byte %d: %w", c, err)
+			return fmt.Errorf("%q: %w", name, err)
 		}
 		want = append(want, name)
 	}
@@ -257,18 +261,18 @@ func race(rounds int, f func(round int) error) error {
 }
 
 func oneCreator(dir string) error {
-	return race(25, func(round int) error { return touch(fmt.Sprintf("%s/f%d", dir, round)) })
+	return race(10, func(round int) error { return touch(fmt.Sprintf("%s/f%d", dir, round)) })
 }
 
 func oneDirectory(dir string) error {
-	return race(25, func(round int) error { return unix.Mkdir(fmt.Sprintf("%s/d%d", dir, round), 0o755) })
+	return race(10, func(round int) error { return unix.Mkdir(fmt.Sprintf("%s/d%d", dir, round), 0o755) })
 }
 
 func oneLink(dir string) error {
 	if err := touch(dir + "/f"); err != nil {
 		return err
 	}
-	return race(25, func(round int) error { return unix.Link(dir+"/f", fmt.Sprintf("%s/l%d", dir, round)) })
+	return race(10, func(round int) error { return unix.Link(dir+"/f", fmt.Sprintf("%s/l%d", dir, round)) })
 }
 
 // renameIsAtomic: a name that is replaced again and again is always there, and whole.
@@ -279,7 +283,7 @@ func renameIsAtomic(dir string) error {
 	}
 	done := make(chan error, 1)
 	go func() {
-		for range 100 {
+		for range 25 {
 			if err := errors.Join(write("new", "text"), os.Rename(dir+"/new", dir+"/f")); err != nil {
 				done <- err
 				return
@@ -344,7 +348,7 @@ func fileSystem(dir string) error {
 
 func distinctInodes(dir string) error {
 	seen := map[uint64]string{}
-	for i := range 100 {
+	for i := range 50 {
 		name := "f" + strconv.Itoa(i)
 		if err := touch(dir + "/" + name); err != nil {
 			return err

@@ -27,18 +27,21 @@ type check struct {
 
 func main() {
 	only := flag.String("run", "", "run the checks whose names match")
-	brief := flag.Bool("brief", false, "name the checks that fail only")
+	var o options
+	flag.BoolVar(&o.brief, "brief", false, "name the checks that fail only")
+	flag.BoolVar(&o.keep, "keep", false, "leave what the checks have made")
 	flag.Parse()
 	if flag.NArg() == 2 && flag.Arg(0) == waitArg {
 		wait(flag.Arg(1))
 		return
 	}
-	pattern, err := regexp.Compile(*only)
+	var err error
+	o.only, err = regexp.Compile(*only)
 	if err != nil || flag.NArg() != 1 {
-		fmt.Fprintln(os.Stderr, "usage: posix [-run REGEXP] [-brief] DIRECTORY")
+		fmt.Fprintln(os.Stderr, "usage: posix [-run REGEXP] [-brief] [-keep] DIRECTORY")
 		os.Exit(2)
 	}
-	failed, err := runAll(os.Stdout, flag.Arg(0), pattern, *brief)
+	failed, err := runAll(os.Stdout, flag.Arg(0), o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "posix:", err)
 		os.Exit(2)
@@ -48,7 +51,12 @@ func main() {
 	}
 }
 
-func runAll(w io.Writer, root string, only *regexp.Regexp, brief bool) (failed int, err error) {
+type options struct {
+	only        *regexp.Regexp // nil is all
+	brief, keep bool
+}
+
+func runAll(w io.Writer, root string, o options) (failed int, err error) {
 	if root, err = filepath.Abs(root); err != nil {
 		return 0, err
 	}
@@ -57,7 +65,7 @@ func runAll(w io.Writer, root string, only *regexp.Regexp, brief bool) (failed i
 	defer unix.Umask(unix.Umask(0))
 	n := 0
 	for i, c := range checks() {
-		if !only.MatchString(c.name) {
+		if o.only != nil && !o.only.MatchString(c.name) {
 			continue
 		}
 		n++
@@ -68,11 +76,14 @@ func runAll(w io.Writer, root string, only *regexp.Regexp, brief bool) (failed i
 		if err := c.do(dir); err != nil {
 			failed++
 			fmt.Fprintf(w, "FAIL %s: %v\n", c.name, err)
-		} else if !brief {
+		} else if !o.brief {
 			fmt.Fprintf(w, "ok %s\n", c.name)
 		}
-		if brief && n%50 == 0 {
+		if o.brief && n%50 == 0 {
 			fmt.Fprintf(w, "%d checks so far\n", n)
+		}
+		if o.keep {
+			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			failed++
