@@ -103,3 +103,17 @@ func TestMappingHasGuardsAndIsNotInherited(t *testing.T) {
 	assert.Contains(t, flags, " dc ", "do not copy on fork")
 	assert.Contains(t, flags, " nr ", "not reserved against the commit limit")
 }
+
+// KVM maps a guest's memory by huge pages only if they lie in the host as in the guest.
+func TestHugePagesOfTheHostAreHugePagesOfTheGuest(t *testing.T) {
+	t.Parallel()
+	const huge = 2 << 20
+	m, err := memory.New([]memory.Range{{Base: 0, Size: 3*huge + page}, {Base: 4*huge + 5*page, Size: page}, {Base: 1 << 32, Size: huge}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, m.Close()) })
+	for _, r := range m.Regions() {
+		at, err := strconv.ParseUint(strings.TrimPrefix(fmt.Sprintf("%p", r.Host), "0x"), 16, 64)
+		require.NoError(t, err)
+		assert.Equal(t, r.Base%huge, at%huge, "region at %#x", r.Base)
+	}
+}

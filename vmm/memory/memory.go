@@ -36,7 +36,8 @@ type Memory struct {
 }
 
 // New maps RAM for each range: private, zero, not reserved against the host's commit
-// limit, with an inaccessible page before and after it, and not inherited by children.
+// limit, with inaccessible pages before and after it, and not inherited by children. Its
+// addresses are congruent to the guest's by 2 MiB, so that huge pages can serve the guest.
 func New(ranges []Range) (*Memory, error) {
 	sorted := append([]Range(nil), ranges...)
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Base < sorted[j].Base })
@@ -54,7 +55,7 @@ func New(ranges []Range) (*Memory, error) {
 	}
 	m := &Memory{}
 	for _, r := range sorted {
-		mp, err := mapGuarded(r.Size)
+		mp, err := mapGuarded(r)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("map %d MiB of guest memory: %w", r.Size>>20, err), m.Close())
 		}
