@@ -48,6 +48,9 @@ func (r *report) print(w io.Writer) {
 		a, b := r.values[step][r.sides[0]], r.values[step][r.sides[1]]
 		fmt.Fprintf(w, "%-58s %.2f\n", step, median(a)/median(b))
 	}
+	if len(r.phases) == 0 {
+		return
+	}
 	fmt.Fprintf(w, "\n%-58s %s\n", "PHASE OF OUR BOOT", "share")
 	for _, p := range r.phases {
 		fmt.Fprintf(w, "%-58s %.0f %%\n", p, 100*median(r.shares[p]))
