@@ -3,6 +3,7 @@
 #
 #   build.sh mini      mini.tar         docker archive, one plain layer: busybox, static
 #                      mini-oci.tar     the same as an OCI layout, gzip layer
+#   build.sh iperf     iperf.tar        docker archive, two plain layers: mini's, and iperf3 with its libraries
 #   build.sh debian    debian.tar       docker archive, two plain layers: Debian with python3,
 #                                       file capabilities; whiteouts and an opaque directory above
 #                      debian-oci.tar   the same as an OCI layout, zstd layers, behind an index
@@ -36,6 +37,16 @@ mini() {
   python3 "$here/pack.py" mini:latest "$work" mini "$work/mini.layer"
   gzip -nk "$work/mini.layer"
   python3 "$here/pack.py" --oci gzip mini:latest "$work" mini-oci "$work/mini.layer"
+}
+
+iperf() {
+  "$here/../setup" iperf3:iperf3 >&2
+  mini
+  rm "$work"/mini*.tar
+  local f
+  for f in $(command -v iperf3) $(ldd "$(command -v iperf3)" | grep -o '/[^ ]*'); do install -D "$f" "$work/iperf$f"; done
+  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@1600000000 -C "$work/iperf" -cf "$work/iperf.layer" .
+  python3 "$here/pack.py" iperf:latest "$work" iperf "$work/mini.layer" "$work/iperf.layer"
 }
 
 debian() {
@@ -80,8 +91,9 @@ recipe=("$here/build.sh" "$here/pack.py")
 case ${1:-} in
   mini | debian) files=("$1-oci.tar" "$1.tar") ;;
   layered) files=("$1-oci.tar" "$1.tar") recipe+=("$here/layered.py") ;;
+  iperf) files=(iperf.tar) ;;
   scratch | hostile) files=("$1.tar") recipe+=("$here/crafted.py") ;;
-  *) sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,23s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$(cat "${recipe[@]}" | sha256sum | cut -c1-16)
 mkdir -p "$out"

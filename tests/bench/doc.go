@@ -5,9 +5,11 @@
 //
 //	bench load OURS THEIRS ROUNDS IMAGE...
 //	bench run OURS THEIRS ROUNDS IMAGE
+//	bench network OURS THEIRS ROUNDS IMAGE
 //
 // The first loads docker archives, each time into an empty cache, and needs no virtual
 // machine; the second runs sandboxes, of mini:latest in the docker archive IMAGE.
+// The third measures their network, of iperf:latest. "bench get" is its other half, in the guest.
 // Machines differ, emulated ones most of all, so ratios are the only result; the phases
 // of our own boot are printed as shares. docs/performance.md says what is measured. It
 // may import the standard library only and must never import the product: both sides are

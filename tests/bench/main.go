@@ -3,24 +3,33 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 )
 
 func main() {
-	if len(os.Args) < 6 || os.Args[1] != "load" && os.Args[1] != "run" {
-		fmt.Fprintln(os.Stderr, "usage: bench load|run OURS THEIRS ROUNDS IMAGE...")
-		os.Exit(2)
-	}
-	rounds, err := strconv.Atoi(os.Args[4])
-	if err == nil {
-		err = bench(os.Args[1], os.Args[2], os.Args[3], rounds, os.Args[5:])
-	}
-	if err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+var errUsage = errors.New("usage: bench load|run|network OURS THEIRS ROUNDS IMAGE...")
+
+func run(args []string) error {
+	if len(args) == 4 && args[0] == "get" {
+		return get(args[1], args[2], args[3] == "keep")
+	}
+	if len(args) < 5 || args[0] != "load" && args[0] != "run" && args[0] != "network" {
+		return errUsage
+	}
+	rounds, err := strconv.Atoi(args[3])
+	if err != nil {
+		return errUsage
+	}
+	return bench(args[0], args[1], args[2], rounds, args[4:])
 }
 
 func bench(what, ours, theirs string, rounds int, images []string) error {
@@ -29,15 +38,23 @@ func bench(what, ours, theirs string, rounds int, images []string) error {
 		return err
 	}
 	defer os.RemoveAll(root)
+	v, err := startServers(what == "network")
+	if err != nil {
+		return err
+	}
+	defer v.stop()
 	a, b := newSide("ours", ours, root), newSide("theirs", theirs, root)
 	r := newReport(a.name, b.name)
 	for n := range rounds {
 		fmt.Fprintf(os.Stderr, "bench: round %d of %d\n", n+1, rounds)
 		for _, s := range []*side{a, b} {
-			if what == "load" {
+			switch what {
+			case "load":
 				err = s.loads(r, images)
-			} else {
+			case "run":
 				err = s.round(r, images[0], n == 0)
+			default:
+				err = s.network(r, v, images[0], n == 0)
 			}
 			if err != nil {
 				return err

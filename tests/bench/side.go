@@ -25,6 +25,17 @@ func newSide(name, msb, root string) *side {
 // run invokes the command and returns how long it took. Its output must be want, unless
 // that is nil.
 func (s *side) run(want []byte, args ...string) (time.Duration, error) {
+	begin := time.Now()
+	got, err := s.output(args...)
+	took := time.Since(begin)
+	if err == nil && want != nil && !bytes.Equal(got, want) {
+		err = fmt.Errorf("%s: msb %s printed %d bytes, %d wanted", s.name, strings.Join(args, " "), len(got), len(want))
+	}
+	return took, err
+}
+
+// output invokes the command and returns what it prints.
+func (s *side) output(args ...string) ([]byte, error) {
 	cmd := exec.Command(s.msb, args...)
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "MSB_") && !strings.HasPrefix(kv, "HOME=") {
@@ -33,20 +44,14 @@ func (s *side) run(want []byte, args ...string) (time.Duration, error) {
 	}
 	cmd.Env = append(cmd.Env, "HOME="+s.home, "NO_COLOR=1")
 	if err := os.MkdirAll(s.home, 0o755); err != nil {
-		return 0, err
+		return nil, err
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	begin := time.Now()
-	err := cmd.Run()
-	took := time.Since(begin)
-	if err != nil {
-		return took, fmt.Errorf("%s: msb %s: %w\n%s", s.name, strings.Join(args, " "), err, stderr.Bytes())
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s: msb %s: %w\n%s", s.name, strings.Join(args, " "), err, stderr.Bytes())
 	}
-	if want != nil && !bytes.Equal(stdout.Bytes(), want) {
-		return took, fmt.Errorf("%s: msb %s printed %d bytes, %d wanted", s.name, strings.Join(args, " "), stdout.Len(), len(want))
-	}
-	return took, nil
+	return stdout.Bytes(), nil
 }
 
 // loads loads each archive into an empty cache.
