@@ -21,6 +21,7 @@ import (
 
 	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/reserve"
 	"github.com/gomsb/gomsb/netstack/secrets"
 	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
@@ -147,7 +148,7 @@ func New(cfg Config) (*Gateway, error) {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	if g.dialer == nil {
-		g.dialer = (&net.Dialer{Timeout: dialTimeout}).DialContext
+		g.dialer = (&net.Dialer{Timeout: dialTimeout, Control: reserve.Socket}).DialContext
 	}
 	if g.ping == nil {
 		g.ping = hostPing

@@ -22,6 +22,13 @@ var (
 // is closed. The stack itself would wait for ever.
 const finWait = time.Minute
 
+const (
+	// smallWrite is what takes less room than what the stack remembers about it.
+	smallWrite = 512
+	// maxSmall is how many of these there may be before the guest must acknowledge them.
+	maxSmall = 256
+)
+
 // guestConn is the stack's end of a TCP connection with the guest. One goroutine may read
 // while another writes.
 type guestConn struct {
@@ -31,6 +38,7 @@ type guestConn struct {
 	in, out         waiter.Entry
 	readable, space chan struct{}     // signalled when it may be
 	reader          bytes.Reader      // of write
+	small           int               // writes, since the connection began
 	writer          tcpip.SliceWriter // of tryRead
 }
 
@@ -126,6 +134,7 @@ func (c *guestConn) wait(ctx context.Context) error {
 
 // write sends p to the guest, as fast as it takes it.
 func (c *guestConn) write(ctx context.Context, p []byte) error {
+	c.bound(len(p))
 	for len(p) > 0 {
 		c.reader.Reset(p)
 		n, err := c.ep.Write(&c.reader, tcpip.WriteOptions{})
@@ -143,6 +152,18 @@ func (c *guestConn) write(ctx context.Context, p []byte) error {
 		}
 	}
 	return nil
+}
+
+// bound keeps a guest that acknowledges nothing from having the stack remember each byte of
+// a megabyte by itself. It lowers the room that there is for bytes; the stack raises it again
+// when some are acknowledged.
+func (c *guestConn) bound(n int) {
+	if n >= smallWrite {
+		return
+	}
+	if c.small++; c.small%maxSmall == 0 {
+		c.ep.SocketOptions().SetSendBufferSize(minBuffer, false)
+	}
 }
 
 // closeWrite sends FIN after all that was written.

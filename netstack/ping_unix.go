@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/netstack/reserve"
 )
 
 // pingSocket opens an ICMP socket for datagrams of the family of to. On Linux,
@@ -25,5 +27,8 @@ func pingSocket(to netip.Addr) (net.PacketConn, error) {
 	unix.CloseOnExec(fd)
 	f := os.NewFile(uintptr(fd), "ping")
 	defer func() { _ = f.Close() }()
+	if err := reserve.Check(fd); err != nil {
+		return nil, err
+	}
 	return net.FilePacketConn(f)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -14,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/reserve"
 )
 
 const (
@@ -184,7 +186,7 @@ func (p *publisher) admits(from netip.AddrPort, proto policy.Protocol) bool {
 // serve joins a connection of the host's with one to the guest.
 func (p *publisher) serve(ctx context.Context, host *net.TCPConn) {
 	defer p.g.inbound.Add(-1)
-	if p.g.inbound.Add(1) > maxInbound {
+	if p.g.inbound.Add(1) > maxInbound || !spare(host) {
 		reset(host)
 		return
 	}
@@ -194,6 +196,12 @@ func (p *publisher) serve(ctx context.Context, host *net.TCPConn) {
 		return
 	}
 	_ = splice(ctx, guest, host, nil, nil)
+}
+
+// spare reports that a connection is none of the last that the process can have.
+func spare(c syscall.Conn) bool {
+	raw, err := c.SyscallConn()
+	return err == nil && reserve.Socket("", "", raw) == nil
 }
 
 // connect opens a connection from the gateway to the guest.

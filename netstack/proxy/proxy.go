@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/gomsb/gomsb/netstack/reserve"
 )
 
 // Timeout bounds the connection to the proxy and what is agreed with it.
@@ -99,7 +101,7 @@ func (p *Proxy) DialContext(ctx context.Context, network, address string) (net.C
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	control, err := new(net.Dialer).DialContext(ctx, "tcp", p.cfg.Address.String())
+	control, err := (&net.Dialer{Control: reserve.Socket}).DialContext(ctx, "tcp", p.cfg.Address.String())
 	if err != nil {
 		return nil, err
 	}
