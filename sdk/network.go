@@ -218,6 +218,8 @@ type NetworkConfig struct {
 	// DenyDomains and DenyDomainSuffixes are denied before any rule is looked at.
 	DenyDomains, DenyDomainSuffixes []string
 	DNS                             *DNSConfig
+	// TLS has TLS intercepted; nil leaves it alone.
+	TLS *TLSConfig
 	// Ports publishes TCP ports on the host's loopback, host port to guest port.
 	Ports        map[uint16]uint16
 	PortBindings []PortBinding
@@ -356,6 +358,7 @@ type networkSpec struct {
 	Ports          []launch.PublishedPort `json:"ports"`
 	Policy         *policy.Policy         `json:"policy,omitempty"`
 	DNS            *launch.DNSConfig      `json:"dns,omitempty"`
+	TLS            *launch.TLSConfig      `json:"tls,omitempty"`
 	Strict         bool                   `json:"strict"`
 	MaxConnections *uint64                `json:"max_connections"`
 	RateLimiter    *launch.RateLimiter    `json:"rate_limiter,omitempty"`
@@ -431,6 +434,9 @@ func (n *networkSpec) configure(c *NetworkConfig) (err error) {
 		n.MaxConnections = &v
 	}
 	n.TrustHostCAs, n.Strict = value(c.TrustHostCAs), c.Strict
+	if n.TLS, err = c.TLS.launch(); err != nil {
+		return err
+	}
 	if n.OutboundProxy, err = c.OutboundProxy.launch(); err != nil {
 		return err
 	}
@@ -573,7 +579,7 @@ func (c *SandboxConfig) setNetwork(b json.RawMessage) {
 		c.Network.MaxConnections = &m
 	}
 	c.Network.TrustHostCAs, c.Network.Strict = pointer(n.TrustHostCAs), n.Strict
-	c.Network.OutboundProxy = proxyConfig(n.OutboundProxy)
+	c.Network.TLS, c.Network.OutboundProxy = tlsConfig(n.TLS), proxyConfig(n.OutboundProxy)
 	if l := n.RateLimiter; l != nil {
 		c.Network.RateLimiter = &NetworkRateLimiterConfig{limiterConfig(l.Egress), limiterConfig(l.Ingress)}
 	}

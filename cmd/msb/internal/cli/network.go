@@ -27,6 +27,7 @@ type networking struct {
 	limits             [2]limitFlags // egress, ingress
 	strict             bool
 	proxy              msb.OutboundProxyConfig
+	tls                interception
 }
 
 func (n *networking) flags(f *pflag.FlagSet) {
@@ -49,6 +50,7 @@ func (n *networking) flags(f *pflag.FlagSet) {
 	f.StringVar(&n.proxy.Socks4UserID, "socks4-user-id", "", "user ID for a SOCKS4 proxy")
 	f.StringVar(&n.proxy.Socks5Username, "socks5-username", "", "user name for a SOCKS5 proxy")
 	f.StringVar(&n.proxy.Socks5PasswordEnv, "socks5-password-env", "", "variable of this environment that has the SOCKS5 password")
+	n.tls.flags(f)
 	f.StringVar(&n.profile, "deployment-profile", "", "single-tenant, or multi-tenant for configurations of people who are not trusted with this machine's network")
 	for i, direction := range directions {
 		n.limits[i].flags(f, direction)
@@ -87,6 +89,9 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	}
 	cfg.IPv4Pool, cfg.IPv6Pool, cfg.Strict = n.ipv4Pool, n.ipv6Pool, n.strict
 	if cfg.OutboundProxy, err = n.outboundProxy(changed); err != nil {
+		return nil, err
+	}
+	if cfg.TLS, err = n.tls.config(changed); err != nil {
 		return nil, err
 	}
 	if changed("max-connections") {
