@@ -37,6 +37,13 @@ func openHome() (home, error) {
 	return h, err
 }
 
+// DataRoot is the directory that everything is below unless config.json says otherwise:
+// $MSB_HOME or ~/.microsandbox.
+func DataRoot() (string, error) {
+	h, err := openHome()
+	return h.root, err
+}
+
 // checkBackend refuses to run locally what is meant for another backend.
 func checkBackend() error {
 	switch b := os.Getenv("MSB_BACKEND"); b {

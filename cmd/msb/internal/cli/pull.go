@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,26 +88,7 @@ func (a *app) pullCmd() *cobra.Command {
 			if caCerts != "" {
 				o.CACertsFiles = []string{caCerts}
 			}
-			begin := time.Now()
-			line := &ui.Progress{}
-			if !quiet {
-				line = ui.NewProgress(a.Err)
-				o.Progress = newPullProgress(line).event
-			}
-			i, pulled, err := msb.Image.Pull(cmd.Context(), args[0], o)
-			line.Clear()
-			switch {
-			case err != nil && !quiet:
-				ui.Failed(a.Err, "Pulling", args[0])
-				return err
-			case err != nil || quiet:
-				return err
-			case !pulled:
-				ui.Done(a.Err, "Pulled", i.Reference()+" (already cached)", time.Since(begin))
-			default:
-				ui.Done(a.Err, "Pulled", i.Reference(), time.Since(begin))
-			}
-			return nil
+			return a.pullImage(cmd.Context(), args[0], o, quiet)
 		},
 	}
 	f := cmd.Flags()
@@ -116,4 +98,28 @@ func (a *app) pullCmd() *cobra.Command {
 	f.StringVar(&caCerts, "ca-certs", "", "file of PEM certificates of authorities to trust besides the system's")
 	f.StringVar(&materialize, "materialize", "", "root to prepare: layered")
 	return cmd
+}
+
+// pullImage downloads an image and says so, unless quiet.
+func (a *app) pullImage(ctx context.Context, ref string, o msb.PullOptions, quiet bool) error {
+	begin := time.Now()
+	line := &ui.Progress{}
+	if !quiet {
+		line = ui.NewProgress(a.Err)
+		o.Progress = newPullProgress(line).event
+	}
+	i, pulled, err := msb.Image.Pull(ctx, ref, o)
+	line.Clear()
+	switch {
+	case err != nil && !quiet:
+		ui.Failed(a.Err, "Pulling", ref)
+		return err
+	case err != nil || quiet:
+		return err
+	case !pulled:
+		ui.Done(a.Err, "Pulled", i.Reference()+" (already cached)", time.Since(begin))
+	default:
+		ui.Done(a.Err, "Pulled", i.Reference(), time.Since(begin))
+	}
+	return nil
 }
