@@ -18,7 +18,7 @@ type catalog struct {
 // openCatalog opens the database; one that does not exist is store.ErrNoDatabase unless
 // create. The caller closes it.
 func openCatalog(ctx context.Context, h home, create bool) (*catalog, error) {
-	if err := checkBackend(); err != nil {
+	if err := h.checkBackend(); err != nil {
 		return nil, err
 	}
 	s, err := store.Open(ctx, h.database(), store.Options{Create: create})

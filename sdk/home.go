@@ -44,16 +44,6 @@ func DataRoot() (string, error) {
 	return h.root, err
 }
 
-// checkBackend refuses to run locally what is meant for another backend.
-func checkBackend() error {
-	switch b := os.Getenv("MSB_BACKEND"); b {
-	case "", "local":
-		return nil
-	default:
-		return fail(ErrUnsupportedOperation, "backend %q is not available in this release: unset MSB_BACKEND", b)
-	}
-}
-
 func (h home) path(parts ...string) string {
 	return filepath.Join(append([]string{h.root}, parts...)...)
 }

@@ -457,6 +457,7 @@ func TestStartError(t *testing.T) {
 func TestOtherBackendsAreRefused(t *testing.T) {
 	newHome(t)
 	t.Setenv("MSB_BACKEND", "cloud")
+	t.Setenv("MSB_API_KEY", "key")
 	ctx := testContext(t)
 	_, err := CreateSandbox(ctx, "a", WithImage(testImage))
 	assert.True(t, IsKind(err, ErrUnsupportedOperation))

@@ -300,11 +300,11 @@ func ConnectSandbox(ctx context.Context, name string) (*Sandbox, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	if err := checkBackend(); err != nil {
-		return nil, err
-	}
 	h, err := openHome()
 	if err != nil {
+		return nil, err
+	}
+	if err := h.checkBackend(); err != nil {
 		return nil, err
 	}
 	c, err := connectAgent(ctx, h, name, client.Options{})

@@ -15,10 +15,12 @@ import (
 // empty for the usual place; a relative one counts from the working directory, as for
 // microsandbox 0.6.18.
 type settings struct {
-	Home              string          `json:"home"`
-	LogLevel          LogLevel        `json:"log_level"`
-	DeploymentProfile string          `json:"deployment_profile"` // single_tenant or multi_tenant
-	SandboxDefaults   sandboxDefaults `json:"sandbox_defaults"`
+	Home              string             `json:"home"`
+	LogLevel          LogLevel           `json:"log_level"`
+	DeploymentProfile string             `json:"deployment_profile"` // single_tenant or multi_tenant
+	SandboxDefaults   sandboxDefaults    `json:"sandbox_defaults"`
+	ActiveProfile     string             `json:"active_profile"`
+	Profiles          map[string]profile `json:"profiles"`
 	Metrics           struct {
 		Capacity uint32 `json:"capacity"` // slots of a registry that we make; 0: the usual number
 	} `json:"metrics"`

@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+func (a *app) contextCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "context", Aliases: []string{"ctx"}, Short: "Show where sandboxes run, and why", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			info, err := msb.DefaultBackendInfo()
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(a.Out, info)
+			}
+			var rows [][]string
+			for _, row := range [][]string{{"Backend", string(info.Kind)}, {"API URL", info.APIURL}, {"Source", info.Source}, {"Profile", info.Profile}} {
+				if row[1] != "" {
+					rows = append(rows, row)
+				}
+			}
+			ui.Table(a.Out, []string{"FIELD", "VALUE"}, rows)
+			return nil
+		},
+	}
+	formatFlag(cmd, &asJSON)
+	return cmd
+}
