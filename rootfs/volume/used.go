@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 )
@@ -95,7 +96,7 @@ func (c *counter) file(info fs.FileInfo) {
 		}
 		c.linked[id] = true
 	}
-	c.total += info.Size()
+	c.total += min(info.Size(), math.MaxInt64-c.total) // lengths can be anything
 }
 
 // skipped drops the errors of what is gone meanwhile, is no directory any more, or cannot

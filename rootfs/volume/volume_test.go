@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,4 +153,18 @@ func TestUsed(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(deep, "d"), 0o700))
 	_, err = f.Used("v", false)
 	assert.ErrorIs(t, err, ErrDeep)
+}
+
+// huge is a file as long as can be, which takes no space if it is a hole.
+type huge struct{ fs.FileInfo }
+
+func (huge) Size() int64 { return math.MaxInt64 }
+func (huge) Sys() any    { return &syscall.Stat_t{Nlink: 1} }
+
+func TestUsedDoesNotOverflow(t *testing.T) {
+	var c counter
+	for range 3 {
+		c.file(huge{})
+	}
+	assert.EqualValues(t, math.MaxInt64, c.total)
 }
