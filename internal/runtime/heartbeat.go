@@ -73,9 +73,10 @@ type pulse struct {
 	changed time.Time // when activity_seq was seen to change; protected by mu
 }
 
-// clearHeartbeat removes what an earlier run left in dir.
+// clearHeartbeat removes what an earlier run left in dir, whatever its guest put there
+// instead.
 func clearHeartbeat(dir string) error {
-	return errors.Join(removeIfThere(filepath.Join(dir, heartbeatName)), removeIfThere(filepath.Join(dir, heartbeatTemp)))
+	return errors.Join(os.RemoveAll(filepath.Join(dir, heartbeatName)), os.RemoveAll(filepath.Join(dir, heartbeatTemp)))
 }
 
 // follow reads heartbeats from r until its end. A line that is no heartbeat ends it too.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,32 @@ func TestHeartbeatIsWrittenAsObserved(t *testing.T) {
 	require.NoError(t, clearHeartbeat(dir))
 	require.NoError(t, clearHeartbeat(dir))
 	assert.NoFileExists(t, filepath.Join(dir, "heartbeat.json"))
+}
+
+// TestRuntimeDirOfAnEarlierGuest gets it ready, whatever a guest left there.
+func TestRuntimeDirOfAnEarlierGuest(t *testing.T) {
+	outside := t.TempDir()
+	kept := filepath.Join(outside, "kept")
+	require.NoError(t, os.WriteFile(kept, []byte("kept"), 0o600))
+	for name, leave := range map[string]func(dir string) error{
+		"nothing": func(dir string) error { return os.Remove(dir) },
+		"files": func(dir string) error {
+			return errors.Join(os.WriteFile(filepath.Join(dir, "scripts"), nil, 0o600), os.MkdirAll(filepath.Join(dir, heartbeatName, "d"), 0o700), os.MkdirAll(filepath.Join(dir, heartbeatTemp, "d"), 0o700))
+		},
+		"links": func(dir string) error {
+			return errors.Join(os.Symlink(outside, filepath.Join(dir, "scripts")), os.Symlink(kept, filepath.Join(dir, heartbeatName)), os.Symlink("nowhere", filepath.Join(dir, heartbeatTemp)))
+		},
+	} {
+		dir := filepath.Join(t.TempDir(), "runtime")
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		require.NoError(t, leave(dir))
+		require.NoError(t, prepareRuntimeDir(dir), name)
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, entries, 1, name)
+		assert.True(t, entries[0].IsDir(), name)
+		assert.FileExists(t, kept)
+	}
 }
 
 func TestStampDigits(t *testing.T) {

@@ -132,10 +132,7 @@ func (s *sandbox) prepare() (err error) {
 	if err := launch.RemoveBootError(s.cfg.LogDir); err != nil {
 		s.log.Warn("cannot remove the last boot error", "err", err)
 	}
-	if err := os.MkdirAll(filepath.Join(s.cfg.RuntimeDir, "scripts"), 0o755); err != nil {
-		return fail(launch.StageMount, fmt.Errorf("runtime directory: %w", err))
-	}
-	if err := clearHeartbeat(s.cfg.RuntimeDir); err != nil {
+	if err := prepareRuntimeDir(s.cfg.RuntimeDir); err != nil {
 		return fail(launch.StageMount, fmt.Errorf("runtime directory: %w", err))
 	}
 	s.pulse = &pulse{dir: s.cfg.RuntimeDir, now: time.Now}
@@ -149,6 +146,21 @@ func (s *sandbox) prepare() (err error) {
 		return fail(launch.StageConfig, err)
 	}
 	return nil
+}
+
+// prepareRuntimeDir makes the directory that the guest shares. An earlier guest could write
+// there: whatever it left must not be in the way.
+func prepareRuntimeDir(dir string) error {
+	scripts := filepath.Join(dir, "scripts")
+	if info, err := os.Lstat(scripts); err == nil && !info.IsDir() {
+		if err := os.Remove(scripts); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(scripts, 0o755); err != nil {
+		return err
+	}
+	return clearHeartbeat(dir)
 }
 
 // recordAndBuild writes the run row and builds the machine, at the same time: each takes
