@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/rootfs/erofs"
 	"github.com/gomsb/gomsb/rootfs/ext4"
 	"github.com/gomsb/gomsb/rootfs/flat"
@@ -26,16 +27,21 @@ func (h home) flatRoots() flat.Store {
 	return flat.Store{Dir: filepath.Join(h.cache(), "flat"), Tmp: filepath.Join(h.cache(), "tmp")}
 }
 
-// provisionFlat makes the flat root disk of a new sandbox in dir.
-func (b *boot) provisionFlat(ctx context.Context, dir string) error {
-	img := b.image
+// flatRoot is an image's flat file system, made if it is not there.
+func (h home) flatRoot(ctx context.Context, img *oci.Image) (flat.Root, error) {
 	of := flat.Image{Manifest: img.ManifestDigest.String(), OS: img.OS, Architecture: img.Architecture, Variant: img.Variant}
 	for _, l := range img.Layers {
 		of.DiffIDs = append(of.DiffIDs, l.DiffID.String())
 	}
-	root, err := b.home.flatRoots().Root(ctx, of, func(use func(*tree.Tree) error) error { return b.imageTree(ctx, use) })
+	root, err := h.flatRoots().Root(ctx, of, func(use func(*tree.Tree) error) error { return imageTree(ctx, img.VMDK, use) })
+	return root, wrap(ErrIO, err)
+}
+
+// provisionFlat makes the flat root disk of a new sandbox in dir.
+func (b *boot) provisionFlat(ctx context.Context, dir string) error {
+	root, err := b.home.flatRoot(ctx, b.image)
 	if err != nil {
-		return wrap(ErrIO, err)
+		return err
 	}
 	disk := b.spec.Image.OCI.RootDisk
 	size := max(root.Size, defaultRootDiskMiB<<20)
@@ -54,10 +60,10 @@ func (b *boot) provisionFlat(ctx context.Context, dir string) error {
 // maxImageNames bounds the names of an image that becomes a flat disk.
 const maxImageNames = 4_000_000
 
-// imageTree calls use with all files of the sandbox's image, which can be read as long as
-// ctx lasts.
-func (b *boot) imageTree(ctx context.Context, use func(*tree.Tree) error) (err error) {
-	disk, err := stitch.Open(b.vmdk)
+// imageTree calls use with all files of the image of a descriptor, which can be read as
+// long as ctx lasts.
+func imageTree(ctx context.Context, vmdk string, use func(*tree.Tree) error) (err error) {
+	disk, err := stitch.Open(vmdk)
 	if err != nil {
 		return err
 	}

@@ -30,11 +30,38 @@ type registryOptions struct {
 type PullOptions struct {
 	Policy       PullPolicy      // default PullPolicyIfMissing
 	Force        bool            // fetch and convert everything anew
+	Materialize  Materialize     // what to prepare besides the image itself
 	Auth         *RegistryAuth   // nil: the keyring's, config.json's, Docker's, none
 	Insecure     bool            // plain HTTP
 	CACerts      [][]byte        // PEM bundles of certificate authorities to trust besides the system's
 	CACertsFiles []string        // files of such bundles
 	Progress     func(PullEvent) // called one at a time; must not block
+}
+
+// Materialize says for what root disks a pull prepares an image. What is not prepared is
+// made when the first sandbox needs it.
+type Materialize string
+
+// The choices. The layers are always there: flat is All.
+const (
+	MaterializeDefault Materialize = "" // flat if config.json's default root disk is
+	MaterializeLayered Materialize = "layered"
+	MaterializeFlat    Materialize = "flat"
+	MaterializeAll     Materialize = "all"
+)
+
+// flat reports whether the flat file system of an image is wanted.
+func (m Materialize) flat(h home) (bool, error) {
+	switch m {
+	case MaterializeDefault:
+		d, err := h.settings.SandboxDefaults.OCI.config()
+		return d != nil && d.kind == RootDiskKindFlat, err
+	case MaterializeLayered:
+		return false, nil
+	case MaterializeFlat, MaterializeAll:
+		return true, nil
+	}
+	return false, fail(ErrInvalidConfig, "unknown kind of root file system %q: use layered, flat or all", m)
 }
 
 // PullEventKind names a step of a pull.
@@ -78,6 +105,10 @@ func (imageFactory) Pull(ctx context.Context, reference string, o PullOptions) (
 	if err != nil {
 		return nil, false, err
 	}
+	flat, err := o.Materialize.flat(h)
+	if err != nil {
+		return nil, false, err
+	}
 	img, pulled, err := h.pull(ctx, reference, o)
 	if err != nil {
 		return nil, false, err
@@ -91,6 +122,14 @@ func (imageFactory) Pull(ctx context.Context, reference string, o PullOptions) (
 	defer c.close()
 	if err := c.store.SaveImage(keep, row); err != nil {
 		return nil, false, wrap(ErrInternal, err)
+	}
+	if flat {
+		if o.Progress != nil {
+			o.Progress(PullEvent{Kind: PullWriting, Reference: row.Reference})
+		}
+		if _, err := h.flatRoot(ctx, img); err != nil {
+			return nil, false, err
+		}
 	}
 	return &ImageHandle{row}, pulled, nil
 }
@@ -122,6 +161,9 @@ func (h home) pull(ctx context.Context, reference string, o PullOptions) (img *o
 		opts.Progress = func(e oci.Event) { o.Progress(pullEvent(e)) }
 	}
 	img, err = images.Pull(ctx, r.String(), remote, opts)
+	if errors.Is(err, oci.ErrUnauthorized) {
+		err = fmt.Errorf("%w: credentials for %s are missing or wrong: store some with msb registry login, or name them in %s", err, r.Registry(), h.configFile)
+	}
 	return img, remote.client != nil, pullError(err)
 }
 

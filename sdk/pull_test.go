@@ -50,6 +50,30 @@ func TestImagePull(t *testing.T) {
 	assert.True(t, pulled)
 }
 
+// A pull prepares the flat file system if it is asked to, or the settings would want it.
+func TestPullMaterializes(t *testing.T) {
+	h := newHome(t)
+	s := registrytest.New(t)
+	push(t, s, "app", "bin/sh", "shell")
+	pull := func(m Materialize) (flat bool) {
+		t.Helper()
+		require.NoError(t, os.RemoveAll(h.path("cache", "flat")))
+		_, _, err := Image.Pull(testContext(t), s.Host()+"/app", PullOptions{Materialize: m})
+		require.NoError(t, err)
+		refs, err := filepath.Glob(h.path("cache", "flat", "refs", "*.json"))
+		require.NoError(t, err)
+		return len(refs) > 0
+	}
+	assert.False(t, pull(MaterializeDefault))
+	assert.True(t, pull(MaterializeFlat))
+	assert.True(t, pull(MaterializeAll))
+	require.NoError(t, os.WriteFile(h.configFile, []byte(`{"sandbox_defaults":{"oci":{"root_disk":{"kind":"flat"}}}}`), 0o600))
+	assert.True(t, pull(MaterializeDefault))
+	assert.False(t, pull(MaterializeLayered))
+	_, _, err := Image.Pull(testContext(t), s.Host()+"/app", PullOptions{Materialize: "round"})
+	assert.True(t, IsKind(err, ErrInvalidConfig), "%v", err)
+}
+
 func TestImagePullErrors(t *testing.T) {
 	h := newHome(t)
 	s := registrytest.New(t)
@@ -68,7 +92,9 @@ func TestImagePullErrors(t *testing.T) {
 	kind(ErrInvalidConfig, name, PullOptions{CACertsFiles: []string{filepath.Join(h.root, "none.pem")}})
 	s.Break(registrytest.Fault{Times: -1, Serve: registrytest.Basic("user", "secret")})
 	kind(ErrImagePullFailed, name, PullOptions{})
-	_, _, err := Image.Pull(testContext(t), name, PullOptions{Auth: &RegistryAuth{"user", "secret"}})
+	_, _, err := Image.Pull(testContext(t), name, PullOptions{})
+	assert.ErrorContains(t, err, "credentials for "+s.Host()+" are missing or wrong")
+	_, _, err = Image.Pull(testContext(t), name, PullOptions{Auth: &RegistryAuth{"user", "secret"}})
 	assert.NoError(t, err)
 	require.NoError(t, os.WriteFile(h.configFile, []byte("{"), 0o600))
 	kind(ErrInvalidConfig, name, PullOptions{Policy: PullPolicyAlways})

@@ -272,6 +272,7 @@ func TestCertificates(t *testing.T) {
 	r := parse(t, s, "app")
 	_, err := newClient(t, Config{}).Resolve(t.Context(), r, amd64)
 	assert.ErrorIs(t, err, oci.ErrRegistry, "an unknown authority")
+	assert.ErrorContains(t, err, "certificate signed by unknown authority: give the authority", "plain HTTP, which is tried on loopback addresses, is not the trouble")
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 	_, err = newClient(t, Config{CACerts: [][]byte{ca}}).Resolve(t.Context(), r, amd64)
 	assert.NoError(t, err)

@@ -93,10 +93,13 @@ func retryAfter(header string, now time.Time) time.Duration {
 // classify gives an error of the transport its class.
 func classify(err error) error {
 	var t *transport.Error
+	var untrusted *tls.CertificateVerificationError
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrNotFound), errors.Is(err, oci.ErrRegistry):
 		return err
+	case errors.As(err, &untrusted): // what plain HTTP says then, where it is tried as well, does not help
+		return fmt.Errorf("%w: %w: give the authority of the registry's certificate with --ca-certs, or as registries.ca_certs in config.json", oci.ErrRegistry, untrusted)
 	case errors.As(err, &t):
 		e := &StatusError{Status: t.StatusCode}
 		if len(t.Errors) > 0 {

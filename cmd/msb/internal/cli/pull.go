@@ -81,10 +81,7 @@ func (a *app) pullCmd() *cobra.Command {
 			if err := oneOf("materialize", materialize, "layered", "flat", "all"); err != nil {
 				return err
 			}
-			if materialize != "" && materialize != "layered" {
-				return usage("invalid value '%s' for '--materialize': flat roots are not available in this release", materialize)
-			}
-			o := msb.PullOptions{Force: force, Insecure: insecure}
+			o := msb.PullOptions{Force: force, Insecure: insecure, Materialize: msb.Materialize(materialize)}
 			if caCerts != "" {
 				o.CACertsFiles = []string{caCerts}
 			}
@@ -96,7 +93,7 @@ func (a *app) pullCmd() *cobra.Command {
 	f.BoolVarP(&quiet, "quiet", "q", false, "print no progress")
 	f.BoolVar(&insecure, "insecure", false, "speak plain HTTP with the registry")
 	f.StringVar(&caCerts, "ca-certs", "", "file of PEM certificates of authorities to trust besides the system's")
-	f.StringVar(&materialize, "materialize", "", "root to prepare: layered")
+	f.StringVar(&materialize, "materialize", "", "root to prepare: layered, flat or all (default: that of sandbox_defaults)")
 	return cmd
 }
 

@@ -42,7 +42,7 @@ func TestPull(t *testing.T) {
 	r = run("pull", "-q", s.Host()+"/none")
 	assert.True(t, strings.HasPrefix(r.err, "error: image error: "), r.err)
 	assert.Equal(t, 1, run("pull", "--ca-certs", "/nonexistent", s.Host()+"/none").code)
-	for _, line := range []string{"pull", "pull a b", "pull --materialize flat a", "pull --materialize x a"} {
+	for _, line := range []string{"pull", "pull a b", "pull --materialize x a"} {
 		assert.Equal(t, exitUsage, run(strings.Fields(line)...).code, line)
 	}
 }

@@ -15,6 +15,9 @@ type interrupted struct{ sig syscall.Signal }
 
 func (i interrupted) Error() string { return fmt.Sprintf("interrupted: %s", i.sig) }
 
+// Is makes it context.Canceled for those who ask for the cause only.
+func (i interrupted) Is(target error) bool { return target == context.Canceled }
+
 // signalGrace is how long a guest command may take to end after a signal was passed on
 // to it.
 const signalGrace = 2 * time.Second

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/internal/runtime/runtimetest"
+	"github.com/gomsb/gomsb/oci/registry/registrytest"
 )
 
 // process is msb in a process of its own.
@@ -85,6 +86,21 @@ func TestInterruptedBoot(t *testing.T) {
 		assert.Equal(t, 130, p.wait(t))
 		assertNothingLeft(t, home)
 	}
+}
+
+// A pull that is interrupted says nothing more, and the next one goes on.
+func TestInterruptedPull(t *testing.T) {
+	newHome(t)
+	s := serve(t, "app")
+	name := s.Host() + "/app:v1"
+	s.Break(registrytest.Fault{Path: "/blobs/", Times: -1, Serve: registrytest.Stall(10)})
+	p := start(t, "pull", name)
+	require.Eventually(t, func() bool { return len(s.Requests("/blobs/")) > 0 }, 20*time.Second, time.Millisecond)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+	assert.Equal(t, 130, p.wait(t))
+	assert.Equal(t, "   ✗ Pulling      "+name+"\n", p.stderr.String())
+	s.Mend()
+	assert.Equal(t, result{0, "", "   ✓ Pulled       " + name + "\n"}, run("pull", "--materialize", "flat", name))
 }
 
 func TestKilledCommand(t *testing.T) {
