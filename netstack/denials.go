@@ -72,5 +72,6 @@ func (h limited) WithGroup(name string) slog.Handler {
 // denied logs that the policy let a flow of the guest's not out. name is the server's, if
 // it is known.
 func (g *Gateway) denied(f policy.Flow, by policy.Decision, name string) {
+	g.account.denied.Add(1)
 	g.log.Info("the policy let no connection out", "protocol", string(f.Protocol), "to", f.Addr, "port", f.Port, "name", name, "decision", by.String())
 }

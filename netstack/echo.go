@@ -40,6 +40,7 @@ func (g *Gateway) echo(dst netip.Addr, m []byte) {
 	if !g.admit(policy.Flow{Protocol: proto, Addr: to}) {
 		return
 	}
+	g.account.pings.Add(1)
 	body := append([]byte(nil), m[4:]...) // identifier, sequence number, data
 	if g.addrs.isGateway(dst) {
 		g.echoReply(dst, body)

@@ -78,7 +78,7 @@ func datagram(from, to uint16, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// TestHostileFrames: nothing comes of them, and the guest is served on.
+// TestHostileFrames is F1, and N57 to N64: nothing comes of them, and the guest is served on.
 func TestHostileFrames(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t, policy.AllTraffic(), func(c *Config) {

@@ -112,6 +112,7 @@ type Gateway struct {
 	ports    []*publisher
 	peers    peerTable
 	inbound  atomic.Int64 // connections through published ports
+	account  account
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -178,6 +178,7 @@ func (p *publisher) admits(from netip.AddrPort, proto policy.Protocol) bool {
 	f := policy.Flow{Protocol: proto, Addr: policy.Unwrap(from.Addr()), Port: p.p.GuestPort}
 	d := p.g.policy.Ingress(f, p.g.names)
 	if !d.Allowed() {
+		p.g.account.deniedInbound.Add(1)
 		p.g.log.Info("the policy let no connection in", "protocol", string(proto), "from", f.Addr, "port", f.Port, "decision", d.String())
 	}
 	return d.Allowed()
@@ -187,9 +188,11 @@ func (p *publisher) admits(from netip.AddrPort, proto policy.Protocol) bool {
 func (p *publisher) serve(ctx context.Context, host *net.TCPConn) {
 	defer p.g.inbound.Add(-1)
 	if p.g.inbound.Add(1) > maxInbound || !spare(host) {
+		p.g.account.tooMany.Add(1)
 		reset(host)
 		return
 	}
+	p.g.account.inbound.Add(1)
 	guest, err := p.g.connect(ctx, p.guest)
 	if err != nil {
 		reset(host)

@@ -24,7 +24,9 @@ func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 	}
 	defer g.wg.Done()
 	defer g.tcpCount.Add(-1)
+	g.account.connections.Add(1)
 	if g.tcpCount.Add(1) > g.tcpLimit {
+		g.account.tooMany.Add(1)
 		g.log.Warn("the guest has too many connections", "limit", g.tcpLimit)
 		r.Complete(true)
 		return

@@ -76,6 +76,7 @@ func TestGuestIsRefused(t *testing.T) {
 	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
 }
 
+// TestHostLoopbackThroughTheGateway is F3.
 func TestHostLoopbackThroughTheGateway(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t, rules(t, "allow@host"), nil)
@@ -90,6 +91,7 @@ func TestHostLoopbackThroughTheGateway(t *testing.T) {
 	}
 }
 
+// TestHalfClose is F4, as are the tests up to TestShortConnections.
 func TestHalfClose(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t, policy.Default(), nil)

@@ -139,6 +139,7 @@ func (g *Gateway) session(f flow) *udpSession {
 		return nil
 	}
 	g.udp.sessions[f] = s
+	g.account.flows.Add(1)
 	return s
 }
 

@@ -67,6 +67,7 @@ func TestDatagrams(t *testing.T) {
 	talk(t, g.udp(0, at(world4, 123)), []byte("again"))
 }
 
+// TestDatagramsThatGoNowhere is U11.
 func TestDatagramsThatGoNowhere(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t, rules(t, "allow@public,deny@host,allow@any:udp:1-1000"), nil)
@@ -134,6 +135,7 @@ func (answers) Answer(_ context.Context, q []byte, w dns.Way) []byte {
 	return []byte(string(q) + " " + string(w.Protocol) + " " + w.Resolver.String())
 }
 
+// TestQuestions is U12 and the part of U11 that is DNS.
 func TestQuestions(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t, policy.NoTraffic(), func(c *Config) { c.Resolver = answers{} })
@@ -210,6 +212,7 @@ func TestQuestionsOnConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestPublishedPorts is F9.
 func TestPublishedPorts(t *testing.T) {
 	t.Parallel()
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
@@ -326,6 +329,7 @@ func TestPortInUse(t *testing.T) {
 	g.Close()
 }
 
+// TestEcho is F2.
 func TestEcho(t *testing.T) {
 	t.Parallel()
 	asked := make(chan netip.Addr, 10)

@@ -44,5 +44,6 @@ func TestChosenPortsAreRecorded(t *testing.T) {
 		assert.Equal(t, 0, p.code())
 		box, _ = h.rows()
 		assert.Empty(t, box.ActiveConfig)
+		assert.Contains(t, h.log("runtime.log"), "account.connections=0")
 	}
 }

@@ -86,7 +86,7 @@ func (s *sandbox) live(ctx context.Context) ending {
 	if err := s.prepare(); err != nil {
 		return s.notBuilt(err)
 	}
-	defer func() { s.network.close() }() // it is opened with the machine, and ends after it
+	defer s.closeNetwork() // it is opened with the machine, and ends after it
 	board := newSwitchboard(ctx, s.cfg.Vsock, s.log)
 	machine, err := s.recordAndBuild(ctx, board)
 	if err != nil {
@@ -285,6 +285,14 @@ func (s *sandbox) beginRun(ctx context.Context) error {
 	}
 	s.runID, err = db.BeginRun(ctx, s.inv.SandboxID, s.pid)
 	return errors.Join(err, db.Close())
+}
+
+// closeNetwork ends the network, if there is one, and says what it has done.
+func (s *sandbox) closeNetwork() {
+	if s.network != nil {
+		s.network.close()
+		s.log.Info("the network is closed", "account", s.network.gateway.Account())
+	}
 }
 
 // recordPorts writes down which ports the host has chosen, where that was left to it, for

@@ -232,6 +232,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// TestRefusedQuestions is U4, and U7 where the policy refuses the resolver.
 func TestRefusedQuestions(t *testing.T) {
 	t.Parallel()
 	u := start(t, records(a("x.", 1, "93.184.216.34")))
@@ -401,6 +402,7 @@ func TestRebinding(t *testing.T) {
 	}{
 		"one of two":        {policy.Default(), inside, dnsmessage.TypeA, false, dnsmessage.RCodeNameError},
 		"mapped":            {policy.Default(), []dnsmessage.Resource{aaaa("evil.com.", 60, "::ffff:10.0.0.1")}, dnsmessage.TypeAAAA, false, dnsmessage.RCodeNameError},
+		"NAT64":             {policy.Default(), []dnsmessage.Resource{aaaa("evil.com.", 60, "64:ff9b::10.0.0.1")}, dnsmessage.TypeAAAA, false, dnsmessage.RCodeNameError},
 		"by an alias":       {policy.Default(), []dnsmessage.Resource{cname("evil.com.", 60, "x.lan."), a("x.lan.", 60, "192.168.0.1")}, dnsmessage.TypeA, false, dnsmessage.RCodeNameError},
 		"whatever is asked": {policy.Default(), inside, dnsmessage.TypeMX, false, dnsmessage.RCodeNameError},
 		"all traffic":       {policy.AllTraffic(), inside, dnsmessage.TypeA, false, dnsmessage.RCodeNameError},

@@ -12,6 +12,7 @@ func cidr(s string) Destination     { return Destination{KindCIDR, s} }
 func domain(s string) Destination   { return Destination{KindDomain, s} }
 func suffixed(s string) Destination { return Destination{KindSuffix, s} }
 
+// TestParseRules are the valid rules of §9.4.
 func TestParseRules(t *testing.T) {
 	t.Parallel()
 	port := func(lo, hi uint16) []PortRange { return []PortRange{{lo, hi}} }
@@ -63,6 +64,7 @@ func TestParseRules(t *testing.T) {
 	}
 }
 
+// TestRulesThatAreNone are the errors of §9.4.
 func TestRulesThatAreNone(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -20,7 +20,7 @@ func within(a netip.Addr, list []netip.Prefix) bool {
 
 var (
 	metadata  = netip.MustParseAddr("169.254.169.254")
-	private   = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+	private   = prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fec0::/10", "64:ff9b:1::/48")
 	linkLocal = prefixes("169.254.0.0/16", "fe80::/10")
 	nowhere   = prefixes("0.0.0.0/8", "240.0.0.0/4", "::/128")
 	nat64     = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052

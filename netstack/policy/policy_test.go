@@ -53,12 +53,13 @@ func with(t testing.TB, egress, ingress Action, rules string) *Policy {
 	return &Policy{DefaultEgress: egress, DefaultIngress: ingress, Rules: list}
 }
 
+// TestGroups are G1 to G8.
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	e := engine(t, NoTraffic())
 	for group, list := range map[Group][]string{
 		Loopback:  {"127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"},
-		Private:   {"10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd42:6d73:62:2a::1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "fd00:ec2::254"},
+		Private:   {"10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd42:6d73:62:2a::1", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "fd00:ec2::254", "fec0::1", "64:ff9b:1::1"},
 		LinkLocal: {"169.254.1.1", "fe80::1", "fe80::1%eth0"},
 		Metadata:  {"169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::169.254.169.254"},
 		Multicast: {"224.0.0.1", "ff02::1"},
@@ -72,6 +73,7 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// TestNames are N1 to N3.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
@@ -172,6 +174,7 @@ func TestRules(t *testing.T) {
 	assert.Equal(t, string(public), string(again), "presets are not shared")
 }
 
+// TestIngress are R9 to R11.
 func TestIngress(t *testing.T) {
 	t.Parallel()
 	peer, other := addr("198.51.100.10"), addr("10.0.0.5")
@@ -330,6 +333,7 @@ func TestUnder(t *testing.T) {
 	assert.True(t, bounded.Named())
 }
 
+// TestPresets are R15 and R16.
 func TestPresets(t *testing.T) {
 	t.Parallel()
 	p, err := FromProfiles(Host, Private, Public, Private)
@@ -349,6 +353,7 @@ func TestPresets(t *testing.T) {
 	}
 }
 
+// TestJSON is R14.
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	const text = `{"default_egress":"deny","default_ingress":"allow","rules":[` +

@@ -38,6 +38,7 @@ func split(b []byte, n int) (out []byte) {
 	return out
 }
 
+// TestParse is F10, as is TestNoName.
 func TestParse(t *testing.T) {
 	t.Parallel()
 	b := hello(t, "Example.COM")

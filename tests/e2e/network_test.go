@@ -62,6 +62,7 @@ func TestNetwork(t *testing.T) {
 	t.Run("Default", w.testDefault)
 	t.Run("Policies", w.testPolicies)
 	t.Run("Ports", w.testPorts)
+	t.Run("Ways", w.testWays)
 	t.Run("Closed", w.testClosed)
 	t.Run("Official", w.testOfficial)
 }

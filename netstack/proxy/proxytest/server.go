@@ -222,7 +222,7 @@ func (s *Server) join(c net.Conn, at string, success, failure []byte) error {
 // relay carries datagrams until the connection ends: those from the first sender to where
 // each says, and what comes from there back.
 func (s *Server) relay(c net.Conn) error {
-	u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	u, err := net.ListenUDP("udp", nil) // of both families, if there are both
 	if err != nil {
 		return err
 	}
@@ -251,6 +251,7 @@ func (s *Server) serveRelay(u *net.UDPConn) {
 		if err != nil {
 			return
 		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		if head, known := heads[from]; known {
 			_, _ = u.WriteToUDPAddrPort(append(slices.Clone(head), b[:n]...), client)
 			continue
