@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/gomsb/gomsb/netstack/reserve"
 )
 
 // datagramHead is what comes before the address in a relayed datagram: two reserved
@@ -34,7 +36,7 @@ func (p *Proxy) associate(control net.Conn, relay, to netip.AddrPort) (net.Conn,
 	if relay.Addr().IsUnspecified() { // where the proxy itself is
 		relay = netip.AddrPortFrom(p.cfg.Address.Addr(), relay.Port())
 	}
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(relay))
+	c, err := (&net.Dialer{Control: reserve.Socket}).Dial("udp", relay.String())
 	if err != nil {
 		return nil, err
 	}
