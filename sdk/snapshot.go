@@ -144,8 +144,11 @@ func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
 		return snapshot.Config{}, fail(ErrIO, "source sandbox '%s' has no %s at %s", row.Name, upperName, upper)
 	}
 	disk, err := launch.LockDisk(upper, true)
-	if err != nil { // a runtime that the catalogue knows nothing of
+	if errors.Is(err, launch.ErrDiskBusy) { // by a runtime that the catalogue knows nothing of
 		return snapshot.Config{}, &Error{Kind: ErrSnapshotSandboxRunning, Message: fmt.Sprintf("snapshot source sandbox '%s' is not stopped", row.Name), Cause: err}
+	}
+	if err != nil {
+		return snapshot.Config{}, wrap(ErrIO, err)
 	}
 	_ = disk.Close() // the sandbox's lock keeps others out from here on
 	return snapshot.Config{Upper: upper, ImageRef: s.Image.OCI.Reference, ImageManifestDigest: *s.ManifestDigest, SourceSandbox: row.Name, CreatedAt: time.Now()}, nil
