@@ -171,24 +171,8 @@ func (a *app) volumeRemoveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove NAME...", Aliases: []string{"rm"}, Short: "Remove named volumes and all that is in them", Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			failed := false
-			for _, name := range args {
-				switch err := msb.RemoveVolume(cmd.Context(), name); {
-				case cmd.Context().Err() != nil:
-					return err
-				case err == nil && !quiet:
-					ui.Done(a.Err, "Removed", name, 0)
-				case err != nil:
-					failed = true
-					if !quiet {
-						a.report(err)
-					}
-				}
-			}
-			if failed {
-				return exitStatus(exitError)
-			}
-			return nil
+			t := targets{quiet: quiet}
+			return t.each(cmd.Context(), a, args, "Removed", quiet, msb.RemoveVolume)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
