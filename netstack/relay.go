@@ -52,6 +52,7 @@ func relayUp(guest, host sealed, rw secrets.Rewriter) error {
 		return host.finish(!guest.wire.ended())
 	}
 	sub := &substituted{w: host, rw: rw}
+	defer sub.close()
 	if err := guest.copyTo(sub); err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 	if s.Network, err = c.networkSpec(); err != nil {
 		return nil, err
 	}
+	s.secretValues = c.secretValues()
 	if s.Vsock, err = c.vsockSpec(); err != nil {
 		return nil, err
 	}
@@ -187,6 +188,9 @@ func (s *spec) networkConfig() (*launch.Network, error) {
 		if err := json.Unmarshal(s.Network, &n.Config); err != nil {
 			return nil, &Error{Kind: ErrInvalidConfig, Message: "network configuration", Cause: err}
 		}
+	}
+	if err := s.resolveSecrets(&n.Config.Secrets); err != nil {
+		return nil, err
 	}
 	if p := n.Config.OutboundProxy; p != nil && n.Config.Enabled {
 		var err error

@@ -233,6 +233,9 @@ type NetworkConfig struct {
 	// TrustHostCAs has the guest trust the certificate authorities that the host trusts,
 	// as behind a proxy that intercepts TLS; nil is false.
 	TrustHostCAs *bool
+	// OnSecretViolation is what becomes of the placeholder of a secret on its way to a host
+	// that may not have it; "" is ViolationActionBlockAndLog.
+	OnSecretViolation ViolationAction
 	// Strict lets a rule about a domain allow only what can be seen to be meant for it: the
 	// policy then denies what an allowed name's address merely happens to serve, such as
 	// TLS that is not intercepted, and datagrams.
@@ -360,6 +363,7 @@ type networkSpec struct {
 	DNS            *launch.DNSConfig      `json:"dns,omitempty"`
 	TLS            *launch.TLSConfig      `json:"tls,omitempty"`
 	Strict         bool                   `json:"strict"`
+	Secrets        *launch.SecretsConfig  `json:"secrets,omitempty"`
 	MaxConnections *uint64                `json:"max_connections"`
 	RateLimiter    *launch.RateLimiter    `json:"rate_limiter,omitempty"`
 	TrustHostCAs   bool                   `json:"trust_host_cas"`
@@ -394,6 +398,17 @@ func (c *SandboxConfig) networkSpec() (json.RawMessage, error) {
 			return nil, fail(ErrInvalidConfig, "port %d/%s of %s is published twice", p.HostPort, p.Protocol, p.HostBind)
 		}
 		n.Ports = append(n.Ports, p)
+	}
+	var err error
+	if n.Secrets, err = c.secretsSpec(); err != nil {
+		return nil, err
+	}
+	if n.Secrets != nil && n.TLS == nil {
+		tls := launch.DefaultNetworkConfig().TLS
+		n.TLS = &tls
+	}
+	if n.Secrets != nil {
+		n.TLS.Enabled = true // the runtime insists on it as well
 	}
 	b, err := json.Marshal(n)
 	return b, wrap(ErrInternal, err)
@@ -462,48 +477,6 @@ func (n *networkSpec) configure(c *NetworkConfig) (err error) {
 	return nil
 }
 
-// launch is the runtime's form of the limits. It fails with ErrInvalidConfig.
-func (c *NetworkRateLimiterConfig) launch() (*launch.RateLimiter, error) {
-	if c == nil {
-		return nil, nil
-	}
-	var err error
-	bucket := func(b *TokenBucketConfig) *launch.TokenBucket {
-		if b == nil {
-			return nil
-		}
-		if b.RefillTime%time.Millisecond != 0 || b.RefillTime < 0 {
-			err = fail(ErrInvalidConfig, "a rate limit's refill time %s is not in whole milliseconds", b.RefillTime)
-		}
-		return &launch.TokenBucket{Size: b.Size, RefillTimeMS: uint64(b.RefillTime / time.Millisecond), OneTimeBurst: b.OneTimeBurst}
-	}
-	limiter := func(l *RateLimiterConfig) *launch.Limiter {
-		if l == nil {
-			return nil
-		}
-		return &launch.Limiter{Bandwidth: bucket(l.Bandwidth), Ops: bucket(l.Ops)}
-	}
-	r := &launch.RateLimiter{Egress: limiter(c.Egress), Ingress: limiter(c.Ingress)}
-	if err != nil {
-		return nil, err
-	}
-	return r, wrap(ErrInvalidConfig, r.Validate())
-}
-
-// limiterConfig is the SDK's form of a limit.
-func limiterConfig(l *launch.Limiter) *RateLimiterConfig {
-	if l == nil {
-		return nil
-	}
-	bucket := func(b *launch.TokenBucket) *TokenBucketConfig {
-		if b == nil {
-			return nil
-		}
-		return &TokenBucketConfig{Size: b.Size, RefillTime: time.Duration(b.RefillTimeMS) * time.Millisecond, OneTimeBurst: b.OneTimeBurst}
-	}
-	return &RateLimiterConfig{bucket(l.Bandwidth), bucket(l.Ops)}
-}
-
 // policy is the policy that c asks for; nil is the default.
 func (c *NetworkConfig) policy() (*policy.Policy, error) {
 	denied := []policy.Rule{}
@@ -559,6 +532,7 @@ func (c *SandboxConfig) setNetwork(b json.RawMessage) {
 	for _, p := range n.Ports {
 		c.PortBindings = append(c.PortBindings, PortBinding{p.HostBind, p.HostPort, p.GuestPort, PortProtocol(p.Protocol)})
 	}
+	c.Secrets = secretEntries(n.Secrets)
 	plain := launch.DefaultNetworkConfig()
 	n.Ports = plain.Ports
 	if reflect.DeepEqual(n, plain) {
@@ -578,6 +552,7 @@ func (c *SandboxConfig) setNetwork(b json.RawMessage) {
 		m := uint(*n.MaxConnections)
 		c.Network.MaxConnections = &m
 	}
+	c.Network.OnSecretViolation = ViolationAction(n.Secrets.OnViolation.Kind)
 	c.Network.TrustHostCAs, c.Network.Strict = pointer(n.TrustHostCAs), n.Strict
 	c.Network.TLS, c.Network.OutboundProxy = tlsConfig(n.TLS), proxyConfig(n.OutboundProxy)
 	if l := n.RateLimiter; l != nil {

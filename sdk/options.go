@@ -96,6 +96,7 @@ type SandboxConfig struct {
 	Volumes            map[string]MountConfig // by path in the guest
 	DisableNetwork     bool
 	Network            *NetworkConfig // nil: the public Internet, and no ports
+	Secrets            []SecretEntry
 	PortBindings       []PortBinding
 	Vsock              []VsockRoute
 	PullPolicy         PullPolicy

@@ -27,7 +27,8 @@ type spec struct {
 	Lifecycle         lifecycleSpec     `json:"lifecycle"`
 	ManifestDigest    *string           `json:"manifest_digest"`
 
-	volumes map[string]foundVolume // of Named mounts, known when a launch is near
+	volumes      map[string]foundVolume // of Named mounts, known when a launch is near
+	secretValues map[string]string      // of secrets, by name; never written down
 }
 
 type keyValue struct {

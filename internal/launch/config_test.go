@@ -64,7 +64,6 @@ func TestDecodeDefaults(t *testing.T) {
 	assert.Equal(t, "madvise", c.THP)
 	assert.Equal(t, "single_tenant", c.DeploymentProfile)
 	assert.Nil(t, c.Network)
-	assert.Empty(t, c.Network.Unsupported())
 	assert.Equal(t, "/home/u/.microsandbox/run", c.Run())
 }
 
@@ -94,18 +93,6 @@ func TestNetworkDefaults(t *testing.T) {
 	s := decode(`{"secrets":{"secrets":[{"env_var":"A","placeholder":"$A"}]}}`).Secrets.Secrets[0]
 	assert.True(t, s.Injection.Headers && s.Injection.BasicAuth && s.RequireTLSIdentity)
 	assert.False(t, s.Injection.Body || s.Injection.QueryParams)
-}
-
-func TestUnsupportedNetworks(t *testing.T) {
-	unsupported := func(s string) []string {
-		n := &Network{}
-		require.NoError(t, json.Unmarshal([]byte(s), n))
-		return n.Unsupported()
-	}
-	assert.Empty(t, unsupported(`{"config":{},"outbound_proxy":null}`))
-	assert.Empty(t, unsupported(`{"config":{"ports":[{"host_port":1,"guest_port":2}],"policy":{},"interface":{"mtu":1400}}}`))
-	assert.Empty(t, unsupported(`{"config":{"enabled":false,"tls":{"enabled":true}}}`))
-	assert.Empty(t, unsupported(`{"config":{"strict":true,"rate_limiter":{},"trust_host_cas":true}}`))
 }
 
 func TestRateLimiters(t *testing.T) {

@@ -1,9 +1,8 @@
 package launch
 
 import (
-	"encoding/json"
-
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/secrets"
 )
 
 // Network is the "network" object of a configuration.
@@ -94,20 +93,21 @@ type TLSCache struct {
 
 // SecretsConfig lists the secrets that the network substitutes.
 type SecretsConfig struct {
-	Secrets     []Secret        `json:"secrets"`
-	OnViolation json.RawMessage `json:"on_violation"` // a word or {"passthrough": [...]}
+	Secrets     []Secret       `json:"secrets"`
+	OnViolation secrets.Action `json:"on_violation"`
 }
 
-// Secret is one secret. Value never leaves the host.
+// Secret is one secret. Value never leaves the host; it is for the launch configuration
+// alone, which no disk ever sees.
 type Secret struct {
-	EnvVar             string            `json:"env_var"`
-	Value              string            `json:"value"`
-	Source             *SecretSource     `json:"source,omitempty"`
-	Placeholder        string            `json:"placeholder"`
-	AllowedHosts       []json.RawMessage `json:"allowed_hosts"` // "any", {"exact"} or {"wildcard"}
-	Injection          SecretInjection   `json:"injection"`
-	OnViolation        json.RawMessage   `json:"on_violation,omitempty"`
-	RequireTLSIdentity bool              `json:"require_tls_identity"`
+	EnvVar             string                `json:"env_var"`
+	Value              SecretValue           `json:"value"` // empty: Source has it
+	Source             *SecretSource         `json:"source,omitempty"`
+	Placeholder        string                `json:"placeholder"`
+	AllowedHosts       []secrets.HostPattern `json:"allowed_hosts"`
+	Injection          secrets.Injection     `json:"injection"`
+	OnViolation        *secrets.Action       `json:"on_violation,omitempty"`
+	RequireTLSIdentity bool                  `json:"require_tls_identity"`
 }
 
 // SecretSource says where a value came from.
@@ -115,12 +115,4 @@ type SecretSource struct {
 	Kind      string `json:"kind"` // env or store
 	Var       string `json:"var,omitempty"`
 	Reference string `json:"reference,omitempty"`
-}
-
-// SecretInjection says where a placeholder is replaced.
-type SecretInjection struct {
-	Headers     bool `json:"headers"`
-	BasicAuth   bool `json:"basic_auth"`
-	QueryParams bool `json:"query_params"`
-	Body        bool `json:"body"`
 }

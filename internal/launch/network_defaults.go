@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/gomsb/gomsb/netstack/policy"
+	"github.com/gomsb/gomsb/netstack/secrets"
 )
 
 // DefaultNetworkConfig is the network of a sandbox that configures nothing.
@@ -18,7 +19,7 @@ func DefaultNetworkConfig() NetworkConfig {
 			UpstreamCACert: []string{}, ScopedUpstreamCACert: []ScopedCACert{}, ScopedVerifyUpstream: []ScopedVerify{},
 			Cache: TLSCache{Capacity: 1000, ValidityHours: 24},
 		},
-		Secrets: SecretsConfig{Secrets: []Secret{}, OnViolation: json.RawMessage(`"block-and-log"`)},
+		Secrets: SecretsConfig{Secrets: []Secret{}, OnViolation: secrets.Action{Kind: secrets.KindLog}},
 	}
 }
 
@@ -70,28 +71,11 @@ func (p *PublishedPort) UnmarshalJSON(b []byte) error {
 // UnmarshalJSON reads a secret with the default injection.
 func (s *Secret) UnmarshalJSON(b []byte) error {
 	type plain Secret
-	v := plain{Injection: SecretInjection{Headers: true, BasicAuth: true}, RequireTLSIdentity: true}
+	v := plain{Injection: secrets.DefaultInjection(), RequireTLSIdentity: true}
 	if err := json.Unmarshal(b, &v); err != nil {
 		return err
 	}
 	v.AllowedHosts = orEmpty(v.AllowedHosts)
 	*s = Secret(v)
 	return nil
-}
-
-// Unsupported lists, in words for a person, what this network asks for that this runtime
-// does not have. A sandbox must not boot without it: most of it is protection.
-func (n *Network) Unsupported() []string {
-	if n == nil || !n.Config.Enabled {
-		return nil
-	}
-	var list []string
-	add := func(asked bool, what string) {
-		if asked {
-			list = append(list, what)
-		}
-	}
-	c := &n.Config
-	add(len(c.Secrets.Secrets) > 0, "secrets")
-	return list
 }

@@ -92,9 +92,9 @@ func TestObservedDetails(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Disk{ID: GuestMountTag("/data"), Host: "/home/u/disk.raw", Format: "raw"}, d)
 
-	assert.Empty(t, decode("run-plain.json").Network.Unsupported())
-	assert.Equal(t, []string{"secrets"}, decode("run-network.json").Network.Unsupported())
-	assert.NoError(t, decode("run-network.json").Network.Config.Policy.Validate())
+	network := decode("run-network.json").Network
+	assert.NoError(t, network.Config.Secrets.Config().Validate())
+	assert.NoError(t, network.Config.Policy.Validate())
 	assert.True(t, decode("run-init.json").Handoff())
 	assert.False(t, decode("run-plain.json").Handoff())
 	assert.Equal(t, "/bin/sleep", decode("run-detached-command.json").Startup.Cmd)

@@ -54,7 +54,6 @@ func TestObservedProxies(t *testing.T) {
 		cfg, err := read.Config()
 		require.NoError(t, err, name)
 		assert.Equal(t, o.want, cfg, name)
-		assert.Empty(t, (&Network{Config: NetworkConfig{Enabled: true, OutboundProxy: &p}, OutboundProxy: r}).Unsupported())
 	}
 }
 

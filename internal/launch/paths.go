@@ -27,12 +27,22 @@ func hash(name string, bytes int) string {
 // it or the control socket beside it does not fit a socket address.
 func AgentSocket(runDir, name string) (string, error) {
 	dir := filepath.Join(runDir, "sandboxes", Hash24(name))
-	longest := filepath.Join(dir, "control.sock")
+	agent := filepath.Join(dir, "agent.sock")
+	longest := ControlSocket(agent)
 	if len(longest) > maxSocketPath {
 		return "", fmt.Errorf("%w: %s has %d bytes, the limit is %d: choose a shorter MSB_HOME",
 			ErrPathTooLong, longest, len(longest), maxSocketPath)
 	}
-	return filepath.Join(dir, "agent.sock"), nil
+	return agent, nil
+}
+
+// ControlSocket is the path of the control socket of the sandbox with that agent socket.
+func ControlSocket(agent string) string { return filepath.Join(filepath.Dir(agent), "control.sock") }
+
+// ControlLink is the path of the symbolic link to the control socket that clients of older
+// releases try.
+func ControlLink(runDir, name string) string {
+	return filepath.Join(runDir, "agent", Hash32(name)+".control.sock")
 }
 
 // AgentLink is the path of the symbolic link to the agent socket that clients of older

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
@@ -119,6 +120,7 @@ type Factory func(MachineConfig) (Machine, error)
 func bootstrapFor(b proto.Bootstrap, disks []Disk, n *network) *proto.Bootstrap {
 	if n != nil {
 		b.Network, b.HostAlias = n.bootstrap(), dns.HostAlias
+		b.DefaultEnv = append(slices.Clone(b.DefaultEnv), n.environment...)
 	}
 	if b.BlockRoot == nil && len(disks) > 0 {
 		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}

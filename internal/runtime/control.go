@@ -131,6 +131,9 @@ func (c *control) loop(relayed <-chan *relay.Relay) ending {
 				c.log.Warn("the guest did not go in time; it is ended")
 				c.machine.Stop()
 			}
+		case <-c.network.violations():
+			c.log.Error("a secret's violation ends the sandbox")
+			c.on(event{kind: force, reason: store.Signal})
 		case e := <-c.events:
 			if e.kind == ready {
 				c.relay = <-relayed

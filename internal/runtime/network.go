@@ -14,6 +14,7 @@ import (
 	"github.com/gomsb/gomsb/netstack/dns"
 	"github.com/gomsb/gomsb/netstack/policy"
 	"github.com/gomsb/gomsb/netstack/proxy"
+	"github.com/gomsb/gomsb/netstack/secrets"
 	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
 
@@ -28,8 +29,13 @@ type network struct {
 	gateway *netstack.Gateway
 	limits  *launch.RateLimiter // nil: none
 	ports   []launch.PublishedPort
-	chosen  bool              // a port in ports is the host's choice
+	chosen  bool // a port in ports is the host's choice
+	names   *policy.Index
 	tls     *mitm.Interceptor // nil: nothing is intercepted
+
+	secrets     *secrets.Store // nil: none
+	environment []proto.EnvVar // the secrets' placeholders, for the guest
+	violated    chan struct{}  // has an element once a violation is to end the sandbox
 }
 
 // networkConfig is what the launch configuration says, the default if it says nothing; nil
@@ -44,6 +50,9 @@ func networkConfig(c *launch.Config) *launch.NetworkConfig {
 	}
 	if multiTenant(c) {
 		restrict(&cfg)
+	}
+	if len(cfg.Secrets.Secrets) > 0 {
+		cfg.TLS.Enabled = true // placeholders would leave unseen
 	}
 	return &cfg
 }
@@ -87,7 +96,7 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	if err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
-	n := &network{limits: cfg.RateLimiter}
+	n := &network{limits: cfg.RateLimiter, names: policy.NewIndex(nil), environment: cfg.Secrets.Environment(), violated: make(chan struct{}, 1)}
 	if n.addrs, err = netstack.Plan(uint64(c.SandboxSlot), overrides, host); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
@@ -96,6 +105,9 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 		return nil, fail(launch.StageNetwork, err)
 	}
 	if n.tls, err = interceptor(authority, &cfg.TLS, log); err != nil {
+		return nil, fail(launch.StageNetwork, err)
+	}
+	if n.secrets, err = n.openSecrets(cfg.Secrets); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
 	if n.gateway, err = n.newGateway(cfg, multiTenant(c), way, netstack.Limited(log)); err != nil {
@@ -167,7 +179,10 @@ func (n *network) newGateway(cfg *launch.NetworkConfig, bounded bool, way dialCo
 		}
 		engine = engine.Under(platform)
 	}
-	g := netstack.Config{Addresses: addrs, Policy: engine, Names: policy.NewIndex(nil), Proxy: way, TLS: n.tls, Logger: log}
+	g := netstack.Config{Addresses: addrs, Policy: engine, Names: n.names, Proxy: way, TLS: n.tls, Logger: log}
+	if n.secrets != nil {
+		g.Secrets, g.Terminate = n.secrets.Rewriter, n.violation
+	}
 	if cfg.MaxConnections != nil {
 		g.MaxConnections = int(min(*cfg.MaxConnections, netstack.MaxConnections+1)) // too many are refused there
 		if g.MaxConnections == 0 {

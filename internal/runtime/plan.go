@@ -125,12 +125,6 @@ func checkNetwork(c *launch.Config) error {
 	if multiTenant(c) && len(c.Vsock) > 0 {
 		return fail(launch.StageNetwork, errors.New("vsock routes are not for the deployment profile multi_tenant"))
 	}
-	if asked := c.Network.Unsupported(); len(asked) > 0 {
-		return unsupported(launch.StageNetwork, "%s: remove it or disable the network", strings.Join(asked, ", "))
-	}
-	if err := c.Network.CheckProxy(); err != nil {
-		return fail(launch.StageNetwork, err)
-	}
 	seen := make(map[uint32]bool)
 	for _, r := range c.Vsock {
 		switch {

@@ -75,10 +75,6 @@ func TestPlanRefuses(t *testing.T) {
 		"multi-tenant": {func(c *launch.Config) {
 			c.DeploymentProfile, c.Vsock = "multi_tenant", []launch.VsockRoute{{HostSocket: "/s", Port: 1}}
 		}, launch.StageNetwork, "multi_tenant"},
-		"secrets": {func(c *launch.Config) {
-			c.Network = &launch.Network{Config: launch.DefaultNetworkConfig()}
-			c.Network.Config.Secrets.Secrets = make([]launch.Secret, 1)
-		}, launch.StageNetwork, "secrets"},
 		"vsock heartbeat": {func(c *launch.Config) { c.Vsock = []launch.VsockRoute{{HostSocket: "/s", Port: HeartbeatPort}} }, launch.StageNetwork, "belongs to the guest agent"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -45,6 +45,7 @@ type sandbox struct {
 	runID     int32
 	config    MachineConfig
 	network   *network // nil: none
+	changes   *changes // nil: none
 	pulse     *pulse
 	slot      *metricsSlot // nil: none
 	locks     []*os.File   // of disk images
@@ -86,6 +87,7 @@ func (s *sandbox) live(ctx context.Context) ending {
 	if err := s.prepare(); err != nil {
 		return s.notBuilt(err)
 	}
+	defer func() { s.changes.close() }()
 	defer s.closeNetwork() // it is opened with the machine, and ends after it
 	board := newSwitchboard(ctx, s.cfg.Vsock, s.log)
 	machine, err := s.recordAndBuild(ctx, board)
@@ -136,7 +138,7 @@ func (s *sandbox) prepare() (err error) {
 		return fail(launch.StageMount, fmt.Errorf("runtime directory: %w", err))
 	}
 	s.pulse = &pulse{dir: s.cfg.RuntimeDir, now: time.Now}
-	if s.sock, err = listenAgent(s.cfg.AgentSock); err != nil {
+	if s.sock, err = listenAt(s.cfg.AgentSock); err != nil {
 		return fail(launch.StageConfig, err)
 	}
 	if s.execLog, err = journal.OpenExecLog(filepath.Join(s.cfg.LogDir, "exec.log")); err != nil {
@@ -185,6 +187,7 @@ func (s *sandbox) recordAndBuild(ctx context.Context, board *switchboard) (Machi
 	if err := s.sock.publish(linkPath(s.inv), s.log); err != nil {
 		s.log.Warn("cannot link the agent socket for clients of old releases", "err", err)
 	}
+	s.openChanges()
 	return machine, nil
 }
 

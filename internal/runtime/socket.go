@@ -14,7 +14,7 @@ import (
 	"github.com/gomsb/gomsb/internal/launch"
 )
 
-// socket is the agent socket with the link that older clients look for.
+// socket is the agent or control socket with the link that older clients look for.
 type socket struct {
 	path     string
 	link     string // empty when not published
@@ -22,9 +22,9 @@ type socket struct {
 	id       fs.FileInfo // of the socket file that is ours
 }
 
-// listenAgent binds the agent socket, in place of one that a dead runtime left: the
+// listenAt binds a socket of the sandbox, in place of one that a dead runtime left: the
 // lifecycle lock says that no other runtime of this name is alive.
-func listenAgent(path string) (*socket, error) {
+func listenAt(path string) (*socket, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func listenAgent(path string) (*socket, error) {
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("agent socket: %w", err)
+		return nil, fmt.Errorf("socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // only if it is still ours: see remove
 	s := &socket{path: path, listener: l}
@@ -93,7 +93,7 @@ func (s *socket) publish(link string, log *slog.Logger) error {
 		s.link = link // left by a run that was killed
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):
-		log.Warn("the agent link is taken; clients of old releases will not find this sandbox", "path", link)
+		log.Warn("the link to a socket is taken; clients of old releases will not find this sandbox", "path", link)
 		return nil
 	}
 	if err := os.Symlink(target, link); err != nil {

@@ -28,6 +28,8 @@ type networking struct {
 	strict             bool
 	proxy              msb.OutboundProxyConfig
 	tls                interception
+	secrets            []string
+	onViolation        string
 }
 
 func (n *networking) flags(f *pflag.FlagSet) {
@@ -51,6 +53,8 @@ func (n *networking) flags(f *pflag.FlagSet) {
 	f.StringVar(&n.proxy.Socks5Username, "socks5-username", "", "user name for a SOCKS5 proxy")
 	f.StringVar(&n.proxy.Socks5PasswordEnv, "socks5-password-env", "", "variable of this environment that has the SOCKS5 password")
 	n.tls.flags(f)
+	f.StringArrayVar(&n.secrets, "secret", nil, "let the guest use, but not see, the value that a variable of this environment has: ENV@HOST[,HOST...], hosts as example.com, *.example.com or * (repeatable; has TLS intercepted)")
+	f.StringVar(&n.onViolation, "on-secret-violation", "", "what becomes of a secret on its way to another host: block, block-and-log, block-and-terminate or passthrough (default block-and-log)")
 	f.StringVar(&n.profile, "deployment-profile", "", "single-tenant, or multi-tenant for configurations of people who are not trusted with this machine's network")
 	for i, direction := range directions {
 		n.limits[i].flags(f, direction)
@@ -87,6 +91,17 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	if err != nil {
 		return nil, err
 	}
+	for _, v := range n.secrets {
+		env, hosts, err := flagtype.Secret(v)
+		if err != nil {
+			return nil, usage("invalid value for '--secret': %w", err)
+		}
+		opts = append(opts, msb.WithSecrets(msb.Secret.FromEnv(env, msb.SecretEnvOptions{AllowHostPatterns: hosts})))
+	}
+	if err := oneOf("on-secret-violation", n.onViolation, "block", "block-and-log", "block-and-terminate", "passthrough"); err != nil {
+		return nil, err
+	}
+	cfg.OnSecretViolation = msb.ViolationAction(n.onViolation)
 	cfg.IPv4Pool, cfg.IPv6Pool, cfg.Strict = n.ipv4Pool, n.ipv6Pool, n.strict
 	if cfg.OutboundProxy, err = n.outboundProxy(changed); err != nil {
 		return nil, err

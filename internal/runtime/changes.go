@@ -1,0 +1,212 @@
+package runtime
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/netstack/secrets"
+)
+
+const (
+	// maxRequest bounds a request to the control socket, bytes.
+	maxRequest = 4 << 20
+	// requestTime is how long a client of the control socket may take.
+	requestTime = 10 * time.Second
+	// maxClients bounds the clients of the control socket at a time.
+	maxClients = 16
+)
+
+// changes serves the control socket, by which a sandbox is changed while it runs: one line of
+// JSON asks, one answers.
+type changes struct {
+	sock    *socket
+	secrets *secrets.Store
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	closed  bool
+	clients map[net.Conn]struct{} // protected by mu, as closed
+	wg      sync.WaitGroup
+}
+
+// changeRequest is what a client asks.
+type changeRequest struct {
+	Op      string         `json:"op"`
+	Changes []secretChange `json:"changes"` // of secrets_update
+}
+
+// secretChange is a change of a secret.
+type secretChange struct {
+	Change secrets.ChangeKind `json:"change"`
+	Name   string             `json:"name"`
+	Value  launch.SecretValue `json:"value"`
+	Hosts  []changedHost      `json:"hosts"`
+}
+
+// changedHost is a host as text or as in a configuration.
+type changedHost struct{ secrets.HostPattern }
+
+// UnmarshalJSON reads "*", "*.example.com", "example.com", or what a configuration has.
+func (h *changedHost) UnmarshalJSON(b []byte) (err error) {
+	var text string
+	if json.Unmarshal(b, &text) != nil || text == "any" {
+		return h.HostPattern.UnmarshalJSON(b)
+	}
+	h.HostPattern, err = secrets.ParseHost(text)
+	return err
+}
+
+// changeReply is the answer.
+type changeReply struct {
+	OK           bool          `json:"ok"`
+	Error        string        `json:"error,omitempty"`
+	Capabilities *capabilities `json:"capabilities,omitempty"`
+}
+
+type capabilities struct {
+	CPUResize     bool `json:"cpu_resize"`
+	MemoryResize  bool `json:"memory_resize"`
+	SecretsUpdate bool `json:"secrets_update"`
+}
+
+// openChanges opens the control socket, if there is something to change. Clients take its
+// absence for a sandbox that cannot be changed.
+func (s *sandbox) openChanges() {
+	path, link := launch.ControlSocket(s.cfg.AgentSock), launch.ControlLink(s.inv.Config.Run(), s.inv.Name)
+	if s.network == nil || s.network.secrets == nil {
+		_ = os.Remove(path) // of a run that was killed
+		_ = os.Remove(link)
+		return
+	}
+	sock, err := listenAt(path)
+	if err != nil {
+		s.log.Warn("no control socket: secrets cannot be changed while the sandbox runs", "err", err)
+		return
+	}
+	if err := sock.publish(link, s.log); err != nil {
+		s.log.Warn("cannot link the control socket for clients of old releases", "err", err)
+	}
+	s.changes = serveChanges(sock, s.network.secrets, s.log)
+}
+
+func serveChanges(sock *socket, store *secrets.Store, log *slog.Logger) *changes {
+	l := &changes{sock: sock, secrets: store, log: log, clients: make(map[net.Conn]struct{})}
+	l.wg.Go(l.serve)
+	return l
+}
+
+func (l *changes) serve() {
+	for {
+		c, err := l.sock.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			l.log.Warn("the control socket failed", "err", err)
+			return
+		}
+		if !l.enter(c) {
+			_ = c.Close()
+			continue
+		}
+		l.wg.Go(func() {
+			defer l.leave(c)
+			l.answer(c)
+		})
+	}
+}
+
+// enter notes a client, unless there are too many.
+func (l *changes) enter(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.clients) >= maxClients {
+		return false
+	}
+	l.clients[c] = struct{}{}
+	return true
+}
+
+func (l *changes) leave(c net.Conn) {
+	_ = c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.clients, c)
+}
+
+// answer serves one client.
+func (l *changes) answer(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(requestTime))
+	line, err := bufio.NewReader(io.LimitReader(c, maxRequest)).ReadBytes('\n')
+	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
+		return
+	}
+	reply := changeReply{OK: true}
+	if err := l.do(line, &reply); err != nil {
+		reply = changeReply{Error: err.Error()}
+	}
+	text, err := json.Marshal(reply)
+	if err == nil {
+		_, _ = c.Write(append(text, '\n'))
+	}
+}
+
+// do does what the line asks. No error has a value in it.
+func (l *changes) do(line []byte, reply *changeReply) error {
+	var r changeRequest
+	if err := json.Unmarshal(line, &r); err != nil {
+		return errors.New("the request is not the JSON that it should be")
+	}
+	switch r.Op {
+	case "capabilities":
+		reply.Capabilities = &capabilities{SecretsUpdate: true}
+		return nil
+	case "secrets_update":
+		return l.update(r.Changes)
+	}
+	return fmt.Errorf("this runtime cannot do %q", r.Op)
+}
+
+func (l *changes) update(list []secretChange) error {
+	var all []secrets.Change
+	for _, c := range list {
+		change := secrets.Change{Kind: c.Change, Name: c.Name, Value: secrets.NewValue(string(c.Value))}
+		for _, h := range c.Hosts {
+			change.Hosts = append(change.Hosts, h.HostPattern)
+		}
+		all = append(all, change)
+	}
+	if err := l.secrets.Update(all...); err != nil {
+		return err
+	}
+	for _, c := range all {
+		l.log.Info("a secret was changed", "secret_env_var", c.Name, "change", string(c.Kind))
+	}
+	return nil
+}
+
+// close ends the control socket and its clients.
+func (l *changes) close() {
+	if l == nil {
+		return
+	}
+	if err := l.sock.remove(); err != nil {
+		l.log.Warn("cannot remove the control socket", "err", err)
+	}
+	l.mu.Lock()
+	l.closed = true
+	for c := range l.clients {
+		_ = c.Close()
+	}
+	l.mu.Unlock()
+	l.wg.Wait()
+}
