@@ -245,15 +245,27 @@ type ImagePruneReport struct {
 }
 
 // Prune removes all images that neither a sandbox nor a snapshot uses, with their files,
-// and what interrupted work left in the cache.
+// and what interrupted work left in the cache: on a full disk also downloads that could
+// be resumed.
 func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
 	h, err := openHome()
 	if err != nil {
 		return nil, err
 	}
+	images, err := cache.Open(h.cache())
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
 	report := &ImagePruneReport{}
 	keep := map[digest.Digest]bool{}
 	c, err := openCatalog(ctx, h, false)
+	var dropped int64
+	if errors.Is(err, store.ErrFull) { // the catalogue needs a little room itself
+		if dropped, err = images.DropInterrupted(); err != nil {
+			return nil, wrap(ErrIO, err)
+		}
+		c, err = openCatalog(ctx, h, false)
+	}
 	switch {
 	case errors.Is(err, store.ErrNoDatabase): // then nobody uses any
 	case err != nil:
@@ -274,10 +286,6 @@ func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
 			keep[digest.Digest(d)] = true
 		}
 	}
-	images, err := cache.Open(h.cache())
-	if err != nil {
-		return nil, wrap(ErrIO, err)
-	}
 	gone, err := images.Prune(ctx, keep)
 	if err != nil {
 		return nil, wrap(ErrIO, err)
@@ -286,7 +294,7 @@ func (imageFactory) Prune(ctx context.Context) (*ImagePruneReport, error) {
 	if err != nil {
 		return nil, wrap(ErrIO, err)
 	}
-	gone.Bytes += flat
+	gone.Bytes += flat + dropped
 	report.FsmetaRemoved, report.VMDKRemoved = uint32(gone.Fsmeta), uint32(gone.VMDK)
 	// Files that the catalogue did not know count too.
 	report.ImageRefsRemoved = max(report.ImageRefsRemoved, uint32(gone.References))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/gomsb/gomsb/oci"
 	"github.com/gomsb/gomsb/oci/manifest"
@@ -62,10 +63,11 @@ func (r *remoteOrigin) partPath(l oci.Layer) string {
 	return filepath.Join(r.tmp(), safe(l.BlobDigest)+partSuffix)
 }
 
-// finish implements origin. A transfer that is of no use any more is forgotten; if what
-// an earlier one left was damaged, everything is fetched anew.
+// finish implements origin. A transfer that is of no use any more is forgotten, and one
+// that filled the disk: others need the room. If what an earlier one left was damaged,
+// everything is fetched anew.
 func (r *remoteOrigin) finish(layer int, err error) bool {
-	if err == nil || isClass(err, oci.ErrDigestMismatch, oci.ErrSizeMismatch, oci.ErrCompression, oci.ErrLayer, oci.ErrLimit) {
+	if err == nil || isClass(err, syscall.ENOSPC, oci.ErrDigestMismatch, oci.ErrSizeMismatch, oci.ErrCompression, oci.ErrLayer, oci.ErrLimit) {
 		_ = os.Remove(r.partPath(r.documents.Layers[layer]))
 	}
 	return r.resumed[layer] && isClass(err, oci.ErrDigestMismatch, oci.ErrCompression, oci.ErrLayer)

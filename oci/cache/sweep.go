@@ -42,6 +42,28 @@ func (c *Cache) sweep(now time.Time) (removed int, bytes int64) {
 	return removed, bytes
 }
 
+// DropInterrupted removes what interrupted downloads left, which the next pull would go on
+// with, and returns the bytes on disk that this gave back. Downloads under way stay.
+func (c *Cache) DropInterrupted() (bytes int64, err error) {
+	parts, err := filepath.Glob(filepath.Join(c.tmp(), "*"+partSuffix))
+	if err != nil {
+		return 0, err
+	}
+	for _, part := range parts {
+		err := ifFree(strings.TrimSuffix(part, partSuffix)+downloadSuffix, func() error {
+			gone, err := remove(part)
+			for _, f := range gone {
+				bytes += f.bytes
+			}
+			return err
+		})
+		if err != nil {
+			return bytes, err
+		}
+	}
+	return bytes, nil
+}
+
 // abandoned reports whether nobody holds the lock of a temporary file.
 func abandoned(path string) bool {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
