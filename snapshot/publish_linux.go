@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
+	"github.com/gomsb/gomsb/internal/filelock"
 	"github.com/gomsb/gomsb/snapshot/sparse"
 	"golang.org/x/sys/unix"
 )
-
-// lockPoll is how often a taken lock is tried again.
-const lockPoll = 20 * time.Millisecond
 
 // lock lets one process at a time change the names in dir. The lock is on the directory
 // itself, so that there is no file to leave behind.
@@ -22,23 +19,10 @@ func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = d.Close() }, nil
-		}
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			select {
-			case <-ctx.Done():
-				err = ctx.Err()
-			case <-time.After(lockPoll):
-				continue
-			}
-		} else if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), d.Close())
+	if err := filelock.Wait(ctx, d); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
+	return func() { _ = d.Close() }, nil
 }
 
 // publish gives the directory from the name to, durably. If replace is set and to exists,

@@ -181,6 +181,18 @@ func TestCreatedMeanwhile(t *testing.T) {
 	assert.NoError(t, s.noSchema(t.Context(), missing))
 }
 
+// TestWaitForMigrationEnds with its context, whoever has the lock.
+func TestWaitForMigrationEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "msb.db")
+	unlock, err := lockMigration(t.Context(), path)
+	require.NoError(t, err)
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = Open(ctx, path, Options{Create: true})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
 func BenchmarkOpen(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "msb.db")
 	s, err := Open(b.Context(), path, Options{Create: true})

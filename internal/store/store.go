@@ -99,7 +99,7 @@ func (s *Store) prepare(ctx context.Context, path string, create bool) error {
 	if !create {
 		return fmt.Errorf("%w yet: it has no tables", ErrNoDatabase)
 	}
-	unlock, err := lockMigration(path)
+	unlock, err := lockMigration(ctx, path)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func retry(ctx context.Context, f func() error) error {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 		wait = min(2*wait, retryLongest)
 	}

@@ -16,8 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/gomsb/gomsb/internal/filelock"
 	"github.com/gomsb/gomsb/rootfs/ext4"
 	"github.com/gomsb/gomsb/rootfs/tree"
 )
@@ -265,58 +264,54 @@ func publish(from, to string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lockPoll is how often a taken lock is tried again.
-const lockPoll = 50 * time.Millisecond
+// openLock opens a file to lock, which is never removed.
+func openLock(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) }
 
-// lock takes an exclusive lock on a file that is never removed.
+// lock takes an exclusive lock.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openLock(path)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(context.Cause(ctx), f.Close())
-		case <-time.After(lockPoll):
-		}
+	if err := filelock.Wait(ctx, f); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return func() { _ = f.Close() }, nil
 }
 
 // sweep removes what killed processes left of file systems that they were making, and
 // returns how many bytes of the disk that gave back. It is a courtesy: what cannot be
 // removed stays.
 func (s Store) sweep() (freed int64) {
-	over, cancel := context.WithCancel(context.Background())
-	cancel() // do not wait for locks
 	parts, _ := entries(s.Tmp)
 	for _, e := range parts {
 		id, ok := strings.CutPrefix(e.Name(), partPrefix)
 		if !ok || len(id) != 2*sha256.Size {
 			continue
 		}
-		unlock, err := lock(over, s.lockOf(id))
-		if err != nil {
-			continue // somebody is at it
+		freed += s.sweepPart(id)
+	}
+	return freed
+}
+
+// sweepPart is sweep for one file system.
+func (s Store) sweepPart(id string) (freed int64) {
+	f, err := openLock(s.lockOf(id))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if locked, err := filelock.Try(f); err != nil || !locked {
+		return 0 // somebody is at it
+	}
+	files, _ := entries(s.part(id))
+	for _, f := range files {
+		if info, err := f.Info(); err == nil {
+			freed += allocated(info)
 		}
-		var bytes int64
-		files, _ := entries(s.part(id))
-		for _, f := range files {
-			if info, err := f.Info(); err == nil {
-				bytes += allocated(info)
-			}
-		}
-		if os.RemoveAll(s.part(id)) == nil {
-			freed += bytes
-		}
-		unlock()
+	}
+	if os.RemoveAll(s.part(id)) != nil {
+		return 0
 	}
 	return freed
 }

@@ -1,7 +1,7 @@
 // Package volume keeps the files of named volumes: directories that sandboxes share with
 // the host and with each other, and disk images that one of them has at a time. It knows
 // their folder, not what a catalogue says of them. It may import other packages of rootfs
-// and must never import a database, the VMM or the SDK.
+// and internal/filelock, and must never import a database, the VMM or the SDK.
 //
 // The layout and the locks are those of microsandbox 0.6.18, so that official programs and
 // ours can use one folder at the same time:

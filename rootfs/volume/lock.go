@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// lockPoll is how often a taken lock is tried again. flock cannot be interrupted
-// portably, so that a blocking call would ignore the context.
-const lockPoll = 20 * time.Millisecond
+	"github.com/gomsb/gomsb/internal/filelock"
+)
 
 // Lock keeps all others from changing the volume of its name.
 type Lock struct {
@@ -37,20 +34,10 @@ func (f Folder) Lock(ctx context.Context, name string) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return &Lock{folder: f, name: name, file: file}, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return nil, errors.Join(fmt.Errorf("lock volume %s: %w", name, err), file.Close())
-		}
-		select {
-		case <-time.After(lockPoll):
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("waiting for another process on volume %s: %w", name, ctx.Err()), file.Close())
-		}
+	if err := filelock.Wait(ctx, file); err != nil {
+		return nil, errors.Join(fmt.Errorf("volume %s: %w", name, err), file.Close())
 	}
+	return &Lock{folder: f, name: name, file: file}, nil
 }
 
 // Release gives the lock back.

@@ -116,14 +116,14 @@ func TestLocksExclude(t *testing.T) {
 	l := locked(t, f, "a")
 	other := locked(t, f, "b")
 	other.Release()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*lockPoll)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := f.Lock(ctx, "a")
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	if flock, err := exec.LookPath("flock"); err == nil {
 		assert.Error(t, exec.Command(flock, "-n", filepath.Join(string(f), ".locks", "a.lock"), "true").Run(), "another program sees it")
 	}
-	time.AfterFunc(lockPoll, l.Release)
+	time.AfterFunc(50*time.Millisecond, l.Release)
 	locked(t, f, "a")
 }
 

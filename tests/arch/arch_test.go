@@ -31,6 +31,7 @@ var floors = map[string]int{
 	"vmm/hv":                     0,
 	"vmm/event":                  0,
 	"internal/atomicfile":        0,
+	"internal/filelock":          0,
 	"internal/unpacked":          0,
 	"internal/version":           0,
 	"vmm/hv/kvm":                 1,
