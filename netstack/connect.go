@@ -83,6 +83,7 @@ func (g *Gateway) requestTunnel(p *pair, dst netip.AddrPort, first []byte) (t tu
 		return t, rest, err
 	}
 	sub := &substituted{w: p.host, rw: rw}
+	defer sub.close()
 	if _, err = sub.Write(head); err == nil {
 		err = sub.end()
 	}

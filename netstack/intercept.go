@@ -56,31 +56,44 @@ func (g *Gateway) interceptTLS(ctx context.Context, guest *guestConn, first []by
 		guest.close(ctx)
 		return
 	}
-	source, bypass := policy.BySNI(t.Host), g.tls.Bypasses(t.Host)
-	d := g.policy.Egress(t.flow, source, g.names)
-	if d.Opaque && !bypass {
-		t.Strict = true
-		d = g.policy.Egress(t.flow, source.Inspected(), g.names)
-	}
-	if !d.Allowed() {
+	bypass := g.tls.Bypasses(t.Host)
+	if d := g.judge(&t, bypass); !d.Allowed() {
 		g.denied(t.flow, d, t.Host)
 		t.undo()
 		guest.close(ctx)
 		return
 	}
-	var rw secrets.Rewriter
-	if !bypass {
-		rw = g.rewriter(t.Connection)
-	}
 	if bypass {
-		host, err := t.dial(ctx)
-		if err != nil {
-			guest.abort()
-			return
-		}
-		_ = splice(ctx, guest, host, first, nil)
+		g.leaveAlone(ctx, guest, first, t)
+	} else {
+		g.standBetween(ctx, guest, first, t)
+	}
+}
+
+// judge asks the policy about the server. What is intercepted can be held to the server's
+// name, if it is only allowed then.
+func (g *Gateway) judge(t *target, bypass bool) policy.Decision {
+	source := policy.BySNI(t.Host)
+	d := g.policy.Egress(t.flow, source, g.names)
+	if d.Opaque && !bypass {
+		t.Strict = true
+		d = g.policy.Egress(t.flow, source.Inspected(), g.names)
+	}
+	return d
+}
+
+// leaveAlone carries a connection to its server as it is.
+func (g *Gateway) leaveAlone(ctx context.Context, guest *guestConn, first []byte, t target) {
+	host, err := t.dial(ctx)
+	if err != nil {
+		guest.abort()
 		return
 	}
+	_ = splice(ctx, guest, host, first, nil)
+}
+
+// standBetween is the server for the guest, and the guest for the server.
+func (g *Gateway) standBetween(ctx context.Context, guest *guestConn, first []byte, t target) {
 	s := newStream(ctx, guest, t.Dst, first)
 	defer s.cancel()
 	inner, err := g.serveTLS(s)
@@ -96,7 +109,7 @@ func (g *Gateway) interceptTLS(ctx context.Context, guest *guestConn, first []by
 		guest.abort()
 		return
 	}
-	g.relay(ctx, inner, outer, t.Connection, rw)
+	g.relay(ctx, inner, outer, t.Connection, g.rewriter(t.Connection))
 }
 
 // canonical is policy.Canonical of a name, "" if it is none.
