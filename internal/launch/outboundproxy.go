@@ -57,41 +57,41 @@ func (ResolvedCredentials) String() string { return "[redacted]" }
 func (c ResolvedCredentials) GoString() string { return c.String() }
 
 // Resolve checks the proxy and looks its password up with lookup, which is os.LookupEnv
-// but for tests. The error wraps ErrConfig; no error has the password in it.
+// but for tests. The error wraps proxy.ErrConfig; no error has the password in it.
 func (p *OutboundProxy) Resolve(lookup func(string) (string, bool)) (*ResolvedProxy, error) {
 	var r ResolvedProxy
 	switch p.Protocol {
 	case "socks4":
 		if p.Credentials != nil {
-			return nil, configf("outbound proxy: a user name and password are for socks5")
+			return nil, proxyf("a user name and password are for socks5")
 		}
 		if p.UserID != nil && *p.UserID == "" {
-			return nil, configf("outbound proxy: invalid SOCKS4 user ID: must not be empty")
+			return nil, proxyf("invalid SOCKS4 user ID: must not be empty")
 		}
 		r.Socks4 = &ResolvedSocks4{p.Address, p.UserID}
 	case "socks5":
 		if p.UserID != nil {
-			return nil, configf("outbound proxy: a user ID is for socks4")
+			return nil, proxyf("a user ID is for socks4")
 		}
 		r.Socks5 = &ResolvedSocks5{Address: p.Address}
 		if c := p.Credentials; c != nil {
 			if c.Password.Kind != "env" {
-				return nil, configf("outbound proxy: a password comes from a variable of the environment, not from %q", c.Password.Kind)
+				return nil, proxyf("a password comes from a variable of the environment, not from %q", c.Password.Kind)
 			}
 			password, ok := lookup(c.Password.Var)
 			if !ok || password == "" {
-				return nil, configf("outbound proxy: host environment variable %s is not set", c.Password.Var)
+				return nil, proxyf("host environment variable %s is not set", c.Password.Var)
 			}
 			r.Socks5.Credentials = &ResolvedCredentials{c.Username, password}
 		}
 	default:
-		return nil, configf("outbound proxy: protocol %q: choose socks4 or socks5", p.Protocol)
+		return nil, proxyf("protocol %q: choose socks4 or socks5", p.Protocol)
 	}
 	_, err := r.Config()
 	return &r, err
 }
 
-// Config is the proxy as it is dialled. The error wraps ErrConfig.
+// Config is the proxy as it is dialled. The error wraps proxy.ErrConfig.
 func (r *ResolvedProxy) Config() (c proxy.Config, err error) {
 	var address string
 	switch {
@@ -105,27 +105,29 @@ func (r *ResolvedProxy) Config() (c proxy.Config, err error) {
 		if u := r.Socks5.Credentials; u != nil {
 			c.Username, c.Password = u.Username, u.Password
 			if u.Username == "" || u.Password == "" {
-				return c, configf("outbound proxy: empty credentials")
+				return c, proxyf("empty credentials")
 			}
 		}
 	default:
-		return c, configf("outbound proxy: want either Socks4 or Socks5")
+		return c, proxyf("want either Socks4 or Socks5")
 	}
 	if c.Address, err = netip.ParseAddrPort(address); err != nil {
-		return c, configf("outbound proxy: invalid address %q: write IP:PORT", address)
+		return c, proxyf("invalid address %q: write IP:PORT", address)
 	}
-	if err := c.Validate(); err != nil {
-		return c, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	return c, nil
+	return c, c.Validate()
+}
+
+// proxyf is an error that wraps proxy.ErrConfig.
+func proxyf(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", proxy.ErrConfig, fmt.Sprintf(format, args...))
 }
 
 // CheckProxy reports a network that is configured with a proxy but was launched without
 // one, or the other way round: such a sandbox would reach the world by another way than
-// was meant. The error wraps ErrConfig.
+// was meant. The error wraps proxy.ErrConfig.
 func (n *Network) CheckProxy() error {
 	if n != nil && (n.Config.OutboundProxy == nil) != (n.OutboundProxy == nil) {
-		return configf("the outbound proxy is configured but not resolved, or resolved but not configured")
+		return proxyf("it is configured but not resolved, or resolved but not configured")
 	}
 	return nil
 }

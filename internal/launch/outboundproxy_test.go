@@ -74,7 +74,7 @@ func TestBadProxies(t *testing.T) {
 		var p OutboundProxy
 		require.NoError(t, json.Unmarshal([]byte(text), &p), text)
 		_, err := p.Resolve(environment)
-		require.ErrorIs(t, err, ErrConfig, text)
+		require.ErrorIs(t, err, proxy.ErrConfig, text)
 		assert.ErrorContains(t, err, want)
 		assert.NotContains(t, err.Error(), "topsecret")
 	}
@@ -82,7 +82,7 @@ func TestBadProxies(t *testing.T) {
 		var r ResolvedProxy
 		require.NoError(t, json.Unmarshal([]byte(text), &r))
 		_, err := r.Config()
-		assert.ErrorIs(t, err, ErrConfig, text)
+		assert.ErrorIs(t, err, proxy.ErrConfig, text)
 	}
 }
 
@@ -93,8 +93,8 @@ func TestProxyIsResolved(t *testing.T) {
 	assert.NoError(t, (*Network)(nil).CheckProxy())
 	assert.NoError(t, (&Network{}).CheckProxy())
 	assert.NoError(t, (&Network{Config: NetworkConfig{OutboundProxy: p}, OutboundProxy: r}).CheckProxy())
-	assert.ErrorIs(t, (&Network{Config: NetworkConfig{OutboundProxy: p}}).CheckProxy(), ErrConfig)
-	assert.ErrorIs(t, (&Network{OutboundProxy: r}).CheckProxy(), ErrConfig)
+	assert.ErrorIs(t, (&Network{Config: NetworkConfig{OutboundProxy: p}}).CheckProxy(), proxy.ErrConfig)
+	assert.ErrorIs(t, (&Network{OutboundProxy: r}).CheckProxy(), proxy.ErrConfig)
 }
 
 // TestPasswordIsRedacted: whatever is printed.
