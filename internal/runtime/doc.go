@@ -16,8 +16,10 @@
 //
 // What a configuration asks for and this runtime cannot do is refused, but for wishes
 // about speed and room to grow, which are ignored with a warning: CPU placement and
-// write-back budgets, more processors and memory while it runs. There is no control
-// socket, which clients take for a sandbox that cannot be changed while it runs.
+// write-back budgets, more processors and memory while it runs. Of what can
+// be changed while a sandbox runs there are its secrets: with one it has a control socket
+// beside the agent's, and what asks for more than that is answered with an error. Without
+// a secret there is none, which clients take for a sandbox that cannot be changed.
 //
 // # How it ends
 //
