@@ -61,6 +61,9 @@ func (g *Gateway) refused(c secrets.Connection, err error) bool {
 	switch {
 	case errors.As(err, &v):
 		g.violated(v)
+	case errors.As(err, &m) && c.Strict:
+		g.account.denied.Add(1)
+		g.log.Info("strict mode refused a request", "reason", m.Reason, "to", c.Dst, "host", c.Host)
 	case errors.As(err, &m):
 		g.log.Info("a request cannot be carried with secrets", "reason", m.Reason, "to", c.Dst, "host", c.Host)
 	default:

@@ -80,7 +80,7 @@ func TestStrictTLS(t *testing.T) {
 	_, err = s.open(at(world4, 443), "www.bank.example", func(c *tls.Config) { c.InsecureSkipVerify = true })
 	assert.Error(t, err, "a bypass cannot be seen into")
 	assert.Eventually(t, func() bool {
-		return strings.Contains(s.log.String(), "in strict mode") && strings.Contains(s.log.String(), "rule 2, allow@*.bank.example")
+		return strings.Contains(s.log.String(), "in strict mode") && strings.Contains(s.log.String(), "strict mode refused a request") && strings.Contains(s.log.String(), "rule 2, allow@*.bank.example")
 	}, watchdog, time.Millisecond)
 	s.idle()
 }

@@ -126,7 +126,7 @@ func proxyf(format string, args ...any) error {
 // one, or the other way round: such a sandbox would reach the world by another way than
 // was meant. The error wraps proxy.ErrConfig.
 func (n *Network) CheckProxy() error {
-	if n != nil && (n.Config.OutboundProxy == nil) != (n.OutboundProxy == nil) {
+	if n != nil && n.Config.Enabled && (n.Config.OutboundProxy == nil) != (n.OutboundProxy == nil) {
 		return proxyf("it is configured but not resolved, or resolved but not configured")
 	}
 	return nil

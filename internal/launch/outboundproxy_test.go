@@ -92,9 +92,10 @@ func TestProxyIsResolved(t *testing.T) {
 	p, r := &OutboundProxy{}, &ResolvedProxy{}
 	assert.NoError(t, (*Network)(nil).CheckProxy())
 	assert.NoError(t, (&Network{}).CheckProxy())
-	assert.NoError(t, (&Network{Config: NetworkConfig{OutboundProxy: p}, OutboundProxy: r}).CheckProxy())
-	assert.ErrorIs(t, (&Network{Config: NetworkConfig{OutboundProxy: p}}).CheckProxy(), proxy.ErrConfig)
-	assert.ErrorIs(t, (&Network{OutboundProxy: r}).CheckProxy(), proxy.ErrConfig)
+	assert.NoError(t, (&Network{Config: NetworkConfig{Enabled: true, OutboundProxy: p}, OutboundProxy: r}).CheckProxy())
+	assert.NoError(t, (&Network{Config: NetworkConfig{OutboundProxy: p}}).CheckProxy(), "without a network")
+	assert.ErrorIs(t, (&Network{Config: NetworkConfig{Enabled: true, OutboundProxy: p}}).CheckProxy(), proxy.ErrConfig)
+	assert.ErrorIs(t, (&Network{Config: NetworkConfig{Enabled: true}, OutboundProxy: r}).CheckProxy(), proxy.ErrConfig)
 }
 
 // TestPasswordIsRedacted: whatever is printed.
