@@ -82,7 +82,7 @@ func (m *Machine) attachShares(own *backends) error {
 func (m *Machine) attachDisks(own *backends) error {
 	for len(own.disks) > 0 {
 		d, n := own.disks[0], len(m.disks)
-		dev, err := blk.New(blk.Config{Backend: d.Backend, ReadOnly: d.ReadOnly, Serial: d.Serial, Logger: m.log})
+		dev, err := blk.New(blk.Config{Backend: d.Backend, ReadOnly: d.ReadOnly, Serial: d.Serial, Volatile: d.Volatile, Logger: m.log})
 		if err != nil {
 			return fmt.Errorf("disk %d: %w", n, err)
 		}

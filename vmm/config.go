@@ -81,6 +81,8 @@ type Disk struct {
 	ReadOnly bool
 	// Serial is what the guest reads as the disk's serial number, at most 20 bytes.
 	Serial string
+	// Volatile reports that nobody wants the content after this run; nil is never.
+	Volatile func() bool
 }
 
 // Share is one virtio file system device.

@@ -28,6 +28,8 @@ type MachineConfig struct {
 	Kernel    string // file to boot; empty: the embedded kernel
 	Words     string // to add to the kernel's command line
 	CacheDir  string // where the embedded kernel may be unpacked
+	// Ephemeral reports that the sandbox is removed when it ends; nil is never.
+	Ephemeral func() bool
 	Console   io.Writer
 	// Listen is called for each connection from the guest to a port of the host. True
 	// takes the connection over, false refuses it. It must not block.
@@ -44,6 +46,7 @@ type Disk struct {
 	ReadOnly bool
 	Serial   string
 	Root     bool // a part of the root file system
+	Own      bool // in the sandbox's directory, and removed with it
 }
 
 // Net is the guest's network card, eth0, and what it is plugged into.

@@ -100,7 +100,8 @@ func (m *fakeMachine) Start() error {
 		Kernel, Words    string
 		CacheDir         string
 		StatsInterval    time.Duration
-	}{m.cfg.VCPUs, m.cfg.MemoryMiB, m.cfg.Disks, m.cfg.Kernel, m.cfg.Words, m.cfg.CacheDir, m.cfg.StatsInterval}
+		Ephemeral        bool
+	}{m.cfg.VCPUs, m.cfg.MemoryMiB, m.cfg.Disks, m.cfg.Kernel, m.cfg.Words, m.cfg.CacheDir, m.cfg.StatsInterval, m.cfg.Ephemeral()}
 	text, err := json.Marshal(shown)
 	if err != nil {
 		return err

@@ -229,6 +229,7 @@ func (h *home) machine() (given struct {
 	Kernel, Words    string
 	CacheDir         string
 	StatsInterval    time.Duration
+	Ephemeral        bool
 }) {
 	h.t.Helper()
 	line, _, _ := strings.Cut(h.log("kernel.log"), "\r\n")

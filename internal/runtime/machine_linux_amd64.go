@@ -106,7 +106,11 @@ func openDisks(cfg MachineConfig) (disks []vmm.Disk, err error) {
 			}
 			return disks, fail(stage, fmt.Errorf("disk %s: %w", d.Path, err))
 		}
-		disks = append(disks, vmm.Disk{Backend: backend, ReadOnly: d.ReadOnly, Serial: d.Serial})
+		disk := vmm.Disk{Backend: backend, ReadOnly: d.ReadOnly, Serial: d.Serial}
+		if d.Own {
+			disk.Volatile = cfg.Ephemeral
+		}
+		disks = append(disks, disk)
 	}
 	path, err := image.Open(cfg.CacheDir)
 	if err != nil {

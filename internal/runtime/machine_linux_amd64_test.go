@@ -32,11 +32,15 @@ func TestAgentDiskIsTheLast(t *testing.T) {
 		CacheDir: t.TempDir(),
 		Disks: []Disk{
 			{Path: diskFile(t, "a", 4096), Format: "raw", ReadOnly: true, Serial: "vda", Root: true},
-			{Path: diskFile(t, "b", 8192), Format: "raw", Serial: "data"},
+			{Path: diskFile(t, "b", 8192), Format: "raw", Serial: "data", Own: true},
 		},
+		Ephemeral: func() bool { return true },
 	})
 	require.NoError(t, err)
 	require.Len(t, disks, 3)
+	require.NotNil(t, disks[1].Volatile)
+	assert.True(t, disks[1].Volatile())
+	assert.Nil(t, disks[0].Volatile)
 	for i, want := range []struct {
 		size     uint64
 		readOnly bool

@@ -54,6 +54,7 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 		if m.Disks[i].Serial == "" {
 			m.Disks[i].Serial = "vd" + string(rune('a'+i))
 		}
+		m.Disks[i].Own = filepath.Dir(m.Disks[i].Path) == filepath.Join(c.SandboxesDir, inv.Name)
 		if err := checkReadable(m.Disks[i].Path); err != nil {
 			stage := launch.StageMount
 			if m.Disks[i].Root {

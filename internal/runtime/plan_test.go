@@ -50,6 +50,20 @@ func TestPlan(t *testing.T) {
 	}, m)
 }
 
+// What is in the sandbox's directory goes with it.
+func TestPlanOwnDisks(t *testing.T) {
+	inv := planned(t)
+	dir := filepath.Dir(*inv.Config.Rootfs.Disk)
+	inv.Name, inv.Config.SandboxesDir = filepath.Base(dir), filepath.Dir(dir)
+	elsewhere := filepath.Join(t.TempDir(), "data.raw")
+	require.NoError(t, os.WriteFile(elsewhere, []byte("x"), 0o600))
+	inv.Config.Disks = []string{"data_bd47413b:" + elsewhere + ":raw"}
+	m, err := plan(inv, noEnv)
+	require.NoError(t, err)
+	assert.True(t, m.Disks[1].Own)
+	assert.False(t, m.Disks[2].Own)
+}
+
 func TestPlanRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*launch.Config)

@@ -43,6 +43,7 @@ type sandbox struct {
 	execLog   *journal.ExecLog
 	sock      *socket
 	runID     int32
+	ephemeral atomic.Bool // what its row says
 	config    MachineConfig
 	network   *network // nil: none
 	changes   *changes // nil: none
@@ -198,6 +199,7 @@ func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 	if s.config, err = plan(s.inv, s.getenv); err != nil {
 		return nil, err
 	}
+	s.config.Ephemeral = s.ephemeral.Load
 	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
 	if s.network, err = openNetwork(s.cfg, netstack.HostFamilies(), s.log); err != nil {
 		return nil, err
@@ -286,7 +288,11 @@ func (s *sandbox) beginRun(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.runID, err = db.BeginRun(ctx, s.inv.SandboxID, s.pid)
+	if s.runID, err = db.BeginRun(ctx, s.inv.SandboxID, s.pid); err == nil {
+		var row store.Sandbox
+		row, err = db.SandboxByID(ctx, s.inv.SandboxID)
+		s.ephemeral.Store(row.Ephemeral)
+	}
 	return errors.Join(err, db.Close())
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gomsb/gomsb/vmm/virtio"
@@ -45,6 +46,9 @@ type Config struct {
 	ReadOnly bool
 	// Serial is the serial number that the guest reads, 0 to 20 bytes without NUL.
 	Serial string
+	// Volatile reports that nobody wants the content after this run, as for the root of a
+	// sandbox that is removed when it ends: then nothing is flushed. nil is never.
+	Volatile func() bool
 	// Logger receives what the guest did wrong and what the backend could not do; nil
 	// discards it.
 	Logger *slog.Logger
@@ -85,6 +89,7 @@ type Device struct {
 	lastLog  atomic.Int64 // unix nanoseconds
 	stats    counters
 	dirty    atomic.Bool // written since the last flush
+	volatile func() bool // never nil
 
 	life virtio.Lifecycle[*activation]
 }
@@ -96,7 +101,10 @@ func New(cfg Config) (*Device, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	d := &Device{backend: cfg.Backend, size: cfg.Backend.Size(), readOnly: cfg.ReadOnly || cfg.Backend.ReadOnly(), log: cfg.Logger}
+	d := &Device{backend: cfg.Backend, size: cfg.Backend.Size(), readOnly: cfg.ReadOnly || cfg.Backend.ReadOnly(), volatile: cfg.Volatile, log: cfg.Logger}
+	if d.volatile == nil {
+		d.volatile = func() bool { return false }
+	}
 	d.try, _ = cfg.Backend.(tryReader)
 	copy(d.serial[:], cfg.Serial)
 	if d.log == nil {
@@ -165,7 +173,7 @@ func (d *Device) Reset() { d.life.Reset(nil) }
 // closes the backend.
 func (d *Device) Close() error {
 	return d.life.Close(func() (err error) {
-		if d.dirty.Load() {
+		if d.dirty.Load() && !d.volatile() {
 			err = d.backend.Flush()
 		}
 		return errors.Join(err, d.backend.Close())
@@ -184,6 +192,10 @@ const logInterval = 5 * time.Second
 func (d *Device) complain(h header, err error) {
 	now, last := time.Now().UnixNano(), d.lastLog.Load()
 	if now-last < int64(logInterval) || !d.lastLog.CompareAndSwap(last, now) {
+		return
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		d.log.Warn("the host's disk is full: the guest gets an I/O error, and may not write to the file system again before the next start, which needs room", "type", uint32(h.kind), "sector", h.sector, "error", err)
 		return
 	}
 	d.log.Warn("block request failed", "type", uint32(h.kind), "sector", h.sector, "error", err)

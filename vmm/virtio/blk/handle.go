@@ -165,6 +165,9 @@ func (a *activation) write(r *request) error {
 }
 
 func (a *activation) flush() error {
+	if a.volatile() {
+		return nil
+	}
 	a.dirty.Store(false) // before, so that a write meanwhile counts
 	err := a.backend.Flush()
 	if err != nil {

@@ -3,8 +3,11 @@ package blk
 import (
 	"bytes"
 	"errors"
+	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -266,6 +269,42 @@ func TestCloseFlushes(t *testing.T) {
 		require.NoError(t, g.dev.Close(), "it is idempotent")
 		assert.Error(t, g.dev.Activate(virtio.Activation{Queues: make([]*virtio.Queue, 1)}))
 	}
+}
+
+// TestVolatile flushes nothing of a disk whose content nobody wants, from when that is known.
+func TestVolatile(t *testing.T) {
+	t.Parallel()
+	f := newFake(64)
+	var known atomic.Bool
+	g := newGuestOf(t, Config{Backend: f, Volatile: known.Load}, virtiotest.Config{})
+	g.write(0, noise(512))
+	g.ok(kindFlush, 0)
+	known.Store(true)
+	g.write(0, noise(512))
+	g.ok(kindFlush, 0)
+	require.NoError(t, g.dev.Close())
+	assert.Equal(t, []string{"write", "flush", "write"}, f.done())
+	assert.True(t, f.closed.Load())
+
+	f = newFake(64)
+	g = newGuestOf(t, Config{Backend: f, Volatile: known.Load}, virtiotest.Config{Refuse: featureFlush})
+	g.write(0, noise(512))
+	assert.Equal(t, []string{"write"}, f.done(), "not after each write for an old driver either")
+}
+
+// TestFullHost says in the log what no space on the host means, not what the request was.
+func TestFullHost(t *testing.T) {
+	t.Parallel()
+	f := newFake(64)
+	var log bytes.Buffer
+	g := newGuestOf(t, Config{Backend: f, Logger: slog.New(slog.NewTextHandler(&log, nil))}, virtiotest.Config{})
+	f.fail(&os.PathError{Op: "write", Path: "/disk", Err: syscall.ENOSPC})
+	s, _ := g.do(kindWrite, 0, out(0, 512))
+	assert.Equal(t, statusIOError, s)
+	f.fail(nil)
+	g.dev.Reset()
+	assert.Contains(t, log.String(), "the host's disk is full")
+	assert.Contains(t, log.String(), "/disk: no space left on device")
 }
 
 // TestFailedFlushIsTriedAgain at Close, which reports it.
