@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,12 @@ type Event struct {
 	raw  syscall.RawConn
 	fd   int
 	rbuf [8]byte
-	err  error // of the last read; only Wait touches it
+	err  error // of the last read; only the waiter touches it
 	read func(fd uintptr) bool
+
+	closed atomic.Bool
+	poll   [1]unix.PollFd // only Block touches it
+	block  func(fd uintptr) bool
 }
 
 // New creates an event that is not signalled.
@@ -34,6 +39,15 @@ func New() (*Event, error) {
 	e.read = func(fd uintptr) bool {
 		_, e.err = unix.Read(int(fd), e.rbuf[:])
 		return e.err != unix.EAGAIN
+	}
+	e.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	e.block = func(fd uintptr) bool {
+		for e.err = unix.EAGAIN; e.err == unix.EAGAIN && !e.closed.Load(); {
+			if _, e.err = unix.Poll(e.poll[:], -1); e.err == nil {
+				_, e.err = unix.Read(int(fd), e.rbuf[:])
+			}
+		}
+		return true
 	}
 	return e, nil
 }
@@ -56,9 +70,16 @@ func (e *Event) Signal() error {
 
 // Wait blocks until the event was signalled and resets it. After Close it returns an
 // error that is os.ErrClosed. It does not allocate.
-func (e *Event) Wait() error {
+func (e *Event) Wait() error { return e.wait(e.read) }
+
+// Block is Wait for a waiter whom somebody waits for. It takes a thread, which the kernel
+// wakes at once: through the Go poller, it wakes one that looks for the waiter and wakes
+// another one to look for further work.
+func (e *Event) Block() error { return e.wait(e.block) }
+
+func (e *Event) wait(read func(fd uintptr) bool) error {
 	for {
-		if err := e.raw.Read(e.read); err != nil {
+		if err := e.raw.Read(read); err != nil || e.closed.Load() {
 			return os.ErrClosed // the only reason without a deadline
 		}
 		if e.err != unix.EINTR {
@@ -67,8 +88,11 @@ func (e *Event) Wait() error {
 	}
 }
 
-// Close releases the descriptor and ends a Wait. It is idempotent.
+// Close releases the descriptor and ends a Wait or Block. It is idempotent.
 func (e *Event) Close() error {
+	if !e.closed.Swap(true) {
+		_ = e.Signal() // ends a poll(2), which holds the descriptor; Close waits for it
+	}
 	if err := e.file.Close(); !errors.Is(err, os.ErrClosed) {
 		return err
 	}

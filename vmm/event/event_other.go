@@ -22,5 +22,8 @@ func (e *Event) Signal() error { return ErrUnsupported }
 // Wait returns ErrUnsupported.
 func (e *Event) Wait() error { return ErrUnsupported }
 
+// Block returns ErrUnsupported.
+func (e *Event) Block() error { return ErrUnsupported }
+
 // Close does nothing.
 func (e *Event) Close() error { return nil }

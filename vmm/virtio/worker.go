@@ -11,6 +11,7 @@ import (
 // after each kick, unless it is paused.
 type Worker struct {
 	kick   *event.Event
+	wait   func() error // for kick
 	handle func()
 	done   chan struct{}
 
@@ -24,7 +25,17 @@ type Worker struct {
 // StartWorker starts a worker on kick. handle must not block for long, because Pause and
 // Stop wait for it.
 func StartWorker(kick *event.Event, handle func()) *Worker {
-	w := &Worker{kick: kick, handle: handle, done: make(chan struct{})}
+	return startWorker(kick, kick.Wait, handle)
+}
+
+// StartPromptWorker is StartWorker for a queue whose driver does nothing until a request
+// is served. It takes a thread, and half the time to wake up.
+func StartPromptWorker(kick *event.Event, handle func()) *Worker {
+	return startWorker(kick, kick.Block, handle)
+}
+
+func startWorker(kick *event.Event, wait func() error, handle func()) *Worker {
+	w := &Worker{kick: kick, wait: wait, handle: handle, done: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -39,7 +50,7 @@ func (w *Worker) run() {
 		}
 		w.handle()
 		w.gate.Unlock()
-		if w.kick.Wait() != nil {
+		if w.wait() != nil {
 			return // closed
 		}
 	}

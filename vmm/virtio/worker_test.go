@@ -28,10 +28,15 @@ type working struct {
 
 func newWorking(t *testing.T) *working {
 	t.Helper()
+	return startWorking(t, virtio.StartWorker)
+}
+
+func startWorking(t *testing.T, start func(*event.Event, func()) *virtio.Worker) *working {
+	t.Helper()
 	kick, err := event.New()
 	require.NoError(t, err)
 	w := &working{kick: kick, begins: make(chan struct{}, 100), permits: make(chan struct{}, 100)}
-	w.Worker = virtio.StartWorker(kick, func() {
+	w.Worker = start(kick, func() {
 		w.running.Store(true)
 		w.begins <- struct{}{}
 		<-w.permits
@@ -63,9 +68,24 @@ func (w *working) idle(t *testing.T) {
 	}
 }
 
-func TestWorkerRunsOnceAtItsStartAndAfterEachKick(t *testing.T) {
+// eachWorker runs a test with both kinds of workers.
+func eachWorker(t *testing.T, test func(t *testing.T, w *working)) {
 	t.Parallel()
-	w := newWorking(t)
+	for name, start := range map[string]func(*event.Event, func()) *virtio.Worker{
+		"plain": virtio.StartWorker, "prompt": virtio.StartPromptWorker,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, startWorking(t, start))
+		})
+	}
+}
+
+func TestWorkerRunsOnceAtItsStartAndAfterEachKick(t *testing.T) {
+	eachWorker(t, runsAfterEachKick)
+}
+
+func runsAfterEachKick(t *testing.T, w *working) {
 	w.begin(t)
 	w.permits <- struct{}{}
 	w.idle(t)
@@ -82,8 +102,10 @@ func TestWorkerRunsOnceAtItsStartAndAfterEachKick(t *testing.T) {
 }
 
 func TestWorkerPause(t *testing.T) {
-	t.Parallel()
-	w := newWorking(t)
+	eachWorker(t, pauses)
+}
+
+func pauses(t *testing.T, w *working) {
 	w.begin(t)
 	paused := make(chan struct{})
 	go func() {

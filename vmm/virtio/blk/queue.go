@@ -61,7 +61,7 @@ func startActivation(d *Device, a virtio.Activation) *activation {
 	for range maxRequests {
 		act.idle <- new(request)
 	}
-	act.worker = virtio.StartWorker(act.queue.Kick(), act.run)
+	act.worker = virtio.StartPromptWorker(act.queue.Kick(), act.run)
 	return act
 }
 

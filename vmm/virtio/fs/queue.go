@@ -24,7 +24,7 @@ type lane struct {
 	idle []*request
 }
 
-func (l *lane) start() { l.worker = virtio.StartWorker(l.queue.Kick(), l.run) }
+func (l *lane) start() { l.worker = virtio.StartPromptWorker(l.queue.Kick(), l.run) }
 
 // run serves what is in the queue.
 func (l *lane) run() {
