@@ -335,6 +335,21 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestLostDatagram: a question or answer that is lost costs a second, not the answer.
+func TestLostDatagram(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	lossy := start(t, func(q dnsmessage.Message) *dnsmessage.Message {
+		if asked.Add(1) == 1 {
+			return nil
+		}
+		return records(a("x.", 1, "93.184.216.34"))(q)
+	})
+	f, _ := forwarder(t, policy.Default(), func(c *Config) { c.Timeout = watchdog }, lossy)
+	reply := f.Answer(t.Context(), ask(t, "x.", dnsmessage.TypeA, 0, 1), Way{Protocol: policy.UDP})
+	assert.Len(t, unpack(t, reply).Answers, 1)
+}
+
 func TestResolverOfTheGuestsChoice(t *testing.T) {
 	t.Parallel()
 	u := start(t, records(a("x.", 1, "93.184.216.34")))

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -25,6 +26,10 @@ const (
 
 	// DefaultTimeout is how long an upstream server may take.
 	DefaultTimeout = 5 * time.Second
+
+	// askAgain is how long an answer may take before the question is sent once more by UDP,
+	// and the first of the times between further ones, which double.
+	askAgain = time.Second
 
 	maxMessage = 65535
 )
@@ -261,14 +266,31 @@ func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, how route, s
 	if how.protocol == policy.TCP {
 		return exchangeTCP(c, ask, q, binary.BigEndian.Uint16(id[:]))
 	}
-	return exchangeUDP(c, ask[2:], q, binary.BigEndian.Uint16(id[:]))
+	return exchangeUDP(ctx, c, ask[2:], q, binary.BigEndian.Uint16(id[:]))
 }
 
-// exchangeUDP waits for the answer among whatever else arrives.
-func exchangeUDP(c net.Conn, ask []byte, q *query, id uint16) ([]byte, error) {
-	if _, err := c.Write(ask); err != nil {
-		return nil, err
+// exchangeUDP asks, and asks again where nothing came back for a while: datagrams get lost,
+// and a guest's own resolver has given up when the wait for a server is over.
+func exchangeUDP(ctx context.Context, c net.Conn, ask []byte, q *query, id uint16) ([]byte, error) {
+	for wait := askAgain; ; wait *= 2 {
+		if _, err := c.Write(ask); err != nil {
+			return nil, err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil { // before this deadline, which has undone its own
+			return nil, err
+		}
+		reply, err := readUDP(c, q, id)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return reply, err
+		}
 	}
+}
+
+// readUDP waits for the answer among whatever else arrives.
+func readUDP(c net.Conn, q *query, id uint16) ([]byte, error) {
 	b := make([]byte, maxMessage)
 	for {
 		n, err := c.Read(b)
