@@ -33,6 +33,7 @@ type http1 struct {
 	state  state
 	buf    []byte // the head or the body that is not complete
 	seen   int    // how much of buf has no end of a head
+	lined  bool   // the line that begins buf is complete, and a request's
 	begun  bool   // there has been a request
 	other  bool   // another protocol may follow the requests
 	req    *request
@@ -66,7 +67,7 @@ func (h *http1) write(dst, p []byte) (out []byte, err error) {
 
 // reset makes ready for the next request.
 func (h *http1) reset() {
-	h.state, h.buf, h.seen, h.req, h.chunks = inHead, nil, 0, nil, nil
+	h.state, h.buf, h.seen, h.lined, h.req, h.chunks = inHead, nil, 0, false, nil, nil
 	h.scan = scanner{}
 }
 
@@ -93,7 +94,12 @@ func (h *http1) head(dst, p []byte) (out, rest []byte, err error) {
 		taken = i + len(headEnd)
 	}
 	h.buf = append(h.buf, p[:taken]...)
-	switch s := firstLine(h.buf); {
+	s := startHTTP
+	if !h.lined {
+		s = firstLine(h.buf)
+		h.lined = s == startHTTP
+	}
+	switch {
 	case s == startOther && h.c.Strict && !h.other:
 		return dst, nil, malformed("it is no request, and nothing else may pass in strict mode")
 	case s == startBad, s == startOther && h.begun && !h.other, s == startOther && h.identified() && isBlank(h.buf[0]):
@@ -114,7 +120,7 @@ func (h *http1) head(dst, p []byte) (out, rest []byte, err error) {
 	}
 	rest = p[taken-(len(h.buf)-end):]
 	head := h.buf[:end:end]
-	h.buf, h.seen = nil, 0
+	h.buf, h.seen, h.lined = nil, 0, false
 	out, err = h.request(dst, head)
 	return out, rest, err
 }
