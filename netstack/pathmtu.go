@@ -33,26 +33,31 @@ func pathOf(c net.Conn) path {
 	return socketPath(c)
 }
 
-// write sends a datagram. One that does not fit the path goes in fragments, and the guest
-// is told what would fit, as a router would: whoever looks for the path's MTU finds it, and
-// whoever does not loses nothing.
+// write sends a datagram. One that the guest sent whole and that does not fit the path goes
+// in fragments, and the guest is told what would fit, as a router would: whoever looks for
+// the path's MTU finds it, and whoever does not loses nothing.
 func (s *udpSession) write(c net.Conn, way path, data []byte) error {
-	if whole := headsOf(s.flow) + len(data); whole <= int(s.g.addrs.MTU) {
-		s.largest.Store(max(s.largest.Load(), int64(whole)))
+	size := headsOf(s.flow) + len(data)
+	whole := size <= int(s.g.addrs.MTU)
+	if whole {
+		s.largest.Store(max(s.largest.Load(), int64(size)))
 	}
+	s.sendWhole(way, whole)
 	_, err := c.Write(data)
-	if way == nil || !tooLong(err) {
+	if way == nil || !whole || !tooLong(err) {
 		return err
 	}
 	s.tooBig(way)
-	if way.Whole(false) != nil {
-		return err
-	}
+	s.sendWhole(way, false)
 	_, err = c.Write(data)
-	if e := way.Whole(true); e != nil {
-		return e
-	}
 	return err
+}
+
+// sendWhole has what follows sent in one packet each, or in fragments if need be.
+func (s *udpSession) sendWhole(way path, whole bool) {
+	if way != nil && whole == s.loose && way.Whole(whole) == nil {
+		s.loose = !whole
+	}
 }
 
 // tooBig tells the guest the MTU of the flow's path, if it has sent a packet that does not

@@ -158,3 +158,33 @@ func TestNoPathMTU(t *testing.T) {
 		})
 	}
 }
+
+// TestPathIsAskedSeldom: datagrams of one kind after another change nothing of the socket.
+func TestPathIsAskedSeldom(t *testing.T) {
+	t.Parallel()
+	var turns atomic.Int64
+	var g *guest
+	g = newGuest(t, policy.Default(), func(c *Config) {
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := g.world.dial(ctx, network, address)
+			return &turning{&narrow{Conn: conn, mtu: 1500, heads: 28, loose: new(atomic.Bool)}, &turns}, err
+		}
+	})
+	g.udpWorld(at(world4, 99))
+	conn := g.udp(0, at(world4, 99))
+	for _, c := range []struct{ size, turns int }{{100, 0}, {1472, 0}, {1473, 1}, {9000, 1}, {4000, 1}, {100, 2}, {100, 2}} {
+		talk(t, conn, make([]byte, c.size))
+		assert.EqualValues(t, c.turns, turns.Load(), "%d bytes", c.size)
+	}
+}
+
+// turning counts how often it is told how to send.
+type turning struct {
+	*narrow
+	turns *atomic.Int64
+}
+
+func (c *turning) Whole(whole bool) error {
+	c.turns.Add(1)
+	return c.narrow.Whole(whole)
+}

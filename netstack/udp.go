@@ -200,6 +200,7 @@ type udpSession struct {
 	bytes atomic.Int64 // in queue
 
 	largest atomic.Int64 // length of the largest packet that the guest sent whole
+	loose   bool         // the socket sends fragments if need be; send's alone
 }
 
 func (s *udpSession) touch() { s.last.Store(time.Now().UnixNano()) }

@@ -283,6 +283,7 @@ for i in range(200):
     s = socket.create_connection(("` + world4 + `", ` + strconv.Itoa(int(w.web)) + `)); s.close()
 print("all")`
 	assert.Equal(t, "all", w.succeeds(t, sb, "python3 -c '"+connections+"'"), "short connections leave nothing behind")
+	w.testPathMTU(t, sb)
 }
 
 func (w *world) testPolicies(t *testing.T) {

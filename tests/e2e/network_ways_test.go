@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -92,4 +93,18 @@ until python3 -c 'import socket; socket.create_connection(("127.0.0.1", 8000))' 
 	b, err := io.ReadAll(r.Body)
 	require.NoError(t, err)
 	assert.Equal(t, "from the guest\n", string(b))
+}
+
+// testPathMTU makes the world narrower than the guest's card: the guest learns it.
+func (w *world) testPathMTU(t *testing.T, sb *msb.Sandbox) {
+	mtu := func(n string) {
+		out, err := exec.CommandContext(t.Context(), "busybox", "ip", "link", "set", "lo", "mtu", n).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	mtu("1400")
+	defer mtu("65536")
+	for _, addr := range []string{world4, world6} {
+		assert.Equal(t, "same", w.datagram(t, sb, addr, 7, 1430, "200"), "it goes in fragments")
+		assert.Contains(t, w.succeeds(t, sb, "ip route get "+addr), "mtu 1400")
+	}
 }
