@@ -44,18 +44,7 @@ const (
 // TestNetwork is about sandboxes in a small Internet: a network name space whose loopback
 // has addresses of all kinds, with servers on them.
 func TestNetwork(t *testing.T) {
-	if os.Getenv(networkEnv) == "" {
-		self, err := os.Executable()
-		require.NoError(t, err)
-		pattern := "^TestNetwork$"
-		if _, parts, some := strings.Cut(flag.Lookup("test.run").Value.String(), "/"); some {
-			pattern += "/" + parts
-		}
-		cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.v")
-		cmd.Env = append(os.Environ(), networkEnv+"=1")
-		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-		require.NoError(t, cmd.Run())
+	if !inNameSpace(t) {
 		return
 	}
 	w := newWorld(t)
@@ -65,6 +54,27 @@ func TestNetwork(t *testing.T) {
 	t.Run("Ways", w.testWays)
 	t.Run("Closed", w.testClosed)
 	t.Run("Official", w.testOfficial)
+}
+
+// inNameSpace says whether this process has a network name space of its own. If not, it
+// runs the test in one that has.
+func inNameSpace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(networkEnv) != "" {
+		return true
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	pattern := "^" + t.Name() + "$"
+	if _, parts, some := strings.Cut(flag.Lookup("test.run").Value.String(), "/"); some {
+		pattern += "/" + parts
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run", pattern, "-test.v")
+	cmd.Env = append(os.Environ(), networkEnv+"=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	require.NoError(t, cmd.Run())
+	return false
 }
 
 // world is the Internet of this name space.
