@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -82,6 +83,8 @@ type world struct {
 	web      uint16 // port of the web server on all addresses
 	loopback uint16 // of the one on 127.0.0.1
 	body     []byte // what /body is
+	site     *http.ServeMux
+	answer   func(query []byte) []byte // of its name server
 }
 
 func newWorld(t *testing.T) *world {
@@ -92,24 +95,23 @@ func newWorld(t *testing.T) *world {
 		out, err := exec.CommandContext(t.Context(), "busybox", append([]string{"ip"}, strings.Fields(args)...)...).CombinedOutput()
 		require.NoError(t, err, "%s: %s", args, out)
 	}
-	w := &world{body: bytes.Repeat([]byte("0123456789abcdef"), 1<<16)}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /body", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(w.body) })
-	mux.HandleFunc("POST /sum", func(rw http.ResponseWriter, r *http.Request) {
+	w := &world{body: bytes.Repeat([]byte("0123456789abcdef"), 1<<16), site: http.NewServeMux()}
+	w.site.HandleFunc("GET /body", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(w.body) })
+	w.site.HandleFunc("POST /sum", func(rw http.ResponseWriter, r *http.Request) {
 		h := sha256.New()
 		_, _ = io.Copy(h, r.Body)
 		fmt.Fprintln(rw, hex.EncodeToString(h.Sum(nil)))
 	})
-	mux.HandleFunc("GET /", func(rw http.ResponseWriter, r *http.Request) {
+	w.site.HandleFunc("GET /", func(rw http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
 		fmt.Fprintf(rw, "hello from %s as %s\n", host, r.Host)
 	})
-	w.web = serveHTTP(t, mux, ":0")
-	w.loopback = serveHTTP(t, mux, "127.0.0.1:0")
+	w.web = serveHTTP(t, w.site, ":0")
+	w.loopback = serveHTTP(t, w.site, "127.0.0.1:0")
 	for _, a := range []string{world4, world6, private4} {
 		serveEcho(t, a)
 	}
-	serveNames(t)
+	w.answer = serveNames(t)
 	return w
 }
 
@@ -139,14 +141,21 @@ func serveEcho(t *testing.T, addr string) {
 	t.Cleanup(func() { _ = c.Close() })
 }
 
-// serveNames is a name server on port 53 of the host's loopback and of the world.
-func serveNames(t *testing.T) {
+// serveNames is a name server on port 53 of the host's loopback and of the world. It
+// returns what answers queries.
+func serveNames(t *testing.T) func([]byte) []byte {
 	a := func(s string) dnsmessage.ResourceBody {
 		return &dnsmessage.AResource{A: netip.MustParseAddr(s).As4()}
 	}
+	aaaa := func(s string) dnsmessage.ResourceBody {
+		return &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(s).As16()}
+	}
 	zone := map[string][]dnsmessage.ResourceBody{
-		"www.good.test.": {a(world4), &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(world6).As16()}},
+		"www.good.test.": {a(world4), aaaa(world6)},
+		"v4.good.test.":  {a(world4)},
+		"v6.good.test.":  {aaaa(world6)},
 		"bad.test.":      {a(world4)},
+		"hidden.test.":   {a(hidden4)},
 		"rebind.test.":   {a(private4)},
 	}
 	answer := func(m []byte) []byte {
@@ -170,6 +179,20 @@ func serveNames(t *testing.T) {
 		return b
 	}
 	for _, addr := range []string{"127.0.0.1:53", world4 + ":53"} {
+		serveTCP(t, addr, func(c net.Conn) {
+			for {
+				var n [2]byte
+				if _, err := io.ReadFull(c, n[:]); err != nil {
+					return
+				}
+				q := make([]byte, binary.BigEndian.Uint16(n[:]))
+				if _, err := io.ReadFull(c, q); err != nil {
+					return
+				}
+				r := answer(q)
+				_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(r))), r...))
+			}
+		})
 		c, err := net.ListenPacket("udp", addr)
 		require.NoError(t, err)
 		go func() {
@@ -186,6 +209,7 @@ func serveNames(t *testing.T) {
 		}()
 		t.Cleanup(func() { _ = c.Close() })
 	}
+	return answer
 }
 
 // long is how long one step may take: guests compute a lot here, and other work may be
