@@ -78,6 +78,11 @@ func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*Sn
 		return nil, err
 	}
 	cfg.Dir, cfg.Name, cfg.Labels, cfg.Integrity, cfg.Force = dir, o.Name, o.Labels, o.RecordIntegrity, o.Force
+	if o.RecordIntegrity {
+		if cfg.Extensions, err = h.layerSums(ctx, cfg); err != nil {
+			return nil, err
+		}
+	}
 	a, err := snapshot.Create(ctx, cfg)
 	if err != nil {
 		return nil, snapshotError(err)

@@ -253,11 +253,11 @@ func TestSnapshotDamage(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(s.Path(), "snapshot.json"))
 	require.NoError(t, err)
 	for change, want := range map[string]ErrorKind{
-		`"extensions":{},"requires":[]|"extensions":{"new":1},"requires":["new"]`: ErrUnsupportedOperation,
-		`"format":"raw"|"format":"qcow2"`:                                         ErrUnsupportedOperation,
-		`"labels":{|"colour":"red","labels":{`:                                    ErrInvalidConfig,
-		`"ref":"mini:latest"|"ref":"not a reference"`:                             ErrInvalidConfig,
-		s.ImageManifestDigest() + `|sha256:` + strings.Repeat("0", 64):            ErrSnapshotImageMissing,
+		`},"requires":[]|,"new":1},"requires":["new"]`:                 ErrUnsupportedOperation,
+		`"format":"raw"|"format":"qcow2"`:                              ErrUnsupportedOperation,
+		`"labels":{|"colour":"red","labels":{`:                         ErrInvalidConfig,
+		`"ref":"mini:latest"|"ref":"not a reference"`:                  ErrInvalidConfig,
+		s.ImageManifestDigest() + `|sha256:` + strings.Repeat("0", 64): ErrSnapshotImageMissing,
 	} {
 		from, to, _ := strings.Cut(change, "|")
 		require.Contains(t, string(text), from)

@@ -48,12 +48,40 @@ func (snapshotFactory) Save(ctx context.Context, name, out string, o SnapshotSav
 			return err
 		}
 		defer release()
+		if err := checkFiles(ctx, files, append([]*snapshot.Artefact{head}, c.Parents...)); err != nil {
+			return err
+		}
 		c.Images = files
 	}
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return wrap(ErrIO, err)
 	}
 	return writeOutput(out, func(w io.Writer) error { return snapshotError(snapshotarchive.Write(ctx, w, c)) })
+}
+
+// checkFiles makes sure that an archive's layers are those that its snapshots were made on:
+// the cache may have got them anew since, of another release's making.
+func checkFiles(ctx context.Context, files []snapshotarchive.File, of []*snapshot.Artefact) error {
+	if !slices.ContainsFunc(of, func(a *snapshot.Artefact) bool { return a.Descriptor.Extensions[layersExtension] != nil }) {
+		return nil
+	}
+	sums := map[string]string{}
+	for _, f := range files {
+		if !isLayer(f.Name) {
+			continue
+		}
+		sum, err := fileSum(ctx, f.Path)
+		if err != nil {
+			return wrap(ErrIO, err)
+		}
+		sums[f.Name] = sum
+	}
+	for _, a := range of {
+		if err := checkLayers(a, sums); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ancestors are the snapshots that one is made from, the nearest first.
@@ -149,9 +177,11 @@ func imageMissing(a *snapshot.Artefact, err error) error {
 
 // Load unpacks an archive file into a directory, the folder of snapshots if dest is empty.
 // The snapshot gets the name that it had if that is free, else its identity. If the
-// archive holds the image, that goes into the cache: layers are taken as they are, so load
-// such archives only from those you trust with your sandboxes. If Load fails, the
-// directory is as it was.
+// archive holds the image, that goes into the cache. Of a snapshot that was made with
+// RecordIntegrity the layers are those that it was made on, so that its identity vouches
+// for them to those who know it from its maker. Of another the layers are taken as they
+// are: load such archives only from those you trust with your sandboxes. If Load fails,
+// the directory is as it was.
 func (snapshotFactory) Load(ctx context.Context, file, dest string) (*SnapshotHandle, error) {
 	h, err := openHome()
 	if err != nil {
@@ -208,9 +238,15 @@ func (l *snapshotLoad) load(ctx context.Context, r io.Reader, dest string) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, place.Close()) }()
-	found, err := snapshotarchive.Unpack(ctx, r, place.Path, l.images)
+	images := &summedImages{l.images, map[string]string{}}
+	found, err := snapshotarchive.Unpack(ctx, r, place.Path, images)
 	if err != nil {
 		return err
+	}
+	for _, a := range found.Snapshots {
+		if err := checkLayers(a, images.sums); err != nil {
+			return err
+		}
 	}
 	others := slices.DeleteFunc(found.Snapshots, func(a *snapshot.Artefact) bool { return a == found.Head })
 	l.head, err = place.Install(ctx, found.Head, found.Name, others, func() error { return l.commit(ctx, found, others) })

@@ -26,6 +26,7 @@ type Config struct {
 	SourceSandbox       string // may be empty
 	Parent              string // identity of the parent snapshot; may be empty
 	Labels              map[string]string
+	Extensions          map[string]any // of the descriptor; nil for none
 	CreatedAt           time.Time
 	Integrity           bool // hash the payload into the descriptor
 	Force               bool // replace what has the name
@@ -42,7 +43,7 @@ func (c Config) Validate() error {
 func (c Config) descriptor(size int64) *descriptor.Descriptor {
 	return &descriptor.Descriptor{
 		CreatedAt: c.CreatedAt, Parent: c.Parent, ImageRef: c.ImageRef, ImageManifestDigest: c.ImageManifestDigest,
-		SourceSandbox: c.SourceSandbox, Format: "raw", Fstype: "ext4", Labels: c.Labels,
+		SourceSandbox: c.SourceSandbox, Format: "raw", Fstype: "ext4", Labels: c.Labels, Extensions: c.Extensions,
 		Upper: descriptor.Upper{File: PayloadName, SizeBytes: size},
 	}
 }

@@ -55,7 +55,7 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 	cmd.Flags().StringVar(&o.DestDir, "dest-dir", "", "directory to make it in, instead of the folder of snapshots")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "keep a label with it, K=V (repeatable)")
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "replace a snapshot of the same name")
-	cmd.Flags().BoolVar(&o.RecordIntegrity, "integrity", false, "hash the disk, so that changes can be found later")
+	cmd.Flags().BoolVar(&o.RecordIntegrity, "integrity", false, "hash the disk and the layers under it, so that changes can be found later")
 	cmd.Flags().BoolVar(&o.Resumable, "resumable", false, "with memory, which is not available in this release")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	return cmd
