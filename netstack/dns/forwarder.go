@@ -154,7 +154,13 @@ func (f *Forwarder) forward(ctx context.Context, m []byte, q *query, w Way) ([]b
 		f.cfg.Logger.Info("the policy refused a resolver", "resolver", to.Addr(), "port", to.Port(), "decision", d.String())
 		return nil, errRefused
 	}
-	how := route{f.cfg.Dial, w.Protocol, w.Server}
+	how := route{dial: f.cfg.Dial, protocol: w.Protocol}
+	if w.Server != "" {
+		if f.cfg.TLS == nil {
+			return nil, errNoTLS
+		}
+		how.tls = f.cfg.TLS(w.Server) // not on the server's time: it may read certificates first
+	}
 	if f.cfg.Proxy != nil {
 		how.dial, how.protocol = f.cfg.Proxy, policy.TCP
 	}
@@ -221,7 +227,7 @@ func (f *Forwarder) bind(q *query, name string, a *answer) {
 type route struct {
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	protocol policy.Protocol
-	name     string // of the server, if it is asked by TLS
+	tls      *tls.Config // nil: not by TLS
 }
 
 // ask puts the question to the servers in turn, until one answers anything.
@@ -255,11 +261,8 @@ func (f *Forwarder) askOne(ctx context.Context, m []byte, q *query, how route, s
 	raw := c
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if how.name != "" {
-		if f.cfg.TLS == nil {
-			return nil, errNoTLS
-		}
-		c = tls.Client(c, f.cfg.TLS(how.name))
+	if how.tls != nil {
+		c = tls.Client(c, how.tls)
 	}
 	ask := append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...)
 	copy(ask[2:], id[:])

@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/internal/atomicfile"
+	"github.com/gomsb/gomsb/internal/filelock"
 )
 
 // Files of the host's own authority, in a directory of theirs.
@@ -19,10 +19,6 @@ const (
 	certName = "ca.crt"
 	keyName  = "ca.key"
 	lockName = ".lock"
-
-	// lockPoll is how often a taken lock is tried again: a wait for flock cannot be
-	// interrupted. Whoever has it makes one key.
-	lockPoll = 5 * time.Millisecond
 )
 
 // PersistedAuthority is the host's own authority in dir, for all its sandboxes. It is made
@@ -80,24 +76,14 @@ func exists(name string) (bool, error) {
 	return err == nil, err
 }
 
-// lock takes a flock on a file that is never unlinked.
+// lock takes a lock on a file that is never unlinked.
 func lock(ctx context.Context, name string) (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return func() { _ = f.Close() }, nil
-		case err != unix.EWOULDBLOCK && err != unix.EINTR:
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
-		}
-		select {
-		case <-time.After(lockPoll):
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
-		}
+	if err := filelock.Wait(ctx, f); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
+	return func() { _ = f.Close() }, nil
 }

@@ -82,7 +82,7 @@ func TestPersistedAuthorityWaits(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := lock(t.Context(), filepath.Join(dir, lockName))
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*lockPoll)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err = PersistedAuthority(ctx, dir)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
