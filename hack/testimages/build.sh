@@ -11,6 +11,8 @@
 #   build.sh layered   layered.tar      docker archive, 15 plain layers: Debian with python3 and node, whose
 #                                       layers hide, replace and link to what is in those below
 #                      layered-oci.tar  the same as an OCI layout, gzip layers
+#   build.sh clients   clients.tar      docker archive, one plain layer: Debian with python3, pip, requests,
+#                                       websockets, node, npm, git, sqlite3, curl, wget, ssh, dig, ping
 #   build.sh scratch   scratch.tar      docker archive: one static program, /echo, and nothing else
 #   build.sh hostile   hostile.tar      docker archive, three layers of all that a tar file can
 #                                       hold and a root file system must show faithfully
@@ -77,6 +79,21 @@ layered() {
   python3 "$here/pack.py" --oci gzip layered:latest "$work" layered-oci "${layers[@]}"
 }
 
+clients() {
+  "$here/../setup" mmdebstrap:mmdebstrap python3-minimal:python3 npm:npm >&2
+  local suite
+  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  # Debian's npm would bring 400 packages, and a compiler's headers.
+  (cd "$work" && npm pack --silent npm@10.9.4 >/dev/null && mkdir -p npm/usr/lib/node_modules npm/usr/bin && tar -xzf npm-*.tgz -C npm/usr/lib/node_modules)
+  mv "$work"/npm/usr/lib/node_modules/{package,npm}
+  ln -s ../lib/node_modules/npm/bin/npm-cli.js "$work/npm/usr/bin/npm"
+  SOURCE_DATE_EPOCH=1600000000 mmdebstrap --quiet --variant=minbase \
+    --include=bind9-dnsutils,ca-certificates,curl,git,iproute2,iputils-ping,nodejs,openssh-client,procps,python3-pip,python3-requests,python3-websockets,sqlite3,wget \
+    --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' --customize-hook="sync-in $work/npm /" "$suite" "$work/base.tar" >&2
+  mv "$work/base.tar" "$work/clients.layer"
+  python3 "$here/pack.py" clients:latest "$work" clients "$work/clients.layer"
+}
+
 scratch() {
   "$here/../setup" busybox-static:busybox python3-minimal:python3 >&2
   python3 "$here/crafted.py" scratch "$work" "$(command -v busybox)"
@@ -91,9 +108,10 @@ recipe=("$here/build.sh" "$here/pack.py")
 case ${1:-} in
   mini | debian) files=("$1-oci.tar" "$1.tar") ;;
   layered) files=("$1-oci.tar" "$1.tar") recipe+=("$here/layered.py") ;;
+  clients) files=(clients.tar) ;;
   iperf) files=(iperf.tar) ;;
   scratch | hostile) files=("$1.tar") recipe+=("$here/crafted.py") ;;
-  *) sed -n '2,23s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,25s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$(cat "${recipe[@]}" | sha256sum | cut -c1-16)
 mkdir -p "$out"

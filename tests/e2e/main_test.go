@@ -12,6 +12,7 @@ import (
 // The suite's environment, set by hack/e2e.
 const (
 	dataEnv   = "E2E_DATA"   // folder that tests/e2e/prepare made
+	fullEnv   = "E2E_FULL"   // if set, do also what takes emulated machines many minutes
 	helperEnv = "E2E_HELPER" // this process is a helper of a test, not the suite
 )
 
