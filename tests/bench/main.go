@@ -16,7 +16,7 @@ func main() {
 	}
 }
 
-var errUsage = errors.New("usage: bench load|run|network OURS THEIRS ROUNDS IMAGE...")
+var errUsage = errors.New("usage: bench load|run|network OURS THEIRS ROUNDS IMAGE [IMAGE ...]")
 
 func run(args []string) error {
 	if len(args) == 4 && args[0] == "get" {

@@ -29,7 +29,7 @@ func StartWorker(kick *event.Event, handle func()) *Worker {
 }
 
 // StartPromptWorker is StartWorker for a queue whose driver does nothing until a request
-// is served. It takes a thread, and half the time to wake up.
+// is served. It takes a thread, and fewer context switches to wake up (docs/performance.md).
 func StartPromptWorker(kick *event.Event, handle func()) *Worker {
 	return startWorker(kick, kick.Block, handle)
 }
