@@ -58,7 +58,7 @@ func newSecureWorld(t *testing.T) *secureWorld {
 		t.Cleanup(func() { _ = s.Close() })
 	}
 	serveEcho443(t)
-	serveStreams(t, known)
+	serveSealed(t, known)
 	serveTunnels(t)
 	return w
 }
@@ -95,24 +95,20 @@ func serveEcho443(t *testing.T) {
 	}
 }
 
-// serveStreams is the name server of the world by TCP, and by TLS: it asks the one by UDP.
-func serveStreams(t *testing.T, c *tls.Config) {
-	plain, err := net.Listen("tcp", "127.0.0.1:53")
+// serveSealed is the name server of the world by TLS: it asks the one by UDP.
+func serveSealed(t *testing.T, c *tls.Config) {
+	l, err := tls.Listen("tcp", net.JoinHostPort(world4, "853"), c)
 	require.NoError(t, err)
-	sealed, err := tls.Listen("tcp", net.JoinHostPort(world4, "853"), c)
-	require.NoError(t, err)
-	for _, l := range []net.Listener{plain, sealed} {
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go serveQueries(c)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
 			}
-		}()
-		t.Cleanup(func() { _ = l.Close() })
-	}
+			go serveQueries(c)
+		}
+	}()
 }
 
 func serveQueries(c net.Conn) {
