@@ -268,7 +268,7 @@ func TestImages(t *testing.T) {
 	for _, i := range all {
 		layers[i.Reference[strings.LastIndex(i.Reference, "/")+1:]] = i.LayerCount
 	}
-	assert.Equal(t, map[string]int{"mini:latest": 1, "debian:latest": 2, "scratch:latest": 1, "hostile:latest": 3, "layered:latest": 15}, layers)
+	assert.Subset(t, layers, map[string]int{"mini:latest": 1, "debian:latest": 2, "scratch:latest": 1, "hostile:latest": 3, "layered:latest": 15})
 	assert.Contains(t, cli(t, "image", "inspect", "mini").ok(t), "TEST_IMAGE=1")
 	_ = shared(t)
 	r := cli(t, "image", "rm", "mini")
