@@ -134,7 +134,9 @@ func TestActivePorts(t *testing.T) {
 		assert.Equal(t, after, got.ActiveConfig)
 		assert.Equal(t, "{}", got.Config, "what was asked for")
 	}
-	assert.Error(t, s.SetActivePorts(t.Context(), 1, "no JSON"))
+	b, err := s.InsertSandbox(t.Context(), NewSandbox{Name: "b", Config: "{}", ActiveConfig: `{"network":{}}`, Status: Running})
+	require.NoError(t, err)
+	assert.Error(t, s.SetActivePorts(t.Context(), b.ID, "no JSON"))
 }
 
 func TestFilter(t *testing.T) {
