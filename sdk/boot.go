@@ -229,7 +229,7 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) (err 
 	if err != nil {
 		return err
 	}
-	place := b.reserveMetrics(o.Config)
+	place := b.reserveMetrics(ctx, o.Config)
 	defer func() { place.settle(err == nil) }()
 	proc, err := b.spawn(ctx, o)
 	if err != nil {

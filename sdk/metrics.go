@@ -387,7 +387,7 @@ type metricsPlace struct {
 
 // reserveMetrics takes a place and tells the runtime of it. A sandbox runs without
 // metrics where there is none.
-func (b *boot) reserveMetrics(cfg *launch.Config) *metricsPlace {
+func (b *boot) reserveMetrics(ctx context.Context, cfg *launch.Config) *metricsPlace {
 	if b.spec.metricsInterval() == 0 {
 		return nil
 	}
@@ -398,13 +398,30 @@ func (b *boot) reserveMetrics(cfg *launch.Config) *metricsPlace {
 	}
 	slot, err := registry.Reserve(metrics.Owner{
 		SandboxID: b.row.ID, Name: b.spec.Name, MemoryLimit: uint64(b.spec.Resources.MemoryMiB) << 20,
-	}, store.ProcessAlive)
+	}, metrics.Use{Alive: store.ProcessAlive, Starting: func(sandbox int32) bool { return b.starting(ctx, sandbox) }})
 	if err != nil {
 		_ = registry.Close()
 		return nil
 	}
 	cfg.Metrics.Slot = &launch.MetricsSlot{ShmName: name, Slot: slot.Slot, Generation: slot.Generation}
 	return &metricsPlace{registry: registry, slot: slot}
+}
+
+// starting reports whether somebody may be starting a sandbox now, besides b.
+func (b *boot) starting(ctx context.Context, sandbox int32) bool {
+	if sandbox == b.row.ID {
+		return false
+	}
+	row, err := b.store.SandboxByID(ctx, sandbox)
+	if err != nil {
+		return !errors.Is(err, store.ErrNotFound)
+	}
+	lock, err := launch.AcquireLock(b.home.run(), row.Name)
+	if err != nil {
+		return true
+	}
+	_ = lock.Release()
+	return false
 }
 
 // settle leaves the place to the runtime, or takes it back from one that did not start.

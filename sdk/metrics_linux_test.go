@@ -151,6 +151,35 @@ func TestMetricsPlaces(t *testing.T) {
 	assert.LessOrEqual(t, len(r.Entries(metrics.Active)), 3)
 }
 
+// The places of creators that were killed before they started a runtime are taken over,
+// those of others are not.
+func TestAbandonedMetricsPlaces(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	other := create(t, "other")
+	row, err := GetSandbox(ctx, "other")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join("/dev/shm", h.metrics())))
+	r, err := metrics.Create(h.metrics(), 2)
+	require.NoError(t, err)
+	defer func() { _ = r.Close() }()
+	_, err = r.Reserve(metrics.Owner{SandboxID: row.row.ID}, metrics.Use{})
+	require.NoError(t, err)
+	gone, err := r.Reserve(metrics.Owner{SandboxID: 1000}, metrics.Use{})
+	require.NoError(t, err)
+
+	_, err = create(t, "first").Metrics(ctx)
+	require.NoError(t, err)
+	active := r.Entries(metrics.Active)
+	require.Len(t, active, 1)
+	assert.Equal(t, gone.Slot, active[0].Slot)
+	_, err = create(t, "second").Metrics(ctx)
+	assert.True(t, IsKind(err, ErrMetricsUnavailable), "the other's lock is held: %v", err)
+	require.NoError(t, other.Stop(ctx))
+	_, err = create(t, "third").Metrics(ctx)
+	require.NoError(t, err)
+}
+
 // A sandbox runs without metrics where there can be no registry.
 func TestMetricsUnavailable(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})

@@ -22,4 +22,6 @@
 //
 //	free --Reserve--> reserved --Activate--> active --Release--> stale --Reserve--> ...
 //	                  reserved --Free------> free
+//
+// Reserve also takes over active and reserved slots whose holder was killed.
 package metrics

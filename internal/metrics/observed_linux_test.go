@@ -56,19 +56,17 @@ func TestObservedSegmentsAreReproduced(t *testing.T) {
 	r := registry(t, 1024)
 	require.Len(t, r.mem, observedSize)
 	r.mem.u64(offCreatedAt).Store(0x1a20f0a865f)
-	dead := func(int) bool { return false }
-
-	first, err := r.Reserve(Owner{SandboxID: 1, Name: "obs", MemoryLimit: 512 << 20}, dead)
+	first, err := r.Reserve(Owner{SandboxID: 1, Name: "obs", MemoryLimit: 512 << 20}, allDead)
 	require.NoError(t, err)
 	assert.Equal(t, Reservation{Slot: 0, Generation: 1}, first)
 	r.Free(first)
-	second, err := r.Reserve(Owner{SandboxID: 2, Name: "obs2", MemoryLimit: 512 << 20}, dead)
+	second, err := r.Reserve(Owner{SandboxID: 2, Name: "obs2", MemoryLimit: 512 << 20}, allDead)
 	require.NoError(t, err)
 	assert.Equal(t, Reservation{Slot: 0, Generation: 3}, second)
 	assert.Equal(t, observed(t, observedReserved, observedName2), []byte(r.mem))
 
 	r.Free(second)
-	third, err := r.Reserve(Owner{SandboxID: 3, Name: "obs3", MemoryLimit: 512 << 20}, dead)
+	third, err := r.Reserve(Owner{SandboxID: 3, Name: "obs3", MemoryLimit: 512 << 20}, allDead)
 	require.NoError(t, err)
 	w, err := r.Activate(third, Run{ID: 1, PID: 18827, StartedAt: time.UnixMilli(0x1a20f0bee84)})
 	require.NoError(t, err)

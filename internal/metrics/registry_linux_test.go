@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	allDead  = func(int) bool { return false }
-	allAlive = func(int) bool { return true }
+	allDead  = Use{Alive: func(int) bool { return false }, Starting: func(int32) bool { return true }}
+	allAlive = Use{Alive: func(int) bool { return true }, Starting: func(int32) bool { return true }}
 )
 
 func TestLife(t *testing.T) {
@@ -79,8 +79,8 @@ func TestSampleLayout(t *testing.T) {
 
 func TestReserveTakesTheBestSlot(t *testing.T) {
 	r := registry(t, 3)
-	reserve := func(name string, alive func(int) bool) (Reservation, error) {
-		return r.Reserve(Owner{SandboxID: 1, Name: name}, alive)
+	reserve := func(name string, use Use) (Reservation, error) {
+		return r.Reserve(Owner{SandboxID: 1, Name: name}, use)
 	}
 	var writers []*Writer
 	for i := range uint32(3) {
@@ -99,7 +99,7 @@ func TestReserveTakesTheBestSlot(t *testing.T) {
 	assert.Equal(t, uint32(2), v.Slot)
 	// A runtime that was killed, even while it wrote, gives its slot up.
 	r.slot(1).u64(slotSequence).Add(1)
-	v, err = reserve(strings.Repeat("n", 200), func(pid int) bool { return pid != 101 })
+	v, err = reserve(strings.Repeat("n", 200), Use{Alive: func(pid int) bool { return pid != 101 }, Starting: allAlive.Starting})
 	require.NoError(t, err)
 	assert.Equal(t, uint32(1), v.Slot)
 	e, err := r.Read(1)
@@ -110,6 +110,38 @@ func TestReserveTakesTheBestSlot(t *testing.T) {
 	e, err = r.Read(1)
 	require.NoError(t, err)
 	assert.Equal(t, Reserved, e.State, "the old holder changes nothing")
+}
+
+// A controller that was killed before it started its runtime gives its slot up.
+func TestReserveTakesAbandonedSlots(t *testing.T) {
+	r := registry(t, 2)
+	first, err := r.Reserve(Owner{SandboxID: 1}, allAlive)
+	require.NoError(t, err)
+	second, err := r.Reserve(Owner{SandboxID: 2}, allAlive)
+	require.NoError(t, err)
+	_, err = r.Reserve(Owner{SandboxID: 3}, allDead)
+	require.ErrorIs(t, err, ErrFull, "their controllers live")
+	use := Use{Alive: allAlive.Alive, Starting: func(sandbox int32) bool { return sandbox == 1 }}
+	v, err := r.Reserve(Owner{SandboxID: 3, Name: "new"}, use)
+	require.NoError(t, err)
+	assert.Equal(t, second.Slot, v.Slot)
+	e, err := r.Read(v.Slot)
+	require.NoError(t, err)
+	assert.Equal(t, Entry{Reservation: v, State: Reserved, Owner: Owner{SandboxID: 3, Name: "new"}}, e)
+	r.Free(second)
+	_, err = r.Activate(second, Run{ID: 2})
+	require.ErrorIs(t, err, ErrGeneration, "whom it was taken from")
+	_, err = r.Activate(first, Run{ID: 1})
+	require.NoError(t, err)
+
+	// Of two that find the same slot, one gets it.
+	use.Starting = func(int32) bool {
+		r.slot(v.Slot).u64(slotGeneration).Store(r.nextGeneration())
+		return false
+	}
+	_, err = r.Reserve(Owner{SandboxID: 4}, use)
+	require.ErrorIs(t, err, ErrFull)
+	assert.Equal(t, Reserved, State(r.slot(v.Slot).u32(slotState).Load()))
 }
 
 func TestActivateFails(t *testing.T) {

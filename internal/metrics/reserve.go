@@ -18,36 +18,59 @@ type Owner struct {
 	MemoryLimit uint64 // bytes
 }
 
+// Use tells which slots are in use.
+type Use struct {
+	Alive    func(pid int) bool       // whether a runtime lives
+	Starting func(sandbox int32) bool // whether somebody may be starting a sandbox
+}
+
 // Reserve takes a slot for a sandbox that is about to start: a free one, else the one of
-// a runtime that has ended, or that was killed according to alive. Errors wrap [ErrFull]
-// or [ErrBusy].
-func (r *Registry) Reserve(o Owner, alive func(pid int) bool) (Reservation, error) {
-	for _, want := range []State{Free, Stale, Active} {
+// a runtime that has ended, or that was killed, else the one of a controller that was
+// killed before it started its runtime. Errors wrap [ErrFull], [ErrBusy] or, if another
+// controller was faster, [ErrGeneration].
+func (r *Registry) Reserve(o Owner, use Use) (Reservation, error) {
+	for _, want := range []State{Free, Stale, Active, Reserved} {
 		for i := range r.capacity {
-			w := r.slot(i)
-			if State(w.u32(slotState).Load()) != want || want == Active && alive(int(int32(w.u32(slotPID).Load()))) {
+			generation, ok := r.take(r.slot(i), want, use)
+			if !ok {
 				continue
 			}
-			if !w.u32(slotState).CompareAndSwap(uint32(want), uint32(Reserved)) {
-				continue // somebody was faster
-			}
-			generation := r.nextGeneration()
-			w.u64(slotGeneration).Store(generation)
-			if err := w.reset(o, generation); err != nil {
-				w.u32(slotState).CompareAndSwap(uint32(Reserved), uint32(Free))
+			v := Reservation{Slot: i, Generation: generation}
+			if err := r.slot(i).reset(o, generation); err != nil {
+				r.Free(v)
 				return Reservation{}, err
 			}
-			return Reservation{Slot: i, Generation: generation}, nil
+			return v, nil
 		}
 	}
 	return Reservation{}, fmt.Errorf("%w: %d", ErrFull, r.capacity)
+}
+
+// take makes a slot in state want a reserved one of a new generation, if nobody uses it.
+func (r *Registry) take(w words, want State, use Use) (generation uint64, ok bool) {
+	old := w.u64(slotGeneration).Load()
+	switch {
+	case State(w.u32(slotState).Load()) != want,
+		want == Active && use.Alive(int(int32(w.u32(slotPID).Load()))),
+		want == Reserved && use.Starting(int32(w.u32(slotSandboxID).Load())):
+		return 0, false
+	}
+	generation = r.nextGeneration()
+	if want == Reserved { // the state does not change: whoever changes the generation has it
+		return generation, w.u64(slotGeneration).CompareAndSwap(old, generation)
+	}
+	if !w.u32(slotState).CompareAndSwap(uint32(want), uint32(Reserved)) {
+		return 0, false // somebody was faster
+	}
+	w.u64(slotGeneration).Store(generation)
+	return generation, true
 }
 
 // reset writes a new owner over all that the last one left.
 func (w words) reset(o Owner, generation uint64) error {
 	w.settle()
 	if seq := w.u64(slotSequence); seq.Load()%2 != 0 {
-		seq.Add(1) // its writer was killed; nobody else can hold it in this state
+		seq.Add(1) // its writer was killed; nobody else holds it in this state
 	}
 	if err := w.lock(generation); err != nil {
 		return err

@@ -25,7 +25,7 @@ func (h *home) reserve() (*metrics.Registry, metrics.Reservation) {
 		_ = r.Close()
 		_ = os.Remove(filepath.Join("/dev/shm", name))
 	})
-	v, err := r.Reserve(metrics.Owner{SandboxID: h.id, Name: sandboxName, MemoryLimit: uint64(h.memory) << 20}, store.ProcessAlive)
+	v, err := r.Reserve(metrics.Owner{SandboxID: h.id, Name: sandboxName, MemoryLimit: uint64(h.memory) << 20}, metrics.Use{Alive: store.ProcessAlive})
 	require.NoError(h.t, err)
 	h.config.Metrics.Slot = &launch.MetricsSlot{ShmName: name, Slot: v.Slot, Generation: v.Generation}
 	return r, v
