@@ -59,7 +59,7 @@ func (w words) entry() Entry {
 		Sample: Sample{
 			At: millis(load(slotSampledAt)), Known: Field(w.u32(slotKnown).Load()),
 			VCPUTime:   time.Duration(min(load(slotVCPUTime), math.MaxInt64)),
-			CPUPercent: math.Float32frombits(w.u32(slotCPUPercent).Load()),
+			CPUPercent: percent(w.u32(slotCPUPercent).Load()),
 			MemoryUsed: load(slotMemoryUsed), MemoryFree: load(slotMemoryFree), HostResident: load(slotHostResident),
 			DiskRead: load(slotDiskRead), DiskWritten: load(slotDiskWritten),
 			NetReceived: load(slotNetReceived), NetSent: load(slotNetSent),
@@ -68,12 +68,24 @@ func (w words) entry() Entry {
 	}
 }
 
-// millis is a time from Unix milliseconds, zero for 0.
+// lastMillis is the end of the year 9999, the last that most formats of a time can say.
+const lastMillis = 253_402_300_799_999
+
+// millis is a time from Unix milliseconds, zero for 0 and for what is none.
 func millis(ms uint64) time.Time {
-	if ms == 0 {
+	if ms == 0 || ms > lastMillis {
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(ms))
+}
+
+// percent is a percentage from its bits, 0 for what is none.
+func percent(bits uint32) float32 {
+	f := math.Float32frombits(bits)
+	if !(f >= 0 && f <= math.MaxFloat32) {
+		return 0
+	}
+	return f
 }
 
 // Entries returns all slots that are in one of the states, in order. A slot that cannot

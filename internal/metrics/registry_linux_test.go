@@ -203,6 +203,23 @@ func TestReadersSeeWholeSamples(t *testing.T) {
 	wg.Wait()
 }
 
+// What cannot be a time or a percentage is unknown, whoever wrote it.
+func TestDamagedSample(t *testing.T) {
+	r := registry(t, 1)
+	v, err := r.Reserve(Owner{SandboxID: 1}, allDead)
+	require.NoError(t, err)
+	w, err := r.Activate(v, Run{ID: 1, StartedAt: time.UnixMilli(math.MaxInt64)})
+	require.NoError(t, err)
+	for _, f := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1} {
+		require.NoError(t, w.Sample(&Sample{At: time.UnixMilli(math.MinInt64), Known: CPUPercent, CPUPercent: float32(f)}))
+		e, err := r.Read(0)
+		require.NoError(t, err)
+		assert.Zero(t, e.CPUPercent, f)
+		assert.True(t, e.At.IsZero())
+		assert.True(t, e.StartedAt.IsZero())
+	}
+}
+
 // Many processes at once get slots of their own and make one segment.
 func TestConcurrentCreateAndReserve(t *testing.T) {
 	dir := folder(t)
