@@ -302,7 +302,7 @@ type MetricsStreamHandle struct {
 	interval time.Duration
 
 	mu     sync.Mutex // held by Recv: next, over
-	next   time.Time  // when the next sample is due
+	next   time.Time  // when the next sample is due, zero before the first
 	over   bool
 	once   sync.Once
 	closed chan struct{}
@@ -323,12 +323,11 @@ func (h *MetricsStreamHandle) Recv(ctx context.Context) (*Metrics, error) {
 	if h.over {
 		return nil, nil
 	}
-	first := h.next.IsZero()
-	h.next = time.Now().Add(h.interval)
-	m := h.source.newest()
-	if m == nil && first {
+	if h.next.IsZero() {
 		return h.start(ctx)
 	}
+	h.next = time.Now().Add(h.interval)
+	m := h.source.newest()
 	if h.over = m == nil || !h.source.alive(); h.over { // one that was killed leaves its last sample
 		return nil, nil
 	}
@@ -353,6 +352,9 @@ func (h *MetricsStreamHandle) start(ctx context.Context) (*Metrics, error) {
 		return nil, nil
 	case h.isClosed():
 		return nil, nil
+	}
+	if err == nil {
+		h.next = time.Now().Add(h.interval)
 	}
 	return m, err
 }

@@ -87,6 +87,35 @@ func TestMetricsStreamCanBeLeft(t *testing.T) {
 	assert.Nil(t, m)
 }
 
+// A wait for the first sample that is given up does not end the stream.
+func TestMetricsStreamBeforeTheFirstSample(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	r, err := metrics.Create(h.metrics(), 1)
+	require.NoError(t, err)
+	defer func() { _ = r.Close() }()
+	place, err := r.Reserve(metrics.Owner{SandboxID: 1}, metrics.Use{})
+	require.NoError(t, err)
+	w, err := r.Activate(place, metrics.Run{ID: 5, PID: os.Getpid()})
+	require.NoError(t, err)
+	sb := create(t, "late") // without a place of its own
+	stream, err := sb.MetricsStream(testContext(t), 0)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, stream.Close()) }()
+	stream.source.run = 5
+	for _, wait := range []time.Duration{metricsMinInterval / 10, 2 * metricsMinInterval} {
+		ctx, cancel := context.WithTimeout(testContext(t), wait)
+		defer cancel()
+		_, err = stream.Recv(ctx)
+		require.True(t, IsKind(err, ErrCancelled), "%v", err)
+	}
+	require.NoError(t, w.Sample(&metrics.Sample{At: time.Now()}))
+	for range 2 {
+		m, err := stream.Recv(testContext(t))
+		require.NoError(t, err)
+		require.NotNil(t, m)
+	}
+}
+
 // Case 93.
 func TestAllSandboxMetrics(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
