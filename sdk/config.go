@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gomsb/gomsb/internal/store"
 	"github.com/gomsb/gomsb/rootfs/patch"
 )
 
@@ -32,16 +33,22 @@ func (h *SandboxHandle) Config() (*SandboxConfig, error) {
 
 // EffectiveConfig is what the running machine uses, or what the next one will.
 func (h *SandboxHandle) EffectiveConfig() (*SandboxConfig, error) {
-	text := h.ActiveConfigJSON()
-	if text == "" {
-		text = h.row.Config
-	}
-	s, err := parseSpec(text)
+	s, err := effectiveSpec(h.row)
 	if err != nil {
-		return nil, wrap(ErrInternal, err)
+		return nil, err
 	}
 	c := s.config()
 	return &c, nil
+}
+
+// effectiveSpec is what a sandbox's running machine uses, or what the next one will.
+func effectiveSpec(row store.Sandbox) (*spec, error) {
+	text := row.Config
+	if live(row.Status) && row.ActiveConfig != "" {
+		text = row.ActiveConfig
+	}
+	s, err := parseSpec(text)
+	return s, wrap(ErrInternal, err)
 }
 
 // DefaultCommand is the effective ENTRYPOINT and CMD, empty if there is none.

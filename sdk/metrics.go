@@ -115,11 +115,7 @@ func AllSandboxMetrics(ctx context.Context) (map[string]*Metrics, error) {
 // MetricsReports returns the newest samples of all running sandboxes that have one, and
 // on request the last ones of those that have ended and whose place nobody has taken.
 func MetricsReports(ctx context.Context, exited bool) ([]MetricsReport, error) {
-	h, err := openHome()
-	if err != nil {
-		return nil, err
-	}
-	c, err := openCatalog(ctx, h, false)
+	c, err := openOwnCatalog(ctx, false)
 	if errors.Is(err, store.ErrNoDatabase) {
 		return nil, nil
 	}
@@ -170,7 +166,7 @@ func (c *catalog) report(ctx context.Context, e metrics.Entry) (MetricsReport, e
 	}
 	r.Name = row.Name // the registry's may have been cut
 	var interval time.Duration
-	if s, err := parseSpec(row.Config); err == nil {
+	if s, err := effectiveSpec(row); err == nil {
 		r.CPUs, interval = s.Resources.CPUs, s.metricsInterval()
 	}
 	if e.State == metrics.Active && live(row.Status) && isRuntime(e.PID, e.SandboxID) {
@@ -204,13 +200,9 @@ func (c *catalog) metricsOf(ctx context.Context, row store.Sandbox) (*metricsSou
 	if !live(row.Status) {
 		return nil, fail(ErrSandboxNotRunning, "sandbox %s is not running", row.Name)
 	}
-	config := row.Config
-	if row.ActiveConfig != "" {
-		config = row.ActiveConfig
-	}
-	s, err := parseSpec(config)
+	s, err := effectiveSpec(row)
 	if err != nil {
-		return nil, wrap(ErrInternal, err)
+		return nil, err
 	}
 	if s.metricsInterval() == 0 {
 		return nil, fail(ErrMetricsDisabled, "metrics disabled for sandbox: %s", row.Name)

@@ -2,6 +2,7 @@ package microsandbox
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -153,6 +154,30 @@ func TestAllSandboxMetrics(t *testing.T) {
 	all, err := AllSandboxMetrics(ctx)
 	require.NoError(t, err)
 	assert.NotContains(t, all, "two")
+}
+
+// A report is of the machine that runs, not of the one that the next start makes.
+func TestMetricsReportOfAChangedSandbox(t *testing.T) {
+	newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	sb := create(t, "changed", WithCPUs(2))
+	_, err := sb.Metrics(ctx)
+	require.NoError(t, err)
+	c, err := openOwnCatalog(ctx, false)
+	require.NoError(t, err)
+	defer c.close()
+	row, err := c.store.Sandbox(ctx, "changed")
+	require.NoError(t, err)
+	s, err := parseSpec(row.Config)
+	require.NoError(t, err)
+	s.Resources.CPUs = 1
+	text, err := json.Marshal(s)
+	require.NoError(t, err)
+	require.NoError(t, c.store.SetConfig(ctx, row.ID, string(text), nil))
+	all, err := MetricsReports(ctx, false)
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.EqualValues(t, 2, all[0].CPUs)
 }
 
 // A place in the registry is given back by a runtime that does not come up, and the

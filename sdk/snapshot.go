@@ -323,11 +323,7 @@ func (c *catalog) snapshotHandle(ctx context.Context, a *snapshot.Artefact) (*Sn
 // List returns the snapshots in the index, newest first. One whose directory is gone has
 // another availability than ready.
 func (snapshotFactory) List(ctx context.Context) ([]*SnapshotHandle, error) {
-	h, err := openHome()
-	if err != nil {
-		return nil, err
-	}
-	c, err := openCatalog(ctx, h, false)
+	c, err := openOwnCatalog(ctx, false)
 	if errors.Is(err, store.ErrNoDatabase) {
 		return nil, nil
 	}
@@ -344,7 +340,7 @@ func (snapshotFactory) List(ctx context.Context) ([]*SnapshotHandle, error) {
 		if _, err := os.Lstat(row.Path); errors.Is(err, fs.ErrNotExist) {
 			row.Availability = availabilityMissing
 		}
-		all = append(all, &SnapshotHandle{h, row})
+		all = append(all, &SnapshotHandle{c.home, row})
 	}
 	return all, nil
 }
