@@ -64,7 +64,7 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 		Env: []keyValue{}, Labels: map[string]string{}, Rlimits: []rlimit{}, Mounts: []mountSpec{}, Patches: []json.RawMessage{},
 		PullPolicy:        map[PullPolicy]string{PullPolicyAlways: "Always", PullPolicyNever: "Never"}[c.PullPolicy],
 		SecurityProfile:   string(orDefault(c.SecurityProfile, SecurityProfileDefault)),
-		DeploymentProfile: strings.ReplaceAll(string(orDefault(c.DeploymentProfile, DeploymentProfileSingleTenant)), "-", "_"),
+		DeploymentProfile: c.DeploymentProfile.document(),
 		Lifecycle:         lifecycleSpec{Ephemeral: c.Ephemeral, MaxDurationSecs: wholeSeconds(c.MaxDuration), IdleTimeoutSecs: wholeSeconds(c.IdleTimeout)},
 	}
 	s.PullPolicy = orDefault(s.PullPolicy, "IfMissing")
@@ -147,7 +147,7 @@ func (s *spec) launchConfig(h home, slot uint16, vmdk string) (*launch.Config, e
 		AgentSock: socket, LibkrunfwPath: h.libkrunfw(),
 		Lifecycle:         launch.Lifecycle{MaxDurationSecs: s.Lifecycle.MaxDurationSecs, IdleTimeoutSecs: s.Lifecycle.IdleTimeoutSecs},
 		Metrics:           launch.Metrics{SampleIntervalMS: &interval, Disabled: s.Runtime.DisableMetrics},
-		DeploymentProfile: orDefault(s.DeploymentProfile, "single_tenant"), SandboxSlot: slot,
+		DeploymentProfile: orDefault(h.settings.DeploymentProfile, deploymentProfile(s.DeploymentProfile)).document(), SandboxSlot: slot,
 	}
 	if c.Network, err = s.networkConfig(); err != nil {
 		return nil, err

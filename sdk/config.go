@@ -67,7 +67,7 @@ func (s *spec) config() SandboxConfig {
 		Workdir: value(s.Runtime.Workdir), Shell: s.Runtime.Shell, User: value(s.Runtime.User), Hostname: value(s.Runtime.Hostname),
 		Labels: s.Labels, Entrypoint: s.Runtime.Entrypoint, Cmd: s.Runtime.Cmd, LogLevel: LogLevel(value(s.Runtime.LogLevel)), QuietLogs: s.Runtime.LogLevel == nil,
 		MaxDuration: time.Duration(value(s.Lifecycle.MaxDurationSecs)) * time.Second, IdleTimeout: time.Duration(value(s.Lifecycle.IdleTimeoutSecs)) * time.Second,
-		Ephemeral: s.Lifecycle.Ephemeral, SecurityProfile: SecurityProfile(s.SecurityProfile), DeploymentProfile: DeploymentProfile(strings.ReplaceAll(s.DeploymentProfile, "_", "-")),
+		Ephemeral: s.Lifecycle.Ephemeral, SecurityProfile: SecurityProfile(s.SecurityProfile), DeploymentProfile: deploymentProfile(s.DeploymentProfile),
 		PullPolicy: map[string]PullPolicy{"Always": PullPolicyAlways, "Never": PullPolicyNever, "IfMissing": PullPolicyIfMissing}[s.PullPolicy],
 	}
 	if d := s.Image.OCI; d != nil {

@@ -2,6 +2,7 @@ package microsandbox
 
 import (
 	"maps"
+	"strings"
 	"time"
 )
 
@@ -396,6 +397,16 @@ func WithReplaceWithTimeout(d time.Duration) SandboxOption {
 // WithSecurityProfile chooses how much guest processes may do.
 func WithSecurityProfile(p SecurityProfile) SandboxOption {
 	return func(c *SandboxConfig) { c.SecurityProfile = p }
+}
+
+// deploymentProfile is the profile of a name in documents, which write _ for -.
+func deploymentProfile(name string) DeploymentProfile {
+	return DeploymentProfile(strings.ReplaceAll(name, "_", "-"))
+}
+
+// document is the profile's name in documents; the default is single_tenant.
+func (p DeploymentProfile) document() string {
+	return strings.ReplaceAll(string(orDefault(p, DeploymentProfileSingleTenant)), "-", "_")
 }
 
 // WithDeploymentProfile says whom the sandbox's configuration comes from.

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/gomsb/gomsb/oci/registry"
 )
@@ -17,7 +16,7 @@ import (
 type settings struct {
 	Home              string             `json:"home"`
 	LogLevel          LogLevel           `json:"log_level"`
-	DeploymentProfile string             `json:"deployment_profile"` // single_tenant or multi_tenant
+	DeploymentProfile DeploymentProfile  `json:"deployment_profile"` // written with _ for -
 	SandboxDefaults   sandboxDefaults    `json:"sandbox_defaults"`
 	ActiveProfile     string             `json:"active_profile"`
 	Profiles          map[string]profile `json:"profiles"`
@@ -60,9 +59,7 @@ func (s *settings) setDefaults(c *SandboxConfig) {
 	if !c.QuietLogs {
 		c.LogLevel = orDefault(c.LogLevel, s.LogLevel)
 	}
-	if s.DeploymentProfile != "" {
-		c.DeploymentProfile = DeploymentProfile(strings.ReplaceAll(s.DeploymentProfile, "_", "-"))
-	}
+	c.DeploymentProfile = orDefault(s.DeploymentProfile, c.DeploymentProfile)
 }
 
 // setMetrics makes config.json's choice of how samples are taken.
@@ -84,6 +81,10 @@ func readSettings(file string) (settings, error) {
 		return s, wrap(ErrIO, err)
 	}
 	if err := json.Unmarshal(text, &s); err != nil {
+		return s, &Error{Kind: ErrInvalidConfig, Message: file, Cause: err}
+	}
+	s.DeploymentProfile = deploymentProfile(string(s.DeploymentProfile))
+	if err := s.DeploymentProfile.validate(); err != nil {
 		return s, &Error{Kind: ErrInvalidConfig, Message: file, Cause: err}
 	}
 	p := &s.Paths

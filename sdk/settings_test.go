@@ -180,6 +180,28 @@ func TestSandboxDefaults(t *testing.T) {
 	}
 }
 
+// Whoever runs the host decides of sandboxes that are there already, too.
+func TestDeploymentProfileOfAStart(t *testing.T) {
+	h := newHome(t)
+	s, err := newSpec(&SandboxConfig{Name: "a", ImageBind: t.TempDir()}, nil)
+	require.NoError(t, err)
+	for text, want := range map[string]string{
+		`{}`:                                    "single_tenant",
+		`{"deployment_profile":"multi_tenant"}`: "multi_tenant",
+		`{"deployment_profile":"multi-tenant"}`: "multi_tenant",
+	} {
+		require.NoError(t, os.WriteFile(h.configFile, []byte(text), 0o600))
+		h, err := openHome()
+		require.NoError(t, err)
+		launched, err := s.launchConfig(h, 1, "")
+		require.NoError(t, err)
+		assert.Equal(t, want, launched.DeploymentProfile, text)
+	}
+	require.NoError(t, os.WriteFile(h.configFile, []byte(`{"deployment_profile":"multi"}`), 0o600))
+	_, err = openHome()
+	assert.True(t, IsKind(err, ErrInvalidConfig), "no start as if nothing were said: %v", err)
+}
+
 // The registry of samples has as many places as config.json says.
 func TestMetricsCapacity(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})

@@ -38,6 +38,13 @@ var rlimitNames = []string{"cpu", "fsize", "data", "stack", "core", "rss", "npro
 
 var reservedLabels = []string{"sandbox.", "microsandbox.", "service."}
 
+func (p DeploymentProfile) validate() error {
+	if !slices.Contains([]DeploymentProfile{"", DeploymentProfileSingleTenant, DeploymentProfileMultiTenant}, p) {
+		return fail(ErrInvalidConfig, "unknown deployment profile %q: use single-tenant or multi-tenant", p)
+	}
+	return nil
+}
+
 // validate checks everything that needs no look at the host.
 func (c *SandboxConfig) validate() error {
 	if err := checkName(c.Name); err != nil {
@@ -64,8 +71,6 @@ func (c *SandboxConfig) validate() error {
 		return fail(ErrInvalidConfig, "unknown pull policy %q: use always, if-missing or never", c.PullPolicy)
 	case !slices.Contains([]SecurityProfile{"", SecurityProfileDefault, SecurityProfileRestricted}, c.SecurityProfile):
 		return fail(ErrInvalidConfig, "unknown security profile %q: use default or restricted", c.SecurityProfile)
-	case !slices.Contains([]DeploymentProfile{"", DeploymentProfileSingleTenant, DeploymentProfileMultiTenant}, c.DeploymentProfile):
-		return fail(ErrInvalidConfig, "unknown deployment profile %q: use single-tenant or multi-tenant", c.DeploymentProfile)
 	case !slices.Contains([]LogLevel{LogLevelDefault, LogLevelTrace, LogLevelDebug, LogLevelInfo, LogLevelWarn, LogLevelError}, c.LogLevel):
 		return fail(ErrInvalidConfig, "unknown log level %q: use error, warn, info, debug or trace", c.LogLevel)
 	case !slices.Contains([]THPPolicy{"", THPAlways, THPMadvise, THPNever}, c.THP):
@@ -76,7 +81,7 @@ func (c *SandboxConfig) validate() error {
 	if err := c.checkSnapshot(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{func() error { return c.RootDisk.validate(c) }, c.validatePatches, c.validateScripts} {
+	for _, check := range []func() error{c.DeploymentProfile.validate, func() error { return c.RootDisk.validate(c) }, c.validatePatches, c.validateScripts} {
 		if err := check(); err != nil {
 			return err
 		}
