@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -150,6 +151,11 @@ func (w *hostWire) Read(p []byte) (int, error) {
 }
 
 func (w *hostWire) ended() bool { return w.fin }
+
+// SetWriteDeadline fails, as that of stream: crypto/tls gives close_notify five seconds,
+// which a server that takes an upload slowly exceeds, and would lift the deadline that ends
+// what waits.
+func (w *hostWire) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
 
 func (w *hostWire) CloseWrite() error {
 	if c, ok := w.Conn.(interface{ CloseWrite() error }); ok {
