@@ -66,8 +66,8 @@ func (g *Gateway) tunnels(ctx context.Context, p *pair, dst netip.AddrPort, firs
 	}
 }
 
-// requestTunnel reads the request that begins with first, and sends it on. No secret is for
-// the proxy.
+// requestTunnel reads the request that begins with first, and sends it on if the policy
+// does not deny what it is for already. No secret is for the proxy.
 func (g *Gateway) requestTunnel(p *pair, dst netip.AddrPort, first []byte) (t tunnel, rest []byte, err error) {
 	head, rest, err := p.connectHead(first)
 	if err != nil {
@@ -75,6 +75,9 @@ func (g *Gateway) requestTunnel(p *pair, dst netip.AddrPort, first []byte) (t tu
 	}
 	if t, err = parseConnect(head); err != nil {
 		return t, nil, err
+	}
+	if g.tls.Intercepts(t.port) && !g.mayLead(g.endOf(p, dst, t)) {
+		return t, nil, errDeniedTunnel
 	}
 	c := secrets.Connection{Host: t.host, Dst: dst, Connect: true}
 	rw := g.rewriter(c)
@@ -93,20 +96,43 @@ func (g *Gateway) requestTunnel(p *pair, dst netip.AddrPort, first []byte) (t tu
 
 // interceptTunnel intercepts the TLS in a tunnel that is open.
 func (g *Gateway) interceptTunnel(ctx context.Context, p *pair, dst netip.AddrPort, t tunnel, first []byte) {
-	to := target{
+	to, want := g.endOf(p, dst, t)
+	g.interceptTLS(ctx, p.guest, first, to, want)
+}
+
+// endOf is the server that a tunnel through the proxy at dst leads to, and the name that it
+// must have, "" for any.
+func (g *Gateway) endOf(p *pair, dst netip.AddrPort, t tunnel) (to target, want string) {
+	to = target{
 		Connection: secrets.Connection{Dst: dst, Intercepted: true, Tunnel: true},
 		flow:       policy.Flow{Protocol: policy.TCP, Addr: dst.Addr(), Port: t.port},
 		dial:       func(context.Context) (net.Conn, error) { return p.host, nil },
 		undo:       func() { _ = p.host.Close() },
 	}
-	want := t.host
 	switch {
 	case t.addr.IsValid():
-		to.flow.Addr, to.Dst, to.Tunnel, want = t.addr, netip.AddrPortFrom(t.addr, t.port), false, ""
+		to.flow.Addr, to.Dst, to.Tunnel = t.addr, netip.AddrPortFrom(t.addr, t.port), false
+		return to, ""
 	case t.host == dns.HostAlias:
 		to.flow.Addr = g.addrs.gatewayOf(dst.Addr())
 	}
-	g.interceptTLS(ctx, p.guest, first, to, want)
+	return to, t.host
+}
+
+// mayLead asks the policy about the server that a tunnel is for, before the proxy connects
+// to it: about the address alone if its name is not known yet.
+func (g *Gateway) mayLead(to target, want string) bool {
+	var d policy.Decision
+	if to.Host = want; want == "" {
+		d = g.policy.Egress(to.flow, policy.Deferred(), g.names)
+	} else {
+		d = g.judge(&to, g.tls.Bypasses(want))
+	}
+	if d.Verdict == policy.Denied {
+		g.denied(to.flow, d, want)
+		return false
+	}
+	return true
 }
 
 const connectMethod = "CONNECT "
@@ -155,9 +181,10 @@ func (p *pair) tryRead() ([]byte, error) {
 }
 
 var (
-	errNoHead   = errors.New("it does not end where it has to")
-	headEnd     = []byte("\r\n\r\n")
-	errBadReply = errors.New("it is no answer of HTTP/1")
+	errNoHead       = errors.New("it does not end where it has to")
+	errDeniedTunnel = errors.New("the policy denies what it is for")
+	headEnd         = []byte("\r\n\r\n")
+	errBadReply     = errors.New("it is no answer of HTTP/1")
 )
 
 // connectHead reads the head of a request that begins with first, and returns what comes

@@ -686,9 +686,12 @@ const granted = "HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n"
 
 func TestTunnels(t *testing.T) {
 	t.Parallel()
-	s := newSecured(t, rules(t, "deny@blocked.example,allow@public,allow@host"), nil)
+	s := newSecured(t, rules(t, "deny@blocked.example,deny@198.18.0.1,allow@public,allow@198.18.0.0/15,allow@host"), nil)
 	proxyAt := at(world4, 3128)
-	s.proxy(proxyAt, func(*http.Request) string { return granted })
+	s.proxy(proxyAt, func(r *http.Request) string {
+		assert.NotContains(t, []string{"blocked.example:443", "198.18.0.1:443", "10.0.0.1:443"}, r.Host, "the policy denies it")
+		return granted
+	})
 	s.guest.world.set("tcp", "www.example.com:443", server(t, "127.0.0.1:0", func(c *net.TCPConn) {
 		tc := tls.Server(c, s.world.Guest())
 		if tc.Handshake() == nil {
@@ -724,8 +727,12 @@ func TestTunnels(t *testing.T) {
 
 	c, _ := s.through(proxyAt, "CONNECT www.example.com:443 HTTP/1.1\r\n\r\n")
 	assert.ErrorIs(t, client(c, "other.example").Handshake(), io.EOF, "another name")
-	c, _ = s.through(proxyAt, "CONNECT blocked.example:443 HTTP/1.1\r\n\r\n")
-	assert.ErrorIs(t, client(c, "blocked.example").Handshake(), io.EOF, "policy")
+	for _, to := range []string{"blocked.example", "198.18.0.1", "10.0.0.1"} {
+		_, answer := s.through(proxyAt, "CONNECT "+to+":443 HTTP/1.1\r\n\r\n")
+		assert.Empty(t, answer, "%s: policy", to)
+	}
+	c, _ = s.through(proxyAt, "CONNECT 203.0.113.9:443 HTTP/1.1\r\n\r\n")
+	assert.ErrorIs(t, client(c, "blocked.example").Handshake(), io.EOF, "policy, by the name in the tunnel")
 	c, answer := s.through(proxyAt, "CONNECT www.example.com:22 HTTP/1.1\r\n\r\n")
 	assert.Equal(t, granted, answer)
 	exchange(t, c.(interface {
