@@ -20,7 +20,7 @@ type Config struct {
 	AllowQUIC bool          // on Ports
 	Capacity  int           // certificates to keep; 0 is DefaultCapacity
 	Validity  time.Duration // of a certificate; 0 is DefaultValidity
-	// Logger receives what of Trust is of no use; nil discards it.
+	// Logger receives what of Bypass and Trust is of no use; nil discards it.
 	Logger *slog.Logger
 }
 
@@ -35,25 +35,17 @@ type Interceptor struct {
 	guest     *tls.Config
 }
 
-// New makes an interceptor. The error wraps ErrPattern if a pattern is none.
+// New makes an interceptor. Patterns that ParsePattern refuses are logged and ignored.
 func New(cfg Config) (*Interceptor, error) {
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	bypass, err := parsePatterns(cfg.Bypass)
-	if err != nil {
-		return nil, err
-	}
-	u, err := newUpstream(cfg.Trust, log)
-	if err != nil {
-		return nil, err
-	}
 	l, err := newLeaves(cfg.Authority, cmp.Or(cfg.Capacity, DefaultCapacity), cmp.Or(cfg.Validity, DefaultValidity))
 	if err != nil {
 		return nil, err
 	}
-	i := &Interceptor{ports: slices.Clone(cfg.Ports), bypass: bypass, allowQUIC: cfg.AllowQUIC, leaves: l, upstream: u}
+	i := &Interceptor{ports: slices.Clone(cfg.Ports), bypass: parsePatterns(cfg.Bypass, log), allowQUIC: cfg.AllowQUIC, leaves: l, upstream: newUpstream(cfg.Trust, log)}
 	i.guest = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: i.certificate}
 	return i, nil
 }

@@ -3,6 +3,7 @@ package tls
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/gomsb/gomsb/netstack/policy"
@@ -49,13 +50,21 @@ func (p Pattern) weight() int {
 	return len(p.name) + 1
 }
 
-func parsePatterns(list []string) (patterns []Pattern, err error) {
-	for _, s := range list {
-		p, err := ParsePattern(s)
-		if err != nil {
-			return nil, err
-		}
-		patterns = append(patterns, p)
+// usable is the pattern that s is. One that can match no name is logged and ignored, as
+// microsandbox does, whose sandboxes start here as well: what it was to exempt is not.
+func usable(s string, log *slog.Logger) (Pattern, bool) {
+	p, err := ParsePattern(s)
+	if err != nil {
+		log.Warn("a pattern that matches no host is ignored", "error", err)
 	}
-	return patterns, nil
+	return p, err == nil
+}
+
+func parsePatterns(list []string, log *slog.Logger) (patterns []Pattern) {
+	for _, s := range list {
+		if p, ok := usable(s, log); ok {
+			patterns = append(patterns, p)
+		}
+	}
+	return patterns
 }

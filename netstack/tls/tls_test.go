@@ -268,10 +268,27 @@ func TestPatterns(t *testing.T) {
 	for _, bad := range []string{"", "*", "*.", "a.*.b", "https://a.b", "a b", "a.b:443", "**.a"} {
 		_, err := ParsePattern(bad)
 		assert.ErrorIs(t, err, ErrPattern, bad)
-		_, err = New(Config{Authority: newAuthority(t), Bypass: []string{bad}})
-		assert.ErrorIs(t, err, ErrPattern, bad)
-		_, err = New(Config{Authority: newAuthority(t), Trust: Trust{Scoped: []ScopedTrust{{Pattern: bad}}}})
-		assert.ErrorIs(t, err, ErrPattern, bad)
+	}
+}
+
+// TestPatternsThatMatchNothing are in configurations of microsandbox's, which it takes.
+func TestPatternsThatMatchNothing(t *testing.T) {
+	t.Parallel()
+	no := false
+	for _, bad := range []string{"", "*", "*.", "a.*.b", "https://a.b", "a b", "a.b:443", "**.a"} {
+		var log bytes.Buffer
+		i, err := New(Config{
+			Authority: newAuthority(t), Logger: slog.New(slog.NewTextHandler(&log, nil)), Bypass: []string{bad, "bank.example"},
+			Trust: Trust{Scoped: []ScopedTrust{{Pattern: bad, Verify: &no}, {Pattern: "lax.example", Verify: &no}}},
+		})
+		require.NoError(t, err, bad)
+		for _, name := range []string{"a.b", "a", "b", "www.example.com"} {
+			assert.False(t, i.Bypasses(name), "%q, %s", bad, name)
+			assert.False(t, i.Upstream(name).InsecureSkipVerify, "%q, %s", bad, name)
+		}
+		assert.True(t, i.Bypasses("bank.example"), "the others count")
+		assert.True(t, i.Upstream("lax.example").InsecureSkipVerify, "the others count")
+		assert.Equal(t, 2, strings.Count(log.String(), "is ignored"), log.String())
 	}
 }
 

@@ -42,18 +42,18 @@ type upstream struct {
 	others func() *tls.Config
 }
 
-// newUpstream checks the patterns, and reads the files. Pools are made when they are first
+// newUpstream reads the patterns and the files. Pools are made when they are first
 // needed: the host's alone has more than a hundred certificates.
-func newUpstream(t Trust, log *slog.Logger) (*upstream, error) {
+func newUpstream(t Trust, log *slog.Logger) *upstream {
 	read := sync.OnceValue(systemPool)
 	global := authorities(t.Files, log)
 	u := &upstream{others: lazily(read, global, t.NoVerify)}
 	files, verify := make(map[Pattern][]string), make(map[Pattern]bool)
 	patterns := make(map[Pattern]bool)
 	for _, s := range t.Scoped {
-		p, err := ParsePattern(s.Pattern)
-		if err != nil {
-			return nil, err
+		p, ok := usable(s.Pattern, log)
+		if !ok {
+			continue
 		}
 		patterns[p] = true
 		if s.File != "" {
@@ -71,7 +71,7 @@ func newUpstream(t Trust, log *slog.Logger) (*upstream, error) {
 		u.scopes = append(u.scopes, scope{p, lazily(read, slices.Concat(global, authorities(files[p], log)), noVerify)})
 	}
 	slices.SortFunc(u.scopes, func(a, b scope) int { return b.pattern.weight() - a.pattern.weight() })
-	return u, nil
+	return u
 }
 
 // config is how to connect to the server of a name or address.
