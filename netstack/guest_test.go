@@ -104,6 +104,21 @@ func newGuest(t testing.TB, p *policy.Policy, change func(*Config)) *guest {
 	return g
 }
 
+// mustClose closes the gateway, which must not take for ever.
+func (g *guest) mustClose() {
+	g.t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.Gateway.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(watchdog):
+		require.Fail(g.t, "Close does not return")
+	}
+}
+
 // boot brings the guest's stack up.
 func (g *guest) boot(a Addresses) {
 	g.nic = channel.New(4096, uint32(a.MTU)+etherLen, tcpip.LinkAddress(a.GuestMAC[:]))

@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -37,26 +36,8 @@ type secured struct {
 	names *policy.Index
 	ours  *x509.CertPool // what the guest trusts: our authority
 	world *mitm.Interceptor
-	log   *lockedBuffer
+	log   *lines
 	conns []net.Conn // that were opened
-}
-
-// lockedBuffer is a log.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func authority(t testing.TB) (*mitm.Authority, *x509.CertPool) {
@@ -75,7 +56,7 @@ func newSecured(t testing.TB, p *policy.Policy, change func(*Config, *mitm.Confi
 	abroad, _ := authority(t)
 	file := filepath.Join(t.TempDir(), "world.pem")
 	require.NoError(t, os.WriteFile(file, abroad.PEM(), 0o600))
-	s := &secured{log: &lockedBuffer{}}
+	s := &secured{log: &lines{}}
 	var err error
 	s.world, err = mitm.New(mitm.Config{Authority: abroad})
 	require.NoError(t, err)
@@ -83,7 +64,7 @@ func newSecured(t testing.TB, p *policy.Policy, change func(*Config, *mitm.Confi
 	mine, s.ours = authority(t)
 	s.guest = newGuest(t, p, func(c *Config) {
 		s.names = c.Names
-		c.Logger = slog.New(slog.NewTextHandler(s.log, nil))
+		c.Logger = s.log.logger()
 		m := mitm.Config{Authority: mine, Ports: []uint16{443}, Bypass: []string{"*.bank.example"}, Trust: mitm.Trust{Files: []string{file}}}
 		if change != nil {
 			change(c, &m)
@@ -596,16 +577,7 @@ func TestCloseEndsInterception(t *testing.T) {
 	s.mustOpen(at(world6, 443), "www.example.com")
 	<-dialled
 	require.EqualValues(t, 8, s.tcpCount.Load())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.Gateway.Close()
-	}()
-	select {
-	case <-done:
-	case <-time.After(watchdog):
-		require.Fail(t, "Close does not return")
-	}
+	s.mustClose()
 }
 
 // TestInterceptedBulk carries more than any buffer holds, both ways at once.

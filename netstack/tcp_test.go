@@ -324,17 +324,8 @@ func TestCloseEndsEverything(t *testing.T) {
 	g.full.Store(true) // from here on the guest hears nothing
 	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4000)})
 	require.Eventually(t, func() bool { return g.tcpCount.Load() == 2 }, watchdog, time.Millisecond)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		g.Gateway.Close()
-		g.Gateway.Close()
-	}()
-	select {
-	case <-done:
-	case <-time.After(watchdog):
-		require.Fail(t, "Close does not return")
-	}
+	g.mustClose()
+	g.mustClose()
 	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4001)})
 }
 
@@ -354,16 +345,7 @@ func TestCloseMeetsAHandshake(t *testing.T) {
 	g.full.Store(true)
 	g.Transmit(Offload{}, [][]byte{syn(&g.addrs, at(world4, 80), 4000)})
 	require.Eventually(t, func() bool { return g.tcpCount.Load() == 1 }, watchdog, time.Millisecond)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		g.Gateway.Close()
-	}()
-	select {
-	case <-done:
-	case <-time.After(watchdog):
-		require.Fail(t, "Close does not return")
-	}
+	g.mustClose()
 }
 
 // TestSlowDialIsCancelled: a guest that gives up does not hold a place for ever, nor does

@@ -109,7 +109,7 @@ func newWorld(t *testing.T) *world {
 	w.web = serveHTTP(t, w.site, ":0")
 	w.loopback = serveHTTP(t, w.site, "127.0.0.1:0")
 	for _, a := range []string{world4, world6, private4} {
-		serveEcho(t, a)
+		serveEcho(t, a, "7")
 	}
 	w.answer = serveNames(t)
 	return w
@@ -124,9 +124,9 @@ func serveHTTP(t *testing.T, h http.Handler, addr string) uint16 {
 	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
-// serveEcho sends datagrams to port 7 of an address back.
-func serveEcho(t *testing.T, addr string) {
-	c, err := net.ListenPacket("udp", net.JoinHostPort(addr, "7"))
+// serveEcho sends datagrams to a port of an address back.
+func serveEcho(t *testing.T, addr, port string) {
+	c, err := net.ListenPacket("udp", net.JoinHostPort(addr, port))
 	require.NoError(t, err)
 	go func() {
 		b := make([]byte, 1<<16)

@@ -57,7 +57,9 @@ func newSecureWorld(t *testing.T) *secureWorld {
 		go func() { _ = s.Serve(tls.NewListener(l, by)) }()
 		t.Cleanup(func() { _ = s.Close() })
 	}
-	serveEcho443(t)
+	for _, port := range []string{"443", "444"} { // QUIC, and not
+		serveEcho(t, world4, port)
+	}
 	serveSealed(t, known)
 	serveTunnels(t)
 	return w
@@ -74,25 +76,6 @@ func (w *secureWorld) authority(t *testing.T) *tls.Config {
 	i, err := mitm.New(mitm.Config{Authority: a})
 	require.NoError(t, err)
 	return i.Guest()
-}
-
-// serveEcho443 sends datagrams to ports 443 and 444 back.
-func serveEcho443(t *testing.T) {
-	for _, port := range []string{"443", "444"} { // QUIC, and not
-		c, err := net.ListenPacket("udp", net.JoinHostPort(world4, port))
-		require.NoError(t, err)
-		go func() {
-			b := make([]byte, 1<<16)
-			for {
-				n, from, err := c.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = c.WriteTo(b[:n], from)
-			}
-		}()
-		t.Cleanup(func() { _ = c.Close() })
-	}
 }
 
 // serveSealed is the name server of the world by TLS: it asks the one by UDP.
