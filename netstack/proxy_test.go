@@ -2,10 +2,13 @@ package netstack
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,4 +117,34 @@ func TestProxyIsDown(t *testing.T) {
 	_, err := g.dial(at(world4, 80))
 	assert.ErrorContains(t, err, "refused")
 	assert.Contains(t, log.String(), "the proxy opened no connection")
+}
+
+// TestFlowsOfASlowProxyAreBounded: a flow that gives way to others while the proxy has not
+// answered yet keeps no connection to the proxy.
+func TestFlowsOfASlowProxyAreBounded(t *testing.T) {
+	t.Parallel()
+	var waiting atomic.Int64
+	g := newGuest(t, policy.Default(), func(c *Config) {
+		c.Proxy = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			waiting.Add(1)
+			defer waiting.Add(-1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	for i := range 2 * maxSessions {
+		_, err := g.udp(0, at(world4, uint16(2000+i))).Write([]byte("x"))
+		require.NoError(t, err)
+	}
+	last := flow{peer: at(world4, uint16(2000+2*maxSessions-1))}
+	require.Eventually(t, func() bool {
+		g.Gateway.udp.mu.Lock()
+		defer g.Gateway.udp.mu.Unlock()
+		for f := range g.Gateway.udp.sessions {
+			if f.peer == last.peer {
+				return waiting.Load() == maxSessions
+			}
+		}
+		return false
+	}, watchdog, 5*time.Millisecond)
 }

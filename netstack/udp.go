@@ -133,9 +133,11 @@ func (g *Gateway) session(f flow) *udpSession {
 	if len(g.udp.sessions) >= maxSessions {
 		g.udp.evict()
 	}
-	s := &udpSession{g: g, flow: f, queue: make(chan *buffer.View, sessionQueue), over: make(chan struct{})}
+	s := &udpSession{g: g, flow: f, queue: make(chan *buffer.View, sessionQueue)}
+	s.ctx, s.cancel = context.WithCancel(g.ctx)
 	s.touch()
 	if !g.run(s.run) {
+		s.cancel()
 		return nil
 	}
 	g.udp.sessions[f] = s
@@ -160,7 +162,7 @@ func (t *udpTable) evict() {
 func (t *udpTable) end(s *udpSession) {
 	if t.sessions[s.flow] == s {
 		delete(t.sessions, s.flow)
-		close(s.over)
+		s.cancel()
 	}
 }
 
@@ -192,12 +194,13 @@ func (t *udpTable) closeAll() {
 
 // udpSession is one flow of datagrams with a socket of the host's.
 type udpSession struct {
-	g     *Gateway
-	flow  flow
-	queue chan *buffer.View
-	over  chan struct{}
-	last  atomic.Int64 // when the guest sent something, unix nanoseconds
-	bytes atomic.Int64 // in queue
+	g      *Gateway
+	flow   flow
+	queue  chan *buffer.View
+	ctx    context.Context // done when the flow is over
+	cancel context.CancelFunc
+	last   atomic.Int64 // when the guest sent something, unix nanoseconds
+	bytes  atomic.Int64 // in queue
 
 	largest atomic.Int64 // length of the largest packet that the guest sent whole
 	loose   bool         // the socket sends fragments if need be; send's alone
@@ -223,10 +226,10 @@ func (s *udpSession) enqueue(data *buffer.View) bool {
 }
 
 // run sends what is queued, and has what comes back sent to the guest.
-func (s *udpSession) run(ctx context.Context) {
+func (s *udpSession) run(context.Context) {
 	defer s.g.udp.finish(s)
 	dst := netip.AddrPortFrom(policy.Unwrap(s.flow.peer.Addr()), s.flow.peer.Port())
-	c, err := s.g.dial(ctx, "udp", dst)
+	c, err := s.g.dial(s.ctx, "udp", dst) // a proxy may take long
 	if err != nil {
 		return
 	}
@@ -246,7 +249,7 @@ func (s *udpSession) run(ctx context.Context) {
 func (s *udpSession) send(c net.Conn, way path) {
 	for {
 		select {
-		case <-s.over:
+		case <-s.ctx.Done():
 			return
 		case data := <-s.queue:
 			s.bytes.Add(-int64(data.Size()))
