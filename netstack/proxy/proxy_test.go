@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,6 +237,36 @@ func TestRelayWithoutAddress(t *testing.T) {
 	t.Parallel()
 	_, err := (&Proxy{}).associate(nil, netip.AddrPort{}, netip.AddrPort{})
 	assert.ErrorIs(t, err, ErrProtocol)
+}
+
+// TestRelayMayBe: a proxy does not make the guest's datagrams reach what is nearer to this
+// machine than the proxy.
+func TestRelayMayBe(t *testing.T) {
+	t.Parallel()
+	far, private, here := []string{"198.51.100.1", "2001:db8::1"}, []string{"10.0.0.1", "100.64.0.1", "fd00::1"}, []string{"127.0.0.1", "::1", "::"}
+	link, many := []string{"169.254.169.254", "fe80::1"}, []string{"224.0.0.1", "ff02::1"}
+	for name, c := range map[string]struct {
+		proxies   []string
+		yes, none [][]string
+	}{
+		"of the Internet": {far, [][]string{far}, [][]string{private, link, here, many}},
+		"private":         {private, [][]string{far, private}, [][]string{link, here, many}},
+		"on this machine": {[]string{"127.0.0.1", "::ffff:127.0.0.1", "::1"}, [][]string{far, private, link, here}, [][]string{many}},
+	} {
+		for _, p := range c.proxies {
+			for _, a := range slices.Concat(c.yes...) {
+				assert.True(t, mayRelay(netip.MustParseAddr(p), netip.MustParseAddr(a)), "%s: %s at %s", name, p, a)
+			}
+			for _, a := range slices.Concat(c.none...) {
+				assert.False(t, mayRelay(netip.MustParseAddr(p), netip.MustParseAddr(a)), "%s: %s at %s", name, p, a)
+			}
+		}
+	}
+	p := &Proxy{Config{Version: SOCKS5, Address: netip.MustParseAddrPort("198.51.100.1:1080")}}
+	for _, relay := range []string{"127.0.0.1:53", "[::ffff:127.0.0.1]:53"} {
+		_, err := p.associate(nil, netip.MustParseAddrPort(relay), netip.AddrPort{})
+		assert.ErrorIs(t, err, ErrProtocol, relay)
+	}
 }
 
 func TestValidate(t *testing.T) {

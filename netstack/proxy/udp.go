@@ -33,8 +33,12 @@ func (p *Proxy) associate(control net.Conn, relay, to netip.AddrPort) (net.Conn,
 	if relay.Port() == 0 {
 		return nil, fmt.Errorf("%w: a relay of datagrams without a usable address", ErrProtocol)
 	}
+	relay = netip.AddrPortFrom(relay.Addr().Unmap(), relay.Port())
 	if relay.Addr().IsUnspecified() { // where the proxy itself is
 		relay = netip.AddrPortFrom(p.cfg.Address.Addr(), relay.Port())
+	}
+	if !mayRelay(p.cfg.Address.Addr(), relay.Addr()) {
+		return nil, fmt.Errorf("%w: a relay of datagrams at %s, where the proxy itself could not send to", ErrProtocol, relay)
 	}
 	c, err := (&net.Dialer{Control: reserve.Socket}).Dial("udp", relay.String())
 	if err != nil {
@@ -45,6 +49,29 @@ func (p *Proxy) associate(control net.Conn, relay, to netip.AddrPort) (net.Conn,
 	go r.watch()
 	return r, nil
 }
+
+// mayRelay reports that datagrams may go where a proxy says that its relay is. The guest says
+// what is in them, and its policy knows nothing of that place: it must be none that is
+// nearer to this machine than the proxy.
+func mayRelay(proxy, relay netip.Addr) bool {
+	return !relay.IsMulticast() && nearness(relay) <= nearness(proxy)
+}
+
+// nearness is how few machines could be meant by an address: 0 for one of the Internet.
+func nearness(a netip.Addr) int {
+	switch a = a.Unmap(); {
+	case a.IsLoopback() || a.IsUnspecified():
+		return 3
+	case a.IsLinkLocalUnicast():
+		return 2
+	case a.IsPrivate() || sharedSpace.Contains(a):
+		return 1
+	}
+	return 0
+}
+
+// sharedSpace is between a provider and its customers (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 // watch ends the flow when the proxy ends its connection.
 func (r *relayed) watch() {
