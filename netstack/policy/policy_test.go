@@ -77,7 +77,7 @@ func TestGroups(t *testing.T) {
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"PyPI.Org.": "pypi.org", ".pythonhosted.org": "pythonhosted.org", "_http._tcp.example.com": "_http._tcp.example.com", "com": "com",
+		"Shop.Test.": "shop.test", ".mirror.test": "mirror.test", "_http._tcp.example.com": "_http._tcp.example.com", "com": "com",
 	} {
 		got, err := Canonical(in)
 		require.NoError(t, err, in)
@@ -108,7 +108,7 @@ func TestNames(t *testing.T) {
 // TestRules are R1 to R13, R17 of the specification, and G8, G9.
 func TestRules(t *testing.T) {
 	t.Parallel()
-	pypi := map[string][]netip.Addr{"pypi.org": {py}}
+	shop := map[string][]netip.Addr{"shop.test": {py}}
 	public, err := json.Marshal(Default())
 	require.NoError(t, err)
 	plus := func(egress Action, rules string) *Policy { return with(t, egress, Allow, rules) }
@@ -117,7 +117,7 @@ func TestRules(t *testing.T) {
 		require.NoError(t, err)
 		return &Policy{p.DefaultEgress, p.DefaultIngress, append(list, p.Rules...)}
 	}
-	suffix := plus(Deny, "allow@*.pythonhosted.org")
+	suffix := plus(Deny, "allow@*.mirror.test")
 	web := plus(Deny, "allow@public:tcp:443,allow@public:udp:443")
 	ports := plus(Deny, "allow@public:tcp:80,allow@public:tcp:443")
 	for name, c := range map[string]struct {
@@ -126,17 +126,17 @@ func TestRules(t *testing.T) {
 		flow   Flow
 		want   bool
 	}{
-		"R1":           {plus(Deny, "allow@pypi.org"), pypi, Flow{TCP, py, 443}, true},
-		"R1 unknown":   {plus(Deny, "allow@pypi.org"), nil, Flow{TCP, py, 443}, false},
-		"R1 ICMP":      {plus(Deny, "allow@pypi.org"), pypi, Flow{ICMPv4, py, 0}, true},
-		"R2 below":     {suffix, map[string][]netip.Addr{"files.pythonhosted.org": {fi}}, Flow{TCP, fi, 443}, true},
-		"R2 apex":      {suffix, map[string][]netip.Addr{"pythonhosted.org": {fi}}, Flow{TCP, fi, 443}, true},
-		"R2 evil":      {suffix, map[string][]netip.Addr{"evilpythonhosted.org": {fi}}, Flow{TCP, fi, 443}, false},
-		"R3":           {plus(Deny, "allow@example.com"), pypi, Flow{TCP, py, 443}, false},
-		"R4":           {plus(Deny, "allow@pypi.org,deny@151.101.0.0/16"), pypi, Flow{TCP, py, 443}, true},
-		"R5":           {plus(Deny, "allow@pypi.org"), pypi, Flow{TCP, v6, 443}, false},
-		"R6":           {plus(Deny, "allow@pypi.org:udp:443"), pypi, Flow{UDP, py, 443}, true},
-		"R6 tcp":       {plus(Deny, "allow@pypi.org:udp:443"), pypi, Flow{TCP, py, 443}, false},
+		"R1":           {plus(Deny, "allow@shop.test"), shop, Flow{TCP, py, 443}, true},
+		"R1 unknown":   {plus(Deny, "allow@shop.test"), nil, Flow{TCP, py, 443}, false},
+		"R1 ICMP":      {plus(Deny, "allow@shop.test"), shop, Flow{ICMPv4, py, 0}, true},
+		"R2 below":     {suffix, map[string][]netip.Addr{"files.mirror.test": {fi}}, Flow{TCP, fi, 443}, true},
+		"R2 apex":      {suffix, map[string][]netip.Addr{"mirror.test": {fi}}, Flow{TCP, fi, 443}, true},
+		"R2 evil":      {suffix, map[string][]netip.Addr{"evilmirror.test": {fi}}, Flow{TCP, fi, 443}, false},
+		"R3":           {plus(Deny, "allow@example.com"), shop, Flow{TCP, py, 443}, false},
+		"R4":           {plus(Deny, "allow@shop.test,deny@151.101.0.0/16"), shop, Flow{TCP, py, 443}, true},
+		"R5":           {plus(Deny, "allow@shop.test"), shop, Flow{TCP, v6, 443}, false},
+		"R6":           {plus(Deny, "allow@shop.test:udp:443"), shop, Flow{UDP, py, 443}, true},
+		"R6 tcp":       {plus(Deny, "allow@shop.test:udp:443"), shop, Flow{TCP, py, 443}, false},
 		"R7 gateway 4": {plus(Allow, "deny@host"), nil, Flow{TCP, gw4, 80}, false},
 		"R7 gateway 6": {plus(Allow, "deny@host"), nil, Flow{TCP, gw6, 80}, false},
 		"R7 other":     {plus(Allow, "deny@host"), nil, Flow{TCP, addr("8.8.8.8"), 80}, true},
@@ -157,7 +157,7 @@ func TestRules(t *testing.T) {
 		"G9":           {plus(Allow, "deny@169.254.0.0/16"), nil, Flow{TCP, addr("::ffff:169.254.169.254"), 80}, false},
 		"NAT64 deny":   {plus(Allow, "deny@10.0.0.0/8"), nil, Flow{TCP, addr("64:ff9b::10.0.0.5"), 80}, false},
 		"metadata":     {Default(), nil, Flow{TCP, addr("169.254.169.254"), 80}, false},
-		"mapped":       {plus(Deny, "allow@pypi.org"), pypi, Flow{TCP, addr("::ffff:151.101.0.223"), 443}, true},
+		"mapped":       {plus(Deny, "allow@shop.test"), shop, Flow{TCP, addr("::ffff:151.101.0.223"), 443}, true},
 		"ingress only": {plus(Deny, "allow:ingress@any"), nil, Flow{TCP, py, 80}, false},
 		"host bits":    {&Policy{Deny, Deny, []Rule{{Egress, Destination{KindCIDR, "151.101.3.4/16"}, nil, nil, Allow}}}, nil, Flow{TCP, py, 80}, true},
 		"bare address": {&Policy{Deny, Deny, []Rule{{Egress, Destination{KindCIDR, "151.101.0.223"}, nil, nil, Allow}}}, nil, Flow{TCP, py, 80}, true},
@@ -194,8 +194,8 @@ func TestIngress(t *testing.T) {
 // TestSources are S1 to S14.
 func TestSources(t *testing.T) {
 	t.Parallel()
-	pypi := map[string][]netip.Addr{"pypi.org": {py}}
-	both := map[string][]netip.Addr{"evil.com": {py}, "pypi.org": {py}}
+	shop := map[string][]netip.Addr{"shop.test": {py}}
+	both := map[string][]netip.Addr{"evil.com": {py}, "shop.test": {py}}
 	evil := map[string][]netip.Addr{"evil.com": {py}}
 	for name, c := range map[string]struct {
 		egress Action
@@ -205,28 +205,28 @@ func TestSources(t *testing.T) {
 		source Source
 		want   Verdict
 	}{
-		"S1":             {Deny, "allow@pypi.org", both, py, BySNI("pypi.org"), Allowed},
-		"S2":             {Deny, "allow@pypi.org", evil, py, BySNI("pypi.org"), Denied},
-		"S2 empty":       {Deny, "allow@pypi.org", nil, py, BySNI("pypi.org"), Denied},
-		"S3":             {Deny, "allow@pypi.org", pypi, py, BySNI("evil.com"), Denied},
+		"S1":             {Deny, "allow@shop.test", both, py, BySNI("shop.test"), Allowed},
+		"S2":             {Deny, "allow@shop.test", evil, py, BySNI("shop.test"), Denied},
+		"S2 empty":       {Deny, "allow@shop.test", nil, py, BySNI("shop.test"), Denied},
+		"S3":             {Deny, "allow@shop.test", shop, py, BySNI("evil.com"), Denied},
 		"S4":             {Allow, "deny@evil.com", nil, py, BySNI("evil.com"), Denied},
 		"S4 suffix":      {Allow, "deny@*.evil.com", nil, py, BySNI("api.evil.com"), Denied},
 		"S5":             {Allow, "deny@ads.example.com", map[string][]netip.Addr{"ads.example.com": {py}}, py, BySNI("api.example.com"), Allowed},
-		"S6":             {Deny, "allow@*.pythonhosted.org", map[string][]netip.Addr{"other.pythonhosted.org": {fi}}, fi, BySNI("files.pythonhosted.org"), Allowed},
-		"S6 empty":       {Deny, "allow@*.pythonhosted.org", nil, fi, BySNI("files.pythonhosted.org"), Denied},
-		"S7":             {Deny, "allow@pypi.org", nil, py, Deferred(), Denied},
-		"S8":             {Deny, "allow@pypi.org", pypi, py, Deferred(), Defer},
-		"S8 mapped":      {Deny, "allow@pypi.org", pypi, addr("::ffff:151.101.0.223"), Deferred(), Defer},
-		"S9 allow":       {Deny, "allow@151.101.0.0/16,allow@pypi.org", pypi, py, Deferred(), Allowed},
-		"S9 deny":        {Deny, "deny@151.101.0.0/16,allow@pypi.org", pypi, py, Deferred(), Denied},
-		"S10 udp":        {Deny, "allow@pypi.org:udp", pypi, py, Deferred(), Denied},
-		"S10 80":         {Deny, "allow@pypi.org:tcp:80", pypi, py, Deferred(), Denied},
+		"S6":             {Deny, "allow@*.mirror.test", map[string][]netip.Addr{"other.mirror.test": {fi}}, fi, BySNI("files.mirror.test"), Allowed},
+		"S6 empty":       {Deny, "allow@*.mirror.test", nil, fi, BySNI("files.mirror.test"), Denied},
+		"S7":             {Deny, "allow@shop.test", nil, py, Deferred(), Denied},
+		"S8":             {Deny, "allow@shop.test", shop, py, Deferred(), Defer},
+		"S8 mapped":      {Deny, "allow@shop.test", shop, addr("::ffff:151.101.0.223"), Deferred(), Defer},
+		"S9 allow":       {Deny, "allow@151.101.0.0/16,allow@shop.test", shop, py, Deferred(), Allowed},
+		"S9 deny":        {Deny, "deny@151.101.0.0/16,allow@shop.test", shop, py, Deferred(), Denied},
+		"S10 udp":        {Deny, "allow@shop.test:udp", shop, py, Deferred(), Denied},
+		"S10 80":         {Deny, "allow@shop.test:tcp:80", shop, py, Deferred(), Denied},
 		"S11":            {Deny, "deny@evil.com", nil, py, Deferred(), Denied},
 		"S12":            {Allow, "deny@evil.com", nil, py, Deferred(), Defer},
 		"S13":            {Deny, "deny@evil.com,allow@151.101.0.0/16", nil, py, Deferred(), Defer},
 		"S14":            {Deny, "deny@evil.com,deny@151.101.0.0/16,allow@any", nil, py, Deferred(), Denied},
-		"deny, then yes": {Deny, "deny@evil.com,allow@pypi.org", pypi, py, Deferred(), Defer},
-		"deny twice":     {Deny, "deny@evil.com,deny@bad.com,allow:ingress@any", pypi, py, Deferred(), Denied},
+		"deny, then yes": {Deny, "deny@evil.com,allow@shop.test", shop, py, Deferred(), Defer},
+		"deny twice":     {Deny, "deny@evil.com,deny@bad.com,allow:ingress@any", shop, py, Deferred(), Denied},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -425,7 +425,7 @@ func TestIndex(t *testing.T) {
 }
 
 func TestEvaluationDoesNotAllocate(t *testing.T) {
-	e := engine(t, with(t, Deny, Allow, "deny@*.ads.example.com,allow@pypi.org,allow@public:tcp:443"))
+	e := engine(t, with(t, Deny, Allow, "deny@*.ads.example.com,allow@shop.test,allow@public:tcp:443"))
 	x := names(map[string][]netip.Addr{"other.org": {py}})
 	assert.Zero(t, testing.AllocsPerRun(100, func() {
 		if !e.Egress(Flow{TCP, py, 443}, ByIndex(), x).Allowed() {
