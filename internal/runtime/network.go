@@ -142,10 +142,10 @@ type dialContext = func(ctx context.Context, network, address string) (net.Conn,
 // outboundProxy opens what leads out of the host, where cfg has a proxy for that; nil where
 // it has none.
 func outboundProxy(c *launch.Config, cfg *launch.NetworkConfig) (dialContext, error) {
-	if cfg.OutboundProxy == nil {
-		return nil, nil
+	if multiTenant(c) {
+		return nil, nil // whatever is configured
 	}
-	if err := c.Network.CheckProxy(); err != nil {
+	if err := c.Network.CheckProxy(); err != nil || cfg.OutboundProxy == nil {
 		return nil, err
 	}
 	settings, err := c.Network.OutboundProxy.Config()

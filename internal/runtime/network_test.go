@@ -115,6 +115,10 @@ func TestNetworkRefuses(t *testing.T) {
 			assert.Equal(t, launch.StageNetwork, boot.Stage)
 		})
 	}
+	c := networked(nil)
+	c.Network.OutboundProxy = &launch.ResolvedProxy{Socks5: &launch.ResolvedSocks5{Address: "127.0.0.1:1"}}
+	_, err = openNetwork(c, netstack.Families{IPv4: true}, quietLog)
+	assert.ErrorContains(t, err, "not configured", "it would not be used")
 }
 
 // TestChosenPorts: a port that the host chooses is known, and one that leads nowhere is not
