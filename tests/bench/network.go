@@ -115,7 +115,7 @@ func (s *side) iperf(r *report, v *servers, name, flag string) error {
 		} `json:"end"`
 	}
 	if err := json.Unmarshal(out, &result); err != nil || result.End.Received.Rate <= 0 {
-		return fmt.Errorf("%s: iperf3 printed no rate (%w):\n%s", s.name, err, out)
+		return fmt.Errorf("%s: iperf3 printed no rate (%v):\n%s", s.name, err, out)
 	}
 	fmt.Fprintf(os.Stderr, "bench: %s: %s: %.1f Mbit/s\n", s.name, name, result.End.Received.Rate/1e6)
 	r.add(s, name+": time for a MiB", 8*(1<<20)/result.End.Received.Rate)

@@ -76,11 +76,11 @@ func (w *world) testWays(t *testing.T) {
 		Ports []string
 	}
 	require.NoError(t, json.Unmarshal([]byte(cli(t, "ps", "--format", "json").stdout), &listed))
+	shown := map[string][]string{}
 	for _, l := range listed {
-		if l.Name == sb.Name() {
-			assert.Equal(t, []string{text}, l.Ports)
-		}
+		shown[l.Name] = l.Ports
 	}
+	assert.Equal(t, []string{text}, shown[sb.Name()])
 	assert.Contains(t, cli(t, "inspect", sb.Name()).stdout, text)
 
 	w.succeeds(t, sb, `mkdir -p /srv/www; echo from the guest > /srv/www/index.html; cd /srv/www
