@@ -27,7 +27,7 @@ type chunks struct {
 	part part
 	line []byte // of partSize, partEnd and partTrailer
 	size uint64 // left of the chunk
-	held []byte // data that may be the beginning of a placeholder
+	held []byte // data that may be the beginning of a placeholder, or of a longer one than it is
 }
 
 // write carries what of p belongs to the body.
@@ -91,7 +91,11 @@ func (c *chunks) sizeLine(dst, p []byte) (out, rest []byte, err error) {
 	case !c.replaces:
 		dst = append(dst, c.line...)
 	case c.size == 0:
-		dst = append(appendChunk(dst, c.held), "0\r\n"...)
+		text, _, err := c.view.replace(nil, c.held, true, bodyValue)
+		if err != nil {
+			return dst, nil, err
+		}
+		dst = append(appendChunk(dst, text), "0\r\n"...)
 		clear(c.held)
 		c.held = nil
 	}

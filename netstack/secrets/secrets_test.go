@@ -334,6 +334,20 @@ func TestChunkedSubstitution(t *testing.T) {
 	}
 }
 
+// A body may end with a placeholder that begins a longer one.
+func TestChunkedEndsWithPrefix(t *testing.T) {
+	t.Parallel()
+	list := []Secret{key(t, "api.example.com").inject(Injection{Body: true}), key(t, "other.example.com").named("KEY_2", "$KEY_2", "x")}
+	in := post("6\r\na=$KEY\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
+	for how, pieces := range map[string][]string{"at once": {in}, "byte by byte": singly(in)} {
+		out, err := feed(rewriter(t, tlsConn, Action{}, list...), pieces...)
+		require.NoError(t, err, how)
+		_, body, _ := strings.Cut(out, "\r\n\r\n")
+		data, _ := unchunk(t, body)
+		assert.Equal(t, "a="+sesame, data, how)
+	}
+}
+
 // unchunk reads a chunked body up to its trailer section.
 func unchunk(t *testing.T, s string) (data, rest string) {
 	t.Helper()
