@@ -26,7 +26,7 @@ const (
 // its TLS intercepted.
 type SecretEntry struct {
 	// EnvVar is the guest's environment variable with the placeholder, and the secret's
-	// name.
+	// name. Entries of one name have one placeholder and one value.
 	EnvVar string
 	// Value is the secret. It is kept in memory only, so that the sandbox cannot be
 	// started again once it has stopped; to have that, use ValueFrom instead.
@@ -117,9 +117,15 @@ func (c *SandboxConfig) secretsSpec() (*launch.SecretsConfig, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, o := range out.Secrets {
-			if o.EnvVar == s.EnvVar && o.Placeholder != s.Placeholder {
+		for i, o := range out.Secrets {
+			if o.EnvVar != s.EnvVar {
+				continue
+			}
+			if o.Placeholder != s.Placeholder {
 				return nil, fail(ErrInvalidConfig, "secret %s has two placeholders", s.EnvVar)
+			}
+			if other := c.Secrets[i]; other.Value != e.Value || other.ValueFrom != e.ValueFrom {
+				return nil, fail(ErrInvalidConfig, "secret %s has two values: give one of them another name", s.EnvVar)
 			}
 		}
 		out.Secrets = append(out.Secrets, s)

@@ -117,6 +117,15 @@ func TestInvalidSecrets(t *testing.T) {
 	other := Secret.Env("K", sesame, SecretEnvOptions{AllowHosts: []string{"b.example.com"}, Placeholder: "p"})
 	_, err := secretRow(t, WithSecrets(good, other))
 	require.ErrorContains(t, err, "two placeholders")
+	other = Secret.Env("K", "another-value", SecretEnvOptions{AllowHosts: []string{"b.example.com"}})
+	_, err = secretRow(t, WithSecrets(good, other))
+	require.ErrorContains(t, err, "two values", "else the last one goes to the hosts of both")
+	assert.NotContains(t, err.Error(), "another-value")
+	_, err = secretRow(t, WithSecrets(good, Secret.FromEnv("K", SecretEnvOptions{AllowHosts: []string{"b.example.com"}})))
+	require.ErrorContains(t, err, "two values")
+	other.Value = sesame
+	_, err = secretRow(t, WithSecrets(good, other))
+	require.NoError(t, err, "one value for the hosts of both")
 	_, err = secretRow(t, WithSecrets(good), WithNetwork(&NetworkConfig{OnSecretViolation: "allow"}))
 	require.ErrorContains(t, err, `unknown violation action "allow"`)
 }
