@@ -173,6 +173,9 @@ func (h *http2) encode(updates []byte, list []hpack.HeaderField, trailer bool) (
 		if err := e.WriteField(f); err != nil {
 			return nil, err
 		}
+		if err := fits(b.Len(), maxBlock+maxGrowth); err != nil {
+			return nil, err
+		}
 	}
 	return b.Bytes(), nil
 }

@@ -211,6 +211,7 @@ func (h *http1) writeHead(dst []byte, length int64) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	room := len(dst) + maxHead + maxGrowth
 	dst = append(dst, h.req.method+" "+target+" "+h.req.version+"\r\n"...)
 	for _, f := range h.req.fields {
 		value, err := h.fieldValue(f)
@@ -221,6 +222,9 @@ func (h *http1) writeHead(dst []byte, length int64) ([]byte, error) {
 			value = strconv.AppendInt([]byte{' '}, length, 10)
 		}
 		dst = append(append(append(dst, f.line[:f.value]...), value...), "\r\n"...)
+		if err := fits(len(dst), room); err != nil {
+			return dst, err
+		}
 	}
 	return append(dst, "\r\n"...), nil
 }

@@ -72,8 +72,16 @@ func (v *view) replace(dst, b []byte, all bool, value func(*word) ([]byte, bool)
 		from = end
 		return len(dst) <= room
 	})
-	if len(dst) > room {
-		return dst, nil, malformed("with the values of its secrets it has more than %d bytes", room)
+	if err := fits(len(dst), room); err != nil {
+		return dst, nil, err
 	}
 	return append(dst, b[from:certain]...), b[certain:], nil
+}
+
+// fits fails if n bytes, with the values of secrets, are more than room.
+func fits(n, room int) error {
+	if n > room {
+		return malformed("with the values of its secrets it has more than %d bytes", room)
+	}
+	return nil
 }

@@ -529,6 +529,14 @@ func TestGrowthIsBounded(t *testing.T) {
 	s := key(t, "*").inject(Injection{Body: true}).named("K", "$", strings.Repeat("v", 64<<10))
 	_, err := feed(rewriter(t, tlsConn, Action{}, s), post(strings.Repeat("$", 1<<20), "Content-Length: 1048576"))
 	assert.Equal(t, "malformed", kindOfError(err))
+
+	s = key(t, "*").named("K", "$", strings.Repeat("v", 64<<10)) // each field grows less than a head may
+	_, err = feed(rewriter(t, tlsConn, Action{}, s), get("/", strings.Repeat("a:$\r\n", 800)+"b: c"))
+	assert.Equal(t, "malformed", kindOfError(err))
+	c := newClient()
+	c.open(1, true, c.request("/")+strings.Repeat(c.fields("a", "$"), 800))
+	_, err = feed(rewriter(t, tlsConn, Action{}, s), c.String())
+	assert.Equal(t, "malformed", kindOfError(err))
 }
 
 func TestUpdate(t *testing.T) {
