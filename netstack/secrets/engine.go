@@ -133,6 +133,12 @@ type where struct {
 	stream                                 uint32
 }
 
+// maxText bounds each text of a where, bytes: the streams of HTTP/2 keep theirs.
+const maxText = 1 << 10
+
+// clip is the beginning of a text, without what it was cut from.
+func clip(s string) string { return strings.Clone(s[:min(len(s), maxText)]) }
+
 // refuse is the error for what was found.
 func (e *engine) refuse(f *found, w where) error {
 	if f.word.use != violate {

@@ -107,13 +107,13 @@ func (h *http2) request(list []hpack.HeaderField) (where, error) {
 	if !ok {
 		return w, malformed("it has no :authority")
 	}
-	w.method, w.path = pseudo[":method"], pseudo[":path"]
+	w.method, w.path = clip(pseudo[":method"]), clip(pseudo[":path"])
 	for _, text := range append(hosts, authority) {
 		host, ok := hostOf(text)
 		if !ok || h.identified() && host != h.c.Host || len(hosts) > 1 {
 			return w, malformed("its authority or host is for another host than the connection")
 		}
-		w.host = host
+		w.host = clip(host)
 	}
 	return w, nil
 }

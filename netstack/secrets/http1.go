@@ -152,7 +152,7 @@ func (h *http1) request(dst, head []byte) ([]byte, error) {
 		return dst, malformed("it asks for a tunnel, which cannot be seen into")
 	}
 	h.begun, h.req = true, r
-	h.place = where{protocol: "http/1.1", host: host, method: r.method, path: r.target}
+	h.place = where{protocol: "http/1.1", host: clip(host), method: r.method, path: clip(r.target)}
 	if err := h.check(); err != nil {
 		return dst, err
 	}

@@ -287,6 +287,21 @@ func TestHTTP2ViolationSaysWhere(t *testing.T) {
 	}, err)
 }
 
+// Open streams do not keep the long texts that a guest makes of a few bytes.
+func TestHTTP2KeepsLittle(t *testing.T) {
+	t.Parallel()
+	c := newClient()
+	long := strings.Repeat("x", 4000)
+	c.open(1, false, c.fields(":method", long, ":scheme", "https", ":authority", long, ":path", "/"+long))
+	e := rewriter(t, Connection{Dst: api}, Action{}, key(t, "*").optIn()).(*engine)
+	_, err := e.Rewrite(nil, c.Bytes())
+	require.NoError(t, err)
+	place := e.proto.(*http2).streams[1].place
+	for _, text := range []string{place.method, place.host, place.path} {
+		assert.Len(t, text, maxText)
+	}
+}
+
 func TestHTTP2InPlain(t *testing.T) {
 	t.Parallel()
 	c := newClient()
