@@ -107,6 +107,9 @@ func (h *http2) request(list []hpack.HeaderField) (where, error) {
 	if !ok {
 		return w, malformed("it has no :authority")
 	}
+	if _, extended := pseudo[":protocol"]; h.c.Strict && pseudo[":method"] == "CONNECT" && !extended {
+		return w, malformed("it asks for a tunnel, which cannot be seen into")
+	}
 	w.method, w.path = clip(pseudo[":method"]), clip(pseudo[":path"])
 	for _, text := range append(hosts, authority) {
 		host, ok := hostOf(text)

@@ -100,8 +100,10 @@ func (h *http1) head(dst, p []byte) (out, rest []byte, err error) {
 		h.lined = s == startHTTP
 	}
 	switch {
-	case s == startOther && h.c.Strict && !h.other:
-		return dst, nil, malformed("it is no request, and nothing else may pass in strict mode")
+	case s == startOther && h.c.Strict && h.other && len(h.buf) < webSocketHead:
+		return dst, p[taken:], nil
+	case s == startOther && h.c.Strict && !(h.other && isWebSocket(h.buf)):
+		return dst, nil, malformed("it is no request, and nothing else but WebSocket may pass in strict mode")
 	case s == startBad, s == startOther && h.begun && !h.other, s == startOther && h.identified() && isBlank(h.buf[0]):
 		return dst, nil, malformed("its request line is malformed")
 	case s == startOther:
@@ -124,6 +126,13 @@ func (h *http1) head(dst, p []byte) (out, rest []byte, err error) {
 	out, err = h.request(dst, head)
 	return out, rest, err
 }
+
+// webSocketHead is how much tells that it is WebSocket, bytes.
+const webSocketHead = 2
+
+// isWebSocket reports whether b begins like a client's frame of RFC 6455 §5.2, which is
+// masked, and so not like what a server that did not upgrade might take for a request.
+func isWebSocket(b []byte) bool { return b[1]&0x80 != 0 }
 
 func isBlank(c byte) bool { return c == '\r' || c == '\n' || c == ' ' }
 

@@ -24,7 +24,14 @@ func TestStrict(t *testing.T) {
 	}{
 		"a request":            {ours, true},
 		"requests":             {ours + ours + "POST / HTTP/1.1\r\nHost: good.example:443\r\nContent-Length: 5\r\n\r\n" + "hello" + ours, true},
-		"an upgrade":           {upgrade + "\x81\x05hello", true},
+		"an upgrade":           {upgrade + "\x81\x85abcdhello", true},
+		"in two fragments":     {upgrade + "\x41\x82abcdhe\x80\x83abcdllo", true},
+		"half a frame":         {upgrade + "\x81", false},
+		"none after all":       {upgrade + theirs, false},
+		"bare line feeds then": {upgrade + strings.ReplaceAll(theirs, "\r\n", "\n"), false},
+		"a long method then":   {upgrade + strings.Repeat("X", 40) + theirs, false},
+		"tabs then":            {upgrade + strings.ReplaceAll(theirs, " ", "\t"), false},
+		"a blank line then":    {upgrade + "\r\n" + theirs, false},
 		"another host":         {theirs, false},
 		"another host later":   {ours + theirs, false},
 		"another target":       {"GET http://evil.example/ HTTP/1.1\r\nHost: good.example\r\n\r\n", false},
@@ -37,6 +44,8 @@ func TestStrict(t *testing.T) {
 		"TLS":                  {"\x16\x03\x01\x00\x05hello", false},
 		"HTTP/2, another host": {http2To("evil.example"), false},
 		"HTTP/2":               {http2To("good.example"), true},
+		"HTTP/2, a tunnel":     {http2Asking(":method", "CONNECT", ":authority", "good.example"), false},
+		"HTTP/2, an upgrade":   {http2Asking(":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":path", "/", ":authority", "good.example"), true},
 	} {
 		for _, pieces := range [][]string{{c.sent}, singly(c.sent)} {
 			rw := s.Rewriter(Connection{Host: "good.example", Intercepted: true, Strict: true})
@@ -50,8 +59,13 @@ func TestStrict(t *testing.T) {
 
 // http2To is a connection with one request for a host.
 func http2To(host string) string {
+	return http2Asking(":method", "GET", ":scheme", "https", ":path", "/", ":authority", host)
+}
+
+// http2Asking is a connection with one request of these fields.
+func http2Asking(fields ...string) string {
 	c := newClient()
-	c.open(1, true, c.fields(":method", "GET", ":scheme", "https", ":path", "/", ":authority", host))
+	c.open(1, true, c.fields(fields...))
 	return c.String()
 }
 
