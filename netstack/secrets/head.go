@@ -29,10 +29,14 @@ func firstLine(b []byte) start {
 	for i, c := range b {
 		switch {
 		case c == '\n':
-			if sp < 0 || b[i-1] != '\r' {
+			if sp < 0 {
 				return startOther
 			}
-			return classify(string(b[:i-1]))
+			line, crlf := strings.CutSuffix(string(b[:i]), "\r")
+			if s := classify(line); s != startHTTP || crlf {
+				return s
+			}
+			return startBad
 		case i > 0 && b[i-1] == '\r':
 			return startOther
 		case sp < 0 && c == ' ' && i > 0:

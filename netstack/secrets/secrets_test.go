@@ -245,6 +245,8 @@ func TestRefused(t *testing.T) {
 		"space before colon": {body, get("/", "A : b"), "malformed"},
 		"folded":             {body, get("/", "A: b", " c"), "malformed"},
 		"bare LF":            {body, get("/", "A: b\nHost: evil.example"), "malformed"},
+		"bare LF first":      {body, strings.ReplaceAll(get("/"), "\r\n", "\n"), "malformed"},
+		"bare LF between":    {body, get("/", "Upgrade: x") + strings.ReplaceAll(get("/"), "\r\n", "\n"), "malformed"},
 		"bare CR":            {body, get("/", "A: b\rc"), "malformed"},
 		"NUL":                {body, get("/", "A: b\x00c"), "malformed"},
 		"no UTF-8":           {body, get("/", "A: \xff"), "malformed"},
