@@ -110,9 +110,10 @@ func (l *changes) serve() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
-			l.log.Warn("the control socket failed", "err", err)
-			return
+		if err != nil { // out of descriptors, a client that went away: not the end
+			l.log.Warn("cannot accept a client of the control socket", "err", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		if !l.enter(c) {
 			_ = c.Close()

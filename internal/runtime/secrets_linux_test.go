@@ -161,6 +161,23 @@ func TestControlSocket(t *testing.T) {
 	assert.Contains(t, log.String(), "change=rotate")
 }
 
+// A control socket that cannot accept a client for a while serves the next one.
+func TestControlSocketOutlivesFailures(t *testing.T) {
+	sock, err := listenAt(filepath.Join(socketDir(t), "control.sock"))
+	require.NoError(t, err)
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer func() { _, _ = r.Close(), w.Close() }()
+	c := serveChanges(sock, nil, slog.New(slog.NewTextHandler(w, nil)))
+	require.NoError(t, sock.listener.SetDeadline(time.Unix(1, 0)))
+	line, err := bufio.NewReader(r).ReadString('\n')
+	require.NoError(t, err)
+	assert.Contains(t, line, "level=WARN")
+	require.NoError(t, sock.listener.SetDeadline(time.Time{}))
+	assert.Contains(t, askControl(t, sock.path, `{"op":"capabilities"}`+"\n"), `"ok":true`)
+	c.close()
+}
+
 // A runtime with secrets has a control socket as long as it lives, and no file of its home
 // has their values.
 func TestRuntimeWithSecrets(t *testing.T) {
