@@ -74,6 +74,8 @@ func checkAlias(name string) error {
 	switch {
 	case name == "":
 		return errors.New("alias name must not be empty")
+	case name == ".":
+		return errors.New("alias name must not be '.': choose one with --name")
 	case strings.ContainsAny(name, `/\:`) || strings.Contains(name, ".."):
 		return errors.New(`alias name must not contain '/', '\', ':', or '..'`)
 	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
@@ -166,9 +168,10 @@ func (i *installation) script(image string, command []string) string {
 	if i.tmp {
 		mode = "tmp"
 	}
-	lines := []string{"#!/bin/sh", generatedMark, "# image: " + image, "# mode: " + mode}
+	oneLine := strings.NewReplacer("\n", `\n`, "\r", `\r`)
+	lines := []string{"#!/bin/sh", generatedMark, "# image: " + oneLine.Replace(image), "# mode: " + mode}
 	if len(command) > 0 {
-		lines = append(lines, "# command: "+strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(strings.Join(command, " ")))
+		lines = append(lines, "# command: "+oneLine.Replace(strings.Join(command, " ")))
 	}
 	words := i.words(image, command)
 	for n, w := range words {
@@ -213,8 +216,10 @@ func (a *app) install(cmd *cobra.Command, i *installation, image string, command
 		return err
 	}
 	file := filepath.Join(dir, i.name)
-	_, err = os.Lstat(file)
+	old, err := os.Lstat(file)
 	switch {
+	case err == nil && old.IsDir():
+		return fmt.Errorf("alias '%s' cannot be made: %s is a directory", i.name, file)
 	case err == nil && !i.force:
 		return fmt.Errorf("alias '%s' already exists (use --force to overwrite)", i.name)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

@@ -52,7 +52,7 @@ func TestInstallMistakes(t *testing.T) {
 	home := newHome(t)
 	assert.Equal(t, result{0, "", ""}, run("install", "-l"))
 	dir := filepath.Join(home, "bin")
-	require.NoError(t, os.Mkdir(dir, 0o755))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "d"), 0o755))
 	precious := filepath.Join(home, "precious")
 	require.NoError(t, os.WriteFile(precious, []byte("#!/bin/sh\n# mine\n"), 0o700))
 	require.NoError(t, os.Symlink(precious, filepath.Join(dir, "link")))
@@ -63,6 +63,9 @@ func TestInstallMistakes(t *testing.T) {
 		"install --no-pull a -n msb":     {1, "", "alias name 'msb' would shadow a microsandbox binary"},
 		"install --no-pull a -n x/y":     {1, "", `alias name must not contain '/', '\', ':', or '..'`},
 		"install --no-pull a -n x..y":    {1, "", "must not contain"},
+		"install --no-pull . --force":    {1, "", "choose one with --name"},
+		"install --no-pull a -n d -f":    {1, "", "is a directory"},
+		"install --no-pull a -n d":       {1, "", "is a directory"},
 		"install --no-pull a -n mine":    {1, "", "alias 'mine' already exists (use --force to overwrite)"},
 		"install --no-pull a -c 0":       {2, "", "cpus must be greater than 0"},
 		"install --no-pull a -m x":       {2, "", "invalid size"},
@@ -81,6 +84,7 @@ func TestInstallMistakes(t *testing.T) {
 			assert.Empty(t, r.out)
 		})
 	}
+	assert.DirExists(t, filepath.Join(dir, "d"))
 	succeed(t, "install", "--no-pull", "a", "-n", "link", "--force")
 	text, err := os.ReadFile(precious)
 	require.NoError(t, err)
@@ -100,4 +104,9 @@ func TestLauncherRuns(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, strings.Join(append([]string{"run", "img", "--"}, words...), "\x00")+"\x00", string(out))
 	assert.Contains(t, succeed(t, "install", "-l").out, `\n`, "one line a command")
+
+	succeed(t, "install", "--no-pull", "a\necho hi", "-n", "lines", "--tmp")
+	out, err = exec.Command(filepath.Join(home, "bin", "lines")).Output()
+	require.NoError(t, err)
+	assert.Equal(t, "run\x00a\necho hi\x00", string(out), "no line of an image's name is a command")
 }
