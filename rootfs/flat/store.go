@@ -188,15 +188,16 @@ func (s Store) make(ctx context.Context, i *Image, t *tree.Tree) (root Root, err
 	if r.Artifact, err = digest(ctx, image); err != nil {
 		return Root{}, err
 	}
-	if err := publish(image, s.blob(r.Artifact)); err != nil {
-		return Root{}, err
-	}
 	text, err := json.Marshal(r)
 	if err != nil {
 		return Root{}, err
 	}
 	document := filepath.Join(dir, "ref.json")
+	// All that takes room comes first, or a full disk would keep a blob that nothing refers to.
 	if err := writeSynced(document, text); err != nil {
+		return Root{}, err
+	}
+	if err := publish(image, s.blob(r.Artifact)); err != nil {
 		return Root{}, err
 	}
 	return Root{s.blob(r.Artifact), r.VirtualSize}, publish(document, s.ref(i.Manifest))

@@ -210,6 +210,33 @@ func TestSweep(t *testing.T) {
 	assert.DirExists(t, foreign)
 }
 
+// readerAtFunc is content that says when it is read.
+type readerAtFunc func(p []byte, off int64) (int, error)
+
+func (f readerAtFunc) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
+// TestNoRoomForTheDocument leaves no file system that nothing refers to.
+func TestNoRoomForTheDocument(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	inTheWay := filepath.Join(s.part(testImage.derivation().String()), "ref.json")
+	_, err := s.Root(t.Context(), testImage, func(use func(*tree.Tree) error) error {
+		files := tree.New()
+		content := readerAtFunc(func(p []byte, _ int64) (int, error) { return len(p), os.MkdirAll(inTheWay, 0o700) })
+		require.NoError(t, files.Add("/f", &tree.Inode{Mode: tree.TypeRegular | 0o644, Size: 4096, Content: content}))
+		return use(files)
+	})
+	require.ErrorIs(t, err, os.ErrExist)
+	for _, dir := range []string{s.Tmp, filepath.Join(s.Dir, blobsDir), filepath.Join(s.Dir, refsDir)} {
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, left, dir)
+	}
+	var asked atomic.Int32
+	_, err = s.Root(t.Context(), testImage, content(t, &asked))
+	require.NoError(t, err)
+}
+
 func TestDigestStops(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "f")
