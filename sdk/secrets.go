@@ -28,7 +28,7 @@ type SecretEntry struct {
 	// EnvVar is the guest's environment variable with the placeholder, and the secret's
 	// name. Entries of one name have one placeholder and one value.
 	EnvVar string
-	// Value is the secret. It is kept in memory only, so that the sandbox cannot be
+	// Value is the secret, in UTF-8. It is kept in memory only, so that the sandbox cannot be
 	// started again once it has stopped; to have that, use ValueFrom instead.
 	Value string
 	// ValueFrom is the environment variable of this process that has the secret. It is

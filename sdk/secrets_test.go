@@ -95,6 +95,7 @@ func TestInvalidSecrets(t *testing.T) {
 		"odd name":         {func(e *SecretEntry) { e.EnvVar = "A=B" }, "cannot be the name of an environment variable"},
 		"no value":         {func(e *SecretEntry) { e.Value = "" }, "set one of Value and ValueFrom"},
 		"two values":       {func(e *SecretEntry) { e.ValueFrom = "HOME" }, "set one of Value and ValueFrom"},
+		"no UTF-8":         {func(e *SecretEntry) { e.Value = "a\xff" }, "its value is not UTF-8"},
 		"no hosts":         {func(e *SecretEntry) { e.AllowHosts = nil }, "no host may have it"},
 		"pattern as host":  {func(e *SecretEntry) { e.AllowHosts = []string{"*.example.com"} }, "it belongs into AllowHostPatterns"},
 		"bad host":         {func(e *SecretEntry) { e.AllowHosts = []string{"https://example.com"} }, `host "https://example.com"`},

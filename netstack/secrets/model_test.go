@@ -30,6 +30,7 @@ func TestValidate(t *testing.T) {
 		"CR in placeholder":   {func(s *Secret) { s.Placeholder = "a\r" }, "has a NUL, CR or LF"},
 		"LF in placeholder":   {func(s *Secret) { s.Placeholder = "a\n" }, "has a NUL, CR or LF"},
 		"no hosts":            {func(s *Secret) { s.Hosts = nil }, "invalid network secrets: secret KEY: no host may have it"},
+		"no UTF-8":            {func(s *Secret) { s.Value = NewValue("a\xff") }, "invalid network secrets: secret KEY: its value is not UTF-8"},
 		"no value":            {func(s *Secret) { s.Value = Value{} }, "invalid network secrets: secret KEY: it has no value"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxPlaceholder bounds a placeholder, bytes.
@@ -74,6 +75,8 @@ func (s Secret) validate() error {
 		return invalid("secret %s: no host may have it; name at least one", s.EnvVar)
 	case s.Value.IsEmpty():
 		return invalid("secret %s: it has no value", s.EnvVar)
+	case !utf8.ValidString(s.Value.Reveal()): // no launch configuration could carry it unchanged
+		return invalid("secret %s: its value is not UTF-8", s.EnvVar)
 	}
 	return nil
 }
