@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,24 +18,25 @@ import (
 	mitm "github.com/gomsb/gomsb/netstack/tls"
 )
 
-// confides answers each request with what its field X-Key has.
-func confides(c io.ReadWriter) {
+// replies answers each request with what say has to say about it.
+func replies(c io.ReadWriter, say func(*http.Request) string) {
 	b := bufio.NewReader(c)
 	for {
 		r, err := http.ReadRequest(b)
 		if err != nil {
 			return
 		}
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Got: "+r.Header.Get("X-Key")+"\r\n\r\n")
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Said: "+say(r)+"\r\n\r\n")
 	}
 }
 
-// tell sends a request with a placeholder in it, and is what the server got; "" if it got
-// nothing.
-func tell(t *testing.T, c net.Conn, host string) string {
+// ask sends a request with these fields and is what a server that replies has to say, "" if
+// it got nothing.
+func ask(t *testing.T, c net.Conn, fields ...string) string {
 	t.Helper()
 	require.NoError(t, c.SetDeadline(time.Now().Add(watchdog)))
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+host+"\r\nX-Key: $KEY\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\n"+strings.Join(fields, "\r\n")+"\r\n\r\n"); err != nil {
 		return ""
 	}
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -42,7 +44,19 @@ func tell(t *testing.T, c net.Conn, host string) string {
 		return ""
 	}
 	_ = r.Body.Close()
-	return r.Header.Get("X-Got")
+	return r.Header.Get("X-Said")
+}
+
+// confides answers each request with what its field X-Key has.
+func confides(c io.ReadWriter) {
+	replies(c, func(r *http.Request) string { return r.Header.Get("X-Key") })
+}
+
+// tell sends a request with a placeholder in it, and is what the server got; "" if it got
+// nothing.
+func tell(t *testing.T, c net.Conn, host string) string {
+	t.Helper()
+	return ask(t, c, "Host: "+host, "X-Key: $KEY")
 }
 
 // newConfiding is a sandbox with the secret KEY for www.good.example, at world4, and what

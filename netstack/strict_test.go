@@ -1,7 +1,6 @@
 package netstack
 
 import (
-	"bufio"
 	"crypto/tls"
 	"io"
 	"net"
@@ -19,31 +18,12 @@ import (
 )
 
 // namesHosts answers each request with the host that it names.
-func namesHosts(c io.ReadWriter) {
-	b := bufio.NewReader(c)
-	for {
-		r, err := http.ReadRequest(b)
-		if err != nil {
-			return
-		}
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Host: "+r.Host+"\r\n\r\n")
-	}
-}
+func namesHosts(c io.ReadWriter) { replies(c, func(r *http.Request) string { return r.Host }) }
 
 // get sends a request for a host and is the host that it arrived for, "" if it did not.
 func get(t *testing.T, c net.Conn, host string) string {
 	t.Helper()
-	require.NoError(t, c.SetDeadline(time.Now().Add(watchdog)))
-	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: "+host+"\r\n\r\n"); err != nil {
-		return ""
-	}
-	r, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		return ""
-	}
-	_ = r.Body.Close()
-	return r.Header.Get("X-Host")
+	return ask(t, c, "Host: "+host)
 }
 
 // newStrict is a sandbox in strict mode that may reach www.good.example and what is below
