@@ -60,15 +60,16 @@ func (h *SandboxHandle) Status() SandboxStatus {
 // Live reports that the sandbox was running, or about to, when the handle was made.
 func (h *SandboxHandle) Live() bool { return live(h.row.Status) }
 
-// ConfigJSON is the persisted configuration.
-func (h *SandboxHandle) ConfigJSON() string { return h.row.Config }
+// ConfigJSON is the persisted configuration, without values of secrets.
+func (h *SandboxHandle) ConfigJSON() string { return withoutValues(h.row.Config) }
 
-// ActiveConfigJSON is the configuration that the running machine uses, empty if none runs.
+// ActiveConfigJSON is the configuration that the running machine uses, without values of
+// secrets; empty if none runs.
 func (h *SandboxHandle) ActiveConfigJSON() string {
 	if !h.Live() {
 		return ""
 	}
-	return h.row.ActiveConfig
+	return withoutValues(h.row.ActiveConfig)
 }
 
 // CreatedAt is when the sandbox was created, zero if unknown.

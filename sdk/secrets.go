@@ -1,6 +1,7 @@
 package microsandbox
 
 import (
+	"encoding/json"
 	"os"
 	"slices"
 	"strings"
@@ -211,6 +212,34 @@ func (s *spec) resolveSecrets(c *launch.SecretsConfig) error {
 		return wrap(ErrInvalidConfig, err)
 	}
 	return wrap(ErrInvalidConfig, c.Config().Validate())
+}
+
+// withoutValues is a row's configuration without the values of secrets. None that is
+// written here has any; the official SDKs store a value that a program gives.
+func withoutValues(config string) string {
+	d := json.NewDecoder(strings.NewReader(config))
+	d.UseNumber()
+	var row map[string]any
+	if d.Decode(&row) != nil {
+		return config
+	}
+	network, _ := row["network"].(map[string]any)
+	group, _ := network["secrets"].(map[string]any)
+	list, _ := group["secrets"].([]any)
+	found := false
+	for _, e := range list {
+		if s, ok := e.(map[string]any); ok && s["value"] != nil && s["value"] != "" {
+			s["value"], found = "", true
+		}
+	}
+	if !found {
+		return config
+	}
+	b, err := json.Marshal(row)
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }
 
 // secretEntries is the inverse of secretsSpec, without values.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/store"
 )
 
 const sesame = "s3same-0pen"
@@ -129,4 +130,20 @@ func TestInvalidSecrets(t *testing.T) {
 	require.NoError(t, err, "one value for the hosts of both")
 	_, err = secretRow(t, WithSecrets(good), WithNetwork(&NetworkConfig{OnSecretViolation: "allow"}))
 	require.ErrorContains(t, err, `unknown violation action "allow"`)
+}
+
+// A row of an official SDK's may have a value, which no one is shown.
+func TestConfigShowsNoValue(t *testing.T) {
+	t.Parallel()
+	row := func(value string) string {
+		return `{"name":"x","big":9007199254740993,"network":{"secrets":{"secrets":[{"env_var":"K","value":"` + value + `"},{"env_var":"L","value":""}]}}}`
+	}
+	h := &SandboxHandle{row: store.Sandbox{Config: row(sesame), ActiveConfig: row(sesame), Status: store.Running}}
+	for _, text := range []string{h.ConfigJSON(), h.ActiveConfigJSON()} {
+		assert.JSONEq(t, row(""), text)
+		assert.Contains(t, text, "9007199254740993")
+	}
+	for _, text := range []string{"", "{", "[]", `{"network":null}`, `{"network":{"secrets":{"secrets":[7]}}}`, row("")} {
+		assert.Equal(t, text, withoutValues(text))
+	}
 }
