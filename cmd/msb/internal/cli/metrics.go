@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -193,7 +194,7 @@ func (v *metricsView) repeat(ctx context.Context, show func([]msb.MetricsReport)
 
 // watchMetrics refreshes a table in place until it is interrupted.
 func (a *app) watchMetrics(ctx context.Context, v metricsView) error {
-	if _, ok := ui.Terminal(a.Out); !ok {
+	if _, ok := ui.Terminal(a.Out); !ok || os.Getenv("TERM") == "dumb" { // which has no cursor to move
 		return errors.New("--watch requires a terminal; use --follow for machine-readable streaming")
 	}
 	fmt.Fprint(a.Out, "\x1b[?25l") // no cursor meanwhile
