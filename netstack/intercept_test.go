@@ -264,6 +264,34 @@ type slow struct {
 
 func (s *slow) SetWriteDeadline(time.Time) error { s.deadlines++; return nil }
 
+// TestTruncatedUpload: so can a server with what the guest sends.
+func TestTruncatedUpload(t *testing.T) {
+	t.Parallel()
+	s := newSecured(t, policy.Default(), nil)
+	got := make(chan int, 1)
+	s.tcpWorld(at(world4, 443), func(c *net.TCPConn) {
+		r := &recorded{Conn: c}
+		cfg := s.world.Guest().Clone()
+		cfg.MaxVersion = tls.VersionTLS12
+		_, err := io.Copy(io.Discard, tls.Server(r, cfg))
+		assert.NoError(t, err)
+		got <- r.alerts()
+	})
+	for _, complete := range []bool{true, false} {
+		c := s.mustOpen(at(world4, 443), "www.example.com")
+		_, err := io.WriteString(c, "question")
+		require.NoError(t, err)
+		want := 0
+		if complete {
+			require.NoError(t, c.CloseWrite())
+			want = 1
+		}
+		require.NoError(t, c.NetConn().(*gonet.TCPConn).CloseWrite())
+		assert.Equal(t, want, <-got, "complete: %v", complete)
+	}
+	s.idle()
+}
+
 // TestCloseNotifyWaits: a server may take as long for the end of an upload as for the rest
 // of it.
 func TestCloseNotifyWaits(t *testing.T) {
@@ -576,7 +604,23 @@ func TestCloseEndsInterception(t *testing.T) {
 	s.mustOpen(silent, "www.example.com")
 	s.mustOpen(at(world6, 443), "www.example.com")
 	<-dialled
-	require.EqualValues(t, 8, s.tcpCount.Load())
+	stuck := func(c *tls.Conn) {
+		for err := error(nil); err == nil; _, err = c.Write(make([]byte, 1<<20)) {
+			_ = c.SetWriteDeadline(time.Now().Add(quiet))
+		}
+	}
+	deaf := at(netip.MustParseAddr("93.184.216.37"), 443)
+	s.site(deaf, func(*tls.Conn) { <-t.Context().Done() })
+	stuck(s.mustOpen(deaf, "www.example.com"))
+	loud, full := at(netip.MustParseAddr("93.184.216.38"), 443), make(chan struct{})
+	s.site(loud, func(c *tls.Conn) {
+		stuck(c)
+		close(full)
+		<-t.Context().Done()
+	})
+	s.mustOpen(loud, "www.example.com")
+	<-full
+	require.EqualValues(t, 10, s.tcpCount.Load())
 	s.mustClose()
 }
 
