@@ -31,7 +31,9 @@ func newStream(ctx context.Context, guest *guestConn, dst netip.AddrPort, first 
 func (s *stream) Read(p []byte) (int, error) {
 	if len(s.first) > 0 {
 		n := copy(p, s.first)
-		s.first = s.first[n:]
+		if s.first = s.first[n:]; len(s.first) == 0 {
+			s.first = nil // as long as the connection lives, its buffer would
+		}
 		return n, nil
 	}
 	n, err := s.guest.read(s.ctx, p)
