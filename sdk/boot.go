@@ -330,6 +330,7 @@ func (b *boot) options(lock *launch.Lock) (launch.Options, error) {
 	o := launch.Options{
 		Binary: bin, Name: b.spec.Name, SandboxID: b.row.ID, VCPUs: r.CPUs, MemoryMiB: r.MemoryMiB,
 		LogLevel: value(b.spec.Runtime.LogLevel), Config: cfg, Detached: b.detached, Lock: lock,
+		Env: withoutSecrets(os.Environ(), cfg.Network),
 	}
 	if r.MaxCPUs > r.CPUs {
 		o.MaxVCPUs = r.MaxCPUs

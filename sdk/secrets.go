@@ -214,6 +214,20 @@ func (s *spec) resolveSecrets(c *launch.SecretsConfig) error {
 	return wrap(ErrInvalidConfig, c.Config().Validate())
 }
 
+// withoutSecrets is the environment env for a runtime, which has the secrets' values from
+// its configuration: they need not show there as long as it lives.
+func withoutSecrets(env []string, n *launch.Network) []string {
+	if n == nil {
+		return env
+	}
+	return slices.DeleteFunc(env, func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return slices.ContainsFunc(n.Config.Secrets.Secrets, func(s launch.Secret) bool {
+			return s.Source != nil && s.Source.Kind == "env" && s.Source.Var == name && s.Value != ""
+		})
+	})
+}
+
 // withoutValues is a row's configuration without the values of secrets. None that is
 // written here has any; the official SDKs store a value that a program gives.
 func withoutValues(config string) string {

@@ -147,3 +147,13 @@ func TestConfigShowsNoValue(t *testing.T) {
 		assert.Equal(t, text, withoutValues(text))
 	}
 }
+
+func TestRuntimeEnvironment(t *testing.T) {
+	t.Setenv("API_KEY", sesame)
+	s, err := secretRow(t, WithSecrets(Secret.FromEnv("API_KEY", SecretEnvOptions{AllowHosts: []string{"api.example.com"}})))
+	require.NoError(t, err)
+	n, err := s.networkConfig()
+	require.NoError(t, err)
+	assert.Equal(t, []string{"A=b", "API_KEYS=c"}, withoutSecrets([]string{"A=b", "API_KEY=" + sesame, "API_KEYS=c"}, n))
+	assert.Equal(t, []string{"API_KEY=d"}, withoutSecrets([]string{"API_KEY=d"}, nil))
+}
