@@ -133,7 +133,7 @@ type where struct {
 	stream                                 uint32
 }
 
-// maxText bounds each text of a where, bytes: the streams of HTTP/2 keep theirs.
+// maxText bounds each text for a log, bytes: the streams of HTTP/2 keep theirs.
 const maxText = 1 << 10
 
 // clip is the beginning of a text, without what it was cut from.

@@ -3,6 +3,7 @@ package secrets
 import (
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -292,6 +293,16 @@ func TestNothingLeavesWithAViolation(t *testing.T) {
 	assert.Equal(t, err, again, "the connection is over")
 	_, again = rw.End(nil)
 	assert.Equal(t, err, again)
+}
+
+func TestErrorsAreShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 32<<10)
+	for _, in := range []string{post("", "Transfer-Encoding: "+long), get("/"+long, "A: $KEY")} {
+		_, err := feed(rewriter(t, tlsConn, Action{}, key(t, "other.example.com")), in)
+		require.Error(t, err)
+		assert.Less(t, len(fmt.Sprintf("%v %+v", err, err)), 3*maxText)
+	}
 }
 
 func TestViolationSaysWhere(t *testing.T) {

@@ -53,6 +53,7 @@ type Malformed struct{ Reason string }
 
 func (m *Malformed) Error() string { return "request cannot be carried: " + m.Reason }
 
+// malformed is an error whose reason is for a log, however much of it the guest has chosen.
 func malformed(format string, args ...any) error {
-	return &Malformed{fmt.Sprintf(format, args...)}
+	return &Malformed{clip(fmt.Sprintf(format, args...))}
 }
