@@ -179,9 +179,9 @@ func imageMissing(a *snapshot.Artefact, err error) error {
 // The snapshot gets the name that it had if that is free, else its identity. If the
 // archive holds the image, that goes into the cache. Of a snapshot that was made with
 // RecordIntegrity the layers are those that it was made on, so that its identity vouches
-// for them to those who know it from its maker. Of another the layers are taken as they
-// are: load such archives only from those you trust with your sandboxes. If Load fails,
-// the directory is as it was.
+// for them to those who know it from its maker; one that the cache has already stays as it
+// is. Of another the layers are taken as they are: load such archives only from those you
+// trust with your sandboxes. If Load fails, the directory is as it was.
 func (snapshotFactory) Load(ctx context.Context, file, dest string) (*SnapshotHandle, error) {
 	h, err := openHome()
 	if err != nil {
