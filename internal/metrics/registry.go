@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -71,9 +72,13 @@ func open(dir, name string, wait time.Duration) (*Registry, error) {
 	}
 	for deadline := time.Now().Add(wait); ; time.Sleep(5 * time.Millisecond) {
 		r, err := tryOpen(dir, file)
-		if !errors.Is(err, errUnfinished) || !time.Now().Before(deadline) {
-			return r, err
+		if errors.Is(err, errUnfinished) && time.Now().Before(deadline) {
+			continue
 		}
+		if errors.Is(err, ErrFormat) {
+			err = fmt.Errorf("%w: when no sandbox of this home runs, remove %s", err, filepath.Join(dir, file))
+		}
+		return r, err
 	}
 }
 

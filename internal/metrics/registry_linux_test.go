@@ -274,6 +274,7 @@ func TestOpenRefuses(t *testing.T) {
 	for _, name := range []string{"empty", "short", "huge", "magic", "v2", "header", "slot", "no-slots", "too-many", "initialising"} {
 		_, err := open(dir, "/"+name, 0)
 		assert.ErrorIs(t, err, ErrFormat, name)
+		assert.ErrorContains(t, err, "remove "+filepath.Join(dir, name))
 	}
 	for _, name := range []string{"/none", "", "none", "/", "/..", "/.", "/a/b", "/a\x00", "/../x", "/" + strings.Repeat("a", 300)} {
 		_, err := open(dir, name, 0)
