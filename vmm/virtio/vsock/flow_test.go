@@ -266,7 +266,9 @@ func TestManyStreams(t *testing.T) {
 			if n := min(5000, size-sent[port], int(room)); n > 0 {
 				g.data(7, port, text[sent[port]:sent[port]+n])
 				if sent[port] += n; sent[port] == size {
-					g.send(header{op: opShutdown, flags: shutdownSend, srcPort: port, dstPort: 7, alloc: 1 << 16, forwarded: g.taken[port]}, nil)
+					h := g.header(opShutdown, 7, port)
+					h.flags = shutdownSend
+					g.send(h, nil)
 					finished++
 				}
 			}
