@@ -106,7 +106,9 @@ func bootInside(t *testing.T, b *proto.Bootstrap) (out string, said []proto.Mess
 		said = append(said, m)
 		if m.Type == proto.TypeInitResolved {
 			_, err = host.Write(message(t, 0, proto.Generation, proto.TypeInitAck, 0, proto.Empty{}))
-			require.NoError(t, err)
+			if !errors.Is(err, unix.EPIPE) { // it may have failed and gone by now
+				require.NoError(t, err)
+			}
 		}
 	}
 	_ = cmd.Wait() // the output says what went wrong

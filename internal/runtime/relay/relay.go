@@ -349,11 +349,14 @@ func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
 	if err := r.Send(0, proto.TypeBootstrap, b); err != nil {
 		return proto.Ready{}, fmt.Errorf("send the bootstrap: %w", err)
 	}
+	var unheard error // the guest had hung up before our answer; it may have said why
 	for range maxBootFrames {
 		f, err := r.guest.next()
 		switch {
 		case errors.Is(err, proto.ErrFrame):
 			return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+		case err != nil && unheard != nil:
+			return proto.Ready{}, fmt.Errorf("acknowledge init: %w", unheard)
 		case err != nil:
 			return proto.Ready{}, fmt.Errorf("wait for the guest: %w", err)
 		}
@@ -370,9 +373,7 @@ func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
 			if r.cfg.OnResolved != nil {
 				r.cfg.OnResolved(who.DefaultUser)
 			}
-			if err := r.Send(0, proto.TypeInitAck, proto.Empty{}); err != nil {
-				return proto.Ready{}, fmt.Errorf("acknowledge init: %w", err)
-			}
+			unheard = r.Send(0, proto.TypeInitAck, proto.Empty{})
 		case proto.TypeError:
 			return proto.Ready{}, guestError(m)
 		case proto.TypeReady:

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -343,6 +344,43 @@ func TestBootFailures(t *testing.T) {
 		assert.Error(t, err, name)
 		_ = r.Close()
 	}
+}
+
+// departed is a guest that has said something and hung up: of what it is told it hears
+// the bootstrap only.
+type departed struct {
+	net.Conn
+	said  io.Reader
+	heard int
+}
+
+func (d *departed) Read(p []byte) (int, error) { return d.said.Read(p) }
+
+func (d *departed) Write(p []byte) (int, error) {
+	if d.heard++; d.heard > 1 {
+		return 0, syscall.EPIPE
+	}
+	return len(p), nil
+}
+
+// What a guest said counts, also if it does not hear the answer to something before.
+func TestBootFailureBeforeTheAcknowledgement(t *testing.T) {
+	resolved, err := proto.AppendMessage(nil, 0, proto.TypeInitResolved, proto.InitResolved{})
+	require.NoError(t, err)
+	failed, err := proto.AppendMessage(nil, 0, proto.TypeError, proto.CoreError{Kind: "network", Message: "no eth0"})
+	require.NoError(t, err)
+	boot := func(said ...[]byte) error {
+		ours, theirs := net.Pipe()
+		_ = theirs.Close()
+		r := New(Config{Guest: &departed{Conn: ours, said: bytes.NewReader(bytes.Join(said, nil))}, Log: &logged{}})
+		defer func() { _ = r.Close() }()
+		_, err := r.Boot(t.Context(), &proto.Bootstrap{})
+		return err
+	}
+	var guest *GuestError
+	require.ErrorAs(t, boot(resolved, failed), &guest)
+	assert.Equal(t, "no eth0", guest.Message)
+	assert.ErrorIs(t, boot(resolved), syscall.EPIPE)
 }
 
 func TestShutdownByClient(t *testing.T) {

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"strconv"
@@ -23,11 +24,11 @@ func TestColour(t *testing.T) {
 	defer func() { _ = tty.Close() }()
 	t.Setenv("NO_COLOR", "")
 	Error(tty, "x")
+	lines := bufio.NewReader(pty) // a read may end anywhere
 	read := func() string {
-		buf := make([]byte, 100)
-		n, err := pty.Read(buf)
+		line, err := lines.ReadString('\n')
 		require.NoError(t, err)
-		return string(buf[:n])
+		return line
 	}
 	assert.Equal(t, "\x1b[1;31merror:\x1b[0m x\r\n", read())
 	t.Setenv("NO_COLOR", "1")
