@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "931bc0968d0c63a73204dc646b5df6041531045fdba595ed4272f35670e32d6c"
+	SHA256 = "d9ba95c5ab571914327dee097ba790b89329af56d3ebb2cc81303098ea361ed9"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3792896
 )

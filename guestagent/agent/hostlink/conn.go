@@ -3,6 +3,7 @@
 package hostlink
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -136,12 +137,25 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // CloseWrite tells the host that nothing follows. It does not wait for writes under way.
-func (c *Conn) CloseWrite() error { return unix.Shutdown(c.fd, unix.SHUT_WR) }
+func (c *Conn) CloseWrite() error {
+	if c.file == nil {
+		return unix.Shutdown(c.fd, unix.SHUT_WR)
+	}
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	return cmp.Or(err, failed)
+}
 
-// Close closes the stream.
+// Close closes the stream; a second Close is an error.
 func (c *Conn) Close() error {
 	if c.file != nil {
 		return c.file.Close()
 	}
-	return unix.Close(c.fd)
+	fd := c.fd
+	c.fd = -1 // the number may be another file's soon
+	return unix.Close(fd)
 }

@@ -100,8 +100,13 @@ func TestReadTimeout(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	a, _ := pair(t)
+	a, b := pair(t)
 	require.NoError(t, a.Close())
+	require.ErrorIs(t, a.Close(), unix.EBADF)
+	require.NoError(t, b.Async())
+	require.NoError(t, b.Close())
+	require.ErrorIs(t, b.Close(), os.ErrClosed)
+	require.Error(t, b.CloseWrite())
 	closed := Adopt(-1)
 	_, err := closed.Read(make([]byte, 1))
 	require.ErrorIs(t, err, unix.EBADF)
