@@ -7,10 +7,13 @@
 //
 // # Threads and signals
 //
-// VCPU.Run enters the guest by a system call that the Go scheduler knows about, so a
-// running guest holds no P and blocks no garbage collection. While the guest runs, its
-// thread takes no signal but the one of Kick (KVM_SET_SIGNAL_MASK): the Go runtime's
-// preemption signals wait until the next exit instead of causing one. Kick sets
-// immediate_exit before it signals, so that it works whether the thread is inside,
-// about to enter or outside the guest.
+// VCPU.Run enters the guest by a system call that the Go scheduler does not know about:
+// most stays are short, and a scheduler that watches them takes the processor (P) of the
+// thread away every time, which wakes threads for nothing. Its preemption signal, which it
+// sends after 10 ms or for a garbage collection, ends the stay; the guest is entered again
+// by a call that the scheduler does know about, so that a guest that computes or sleeps
+// holds no P and blocks no garbage collection. While the guest runs, its thread takes no
+// other signal but the one of Kick (KVM_SET_SIGNAL_MASK). Kick sets immediate_exit before
+// it signals, so that it works whether the thread is inside, about to enter or outside the
+// guest; only it ends Run.
 package kvm

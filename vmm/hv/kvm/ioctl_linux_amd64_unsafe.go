@@ -45,8 +45,15 @@ func ioctlBytes(fd int, request uintptr, b []byte) (int, error) {
 	return ioctlPtr(fd, request, unsafe.SliceData(b))
 }
 
-// enter is KVM_RUN. It lets the scheduler run other goroutines meanwhile.
+// enter is KVM_RUN for a guest that is expected back soon: the thread keeps its processor
+// of Go's, which nobody has to give it again then.
 func enter(fd int) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), kvmRun, 0)
+	return errno
+}
+
+// enterForLong is KVM_RUN that lets the scheduler run other goroutines meanwhile.
+func enterForLong(fd int) unix.Errno {
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), kvmRun, 0)
 	return errno
 }

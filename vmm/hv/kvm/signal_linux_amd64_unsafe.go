@@ -17,6 +17,12 @@ func (c *vcpu) setImmediateExit(v uint32) {
 	atomic.StoreUint32((*uint32)(unsafe.Pointer(&c.run[0])), v<<(8*runImmediateExit))
 }
 
+// kicked says whether the request flag is set.
+func (c *vcpu) kicked() bool {
+	// SAFETY: as for setImmediateExit.
+	return uint8(atomic.LoadUint32((*uint32)(unsafe.Pointer(&c.run[0])))>>(8*runImmediateExit)) != 0
+}
+
 func kickSet() (s unix.Sigset_t) {
 	s.Val[0] = 1 << (kickSignal - 1)
 	return s

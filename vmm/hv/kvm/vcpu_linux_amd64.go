@@ -15,6 +15,10 @@ import (
 // kickSignal interrupts KVM_RUN. It is a real-time signal that neither Go nor libc use.
 const kickSignal = unix.Signal(42)
 
+// preemptSignal is what the Go scheduler asks a thread with for the processor that it has
+// had for 10 ms, and the garbage collector for a pause.
+const preemptSignal = unix.SIGURG
+
 // vcpu implements hv.VCPU.
 type vcpu struct {
 	vm    *vm
@@ -52,7 +56,7 @@ func (v *vm) CreateVCPU(id int) (hv.VCPU, error) {
 	}
 	c := &vcpu{vm: v, id: id, fd: fd, run: run, xsave: make([]byte, v.xsaveSize)}
 	mask := &signalMask{len: 8}
-	binary.LittleEndian.PutUint64(mask.bits[:], ^(uint64(1) << (kickSignal - 1)))
+	binary.LittleEndian.PutUint64(mask.bits[:], ^(uint64(1)<<(kickSignal-1) | uint64(1)<<(preemptSignal-1)))
 	if _, err := ioctlPtr(fd, kvmSetSignalMask, mask); err != nil {
 		return nil, errors.Join(fmt.Errorf("create vCPU %d: signal mask: %w", id, err), c.Close())
 	}
@@ -79,7 +83,16 @@ func (c *vcpu) Run() (*hv.Exit, error) {
 		c.decode()
 		return &c.exit, nil
 	}
-	if errno := enter(c.fd); errno != 0 {
+	errno := enter(c.fd)
+	for errno == unix.EINTR {
+		drainKicks() // of requests that are served; it would end KVM_RUN for ever
+		if c.kicked() {
+			break
+		}
+		// A signal of the scheduler's: the guest is likely to stay.
+		errno = enterForLong(c.fd)
+	}
+	if errno != 0 {
 		if errno == unix.EINTR || errno == unix.EAGAIN {
 			c.exit = hv.Exit{}
 			// Clear the request before the caller looks at what the kick was about, so
