@@ -6,10 +6,6 @@ import (
 	"strings"
 )
 
-func usageDialect() error {
-	return fmt.Errorf("%w: these are arguments of microsandbox 0.5.7; use an SDK of 0.6.18", ErrDialect)
-}
-
 // flagName cuts the value from --flag=value.
 func flagName(arg string) string {
 	name, _, _ := strings.Cut(arg, "=")
@@ -17,9 +13,11 @@ func flagName(arg string) string {
 }
 
 // flagSet is a long-options-only parser: "--flag value", "--flag=value" and switches.
-// Each flag may be given once, which is what a program that generates them does.
+// Each flag but those of lists may be given once, which is what a program that generates
+// them does.
 type flagSet struct {
 	values   map[string]func(string) error
+	lists    map[string]func(string) error
 	switches map[string]func()
 }
 
@@ -36,6 +34,9 @@ func (s *flagSet) parse(args []string) error {
 			continue
 		}
 		set, ok := s.values[name]
+		if list, many := s.lists[name]; many {
+			set, ok, seen[name] = list, true, false
+		}
 		if !ok {
 			return usagef("unexpected argument %q", args[i])
 		}
@@ -53,7 +54,7 @@ func (s *flagSet) parse(args []string) error {
 }
 
 type integer interface {
-	~int | ~int32 | ~uint8 | ~uint32
+	~int | ~int32 | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
 // number returns a setter of a non-negative integer of the given size.

@@ -10,7 +10,9 @@
 // The runtime's command line changed between releases of microsandbox. [Parse] tells the
 // dialect from the flags and hands the arguments to the parser of that dialect, each of
 // which fills the same [Invocation]. The 0.6.18 dialect carries everything but a dozen
-// flags in one JSON document ([Config]) on an inherited descriptor.
+// flags in one JSON document ([Config]) on an inherited descriptor. That of 0.5.7 carries
+// everything in arguments: the guest's part of it as an environment in which the variables
+// MSB_* mean something.
 //
 // # Descriptors of the 0.6.18 dialect
 //

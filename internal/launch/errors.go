@@ -10,8 +10,6 @@ var (
 	// ErrUsage is the class of errors in the arguments, descriptors or configuration of
 	// a runtime. A runtime that meets one exits with code 2 before it says it started.
 	ErrUsage = errors.New("invalid sandbox invocation")
-	// ErrDialect reports arguments of a release whose dialect is not supported.
-	ErrDialect = fmt.Errorf("%w: unsupported dialect", ErrUsage)
 	// ErrConfig reports a configuration document that is malformed or contradicts itself.
 	ErrConfig = fmt.Errorf("%w: invalid configuration", ErrUsage)
 	// ErrMount reports a malformed mount or disk string.

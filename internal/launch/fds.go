@@ -12,7 +12,7 @@ import (
 const maxConfig = 16 << 20
 
 // Load checks the descriptors of inv, marks them close-on-exec, and reads the
-// configuration to its end. Errors wrap [ErrUsage]; nothing was written anywhere then.
+// configuration to its end if it was not in the arguments. Errors wrap [ErrUsage]; nothing was written anywhere then.
 func (inv *Invocation) Load() error {
 	for _, d := range []struct {
 		flag string
@@ -35,6 +35,9 @@ func (inv *Invocation) Load() error {
 			return usagef("%s %d: the descriptor is not a pipe", d.flag, d.fd)
 		}
 		unix.CloseOnExec(d.fd)
+	}
+	if inv.ConfigFD < 0 && inv.ConfigFile == "" {
+		return nil
 	}
 	document, err := inv.readConfig()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 func FuzzParse(f *testing.F) {
 	f.Add("--name\na\n--sandbox-id\n1\n--vcpus\n1\n--memory-mib\n512\n--config-fd\n96")
 	f.Add("--debug\n--name=a\n--sandbox-id=7\n--startup-fd=98\n--vcpus=2\n--memory-mib=1\n--max-vcpus=4\n--config-file=/c\n--lifecycle-lock-fd=99")
-	f.Add("--agent-sock\n/s")
+	f.Add("--name\na\n--sandbox-id\n1\n--db-path\n/h/db/msb.db\n--log-dir\n/l\n--runtime-dir\n/s/a/runtime\n--agent-sock\n/h/run/agent/s.sock\n--disk\nd:/d:raw\n--env\nMSB_TMPFS=/tmp:size=1,mode=700\n--env\nMSB_RLIMITS=nofile=1:2\n--network-config\n{}\n--\nx")
 	f.Fuzz(func(t *testing.T, text string) {
 		inv, err := Parse(strings.Split(text, "\n"))
 		if err != nil {
@@ -20,6 +20,13 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		require.NoError(t, inv.Validate())
+		if inv.Config != nil { // 0.5.7: it says the same in the dialect of 0.6.18
+			document, err := inv.Config.Encode()
+			require.NoError(t, err)
+			_, err = Decode(document)
+			require.NoError(t, err)
+			return
+		}
 		// What it writes is read the same again, but for room to grow that is none.
 		if inv.MaxVCPUs <= inv.VCPUs {
 			inv.MaxVCPUs = 0

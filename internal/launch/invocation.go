@@ -2,6 +2,7 @@ package launch
 
 import (
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -31,30 +32,32 @@ type Invocation struct {
 	StartupFD       int
 	LifecycleLockFD int
 
-	Config *Config // nil until Load
+	Config *Config // nil until Load, unless it was in the arguments
 }
 
 // Attached reports that the runtime ends when the controller that started it goes away.
 func (inv *Invocation) Attached() bool { return inv.ParentWatchFD >= 0 }
 
-// Parse reads the arguments after "sandbox". It looks at nothing but args. Errors wrap
-// [ErrUsage]; arguments of the 0.5.7 dialect give [ErrDialect].
+// Parse reads the arguments after "sandbox", in the dialect of 0.6.18 or of 0.5.7. It looks
+// at nothing but args. Errors wrap [ErrUsage].
 func Parse(args []string) (*Invocation, error) {
-	for _, a := range args {
-		switch flagName(a) {
-		case "--config-fd", "--config-file":
-			return parse0618(args)
-		}
+	own := args // without those of a program
+	if i := slices.Index(args, "--"); i >= 0 {
+		own = args[:i]
 	}
-	for _, a := range args {
-		if flagName(a) == "--agent-sock" {
-			return nil, usageDialect()
-		}
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(own, func(arg string) bool { return slices.Contains(names, flagName(arg)) })
+	}
+	switch {
+	case has("--config-fd", "--config-file"):
+		return parse0618(args)
+	case has("--agent-sock"):
+		return parse0507(args)
 	}
 	return nil, usagef("neither --config-fd nor --config-file is given")
 }
 
-// Args writes the command line that [Parse] reads, in the order of the 0.6.18 core, the
+// Args writes the command line of the 0.6.18 dialect, in the order of its core, the
 // leading "sandbox" included.
 func (inv *Invocation) Args() []string {
 	args := []string{"sandbox"}
