@@ -107,6 +107,15 @@ func (h home) lock(ctx context.Context, name string, giveUp func() error) (*laun
 	}
 }
 
+// control is where the named sandbox takes changes while it runs.
+func (h home) control(name string) controlSocket {
+	agent, err := launch.AgentSocket(h.run(), name)
+	if err != nil {
+		return "" // too long for a socket: nothing listens there
+	}
+	return controlSocket(launch.ControlSocket(agent))
+}
+
 // removeSockets deletes what a runtime that was killed left in the run directory. The
 // caller holds the lifecycle lock.
 func (h home) removeSockets(name string) error {

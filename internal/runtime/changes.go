@@ -65,19 +65,6 @@ func (h *changedHost) UnmarshalJSON(b []byte) (err error) {
 	return err
 }
 
-// changeReply is the answer.
-type changeReply struct {
-	OK           bool          `json:"ok"`
-	Error        string        `json:"error,omitempty"`
-	Capabilities *capabilities `json:"capabilities,omitempty"`
-}
-
-type capabilities struct {
-	CPUResize     bool `json:"cpu_resize"`
-	MemoryResize  bool `json:"memory_resize"`
-	SecretsUpdate bool `json:"secrets_update"`
-}
-
 // openChanges opens the control socket, if there is something to change. Clients take its
 // absence for a sandbox that cannot be changed.
 func (s *sandbox) openChanges() {
@@ -151,9 +138,9 @@ func (l *changes) answer(c net.Conn) {
 	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
 		return
 	}
-	reply := changeReply{OK: true}
+	reply := launch.ControlReply{OK: true}
 	if err := l.do(line, &reply); err != nil {
-		reply = changeReply{Error: err.Error()}
+		reply = launch.ControlReply{Error: err.Error()}
 	}
 	text, err := json.Marshal(reply)
 	if err == nil {
@@ -162,14 +149,14 @@ func (l *changes) answer(c net.Conn) {
 }
 
 // do does what the line asks. No error has a value in it.
-func (l *changes) do(line []byte, reply *changeReply) error {
+func (l *changes) do(line []byte, reply *launch.ControlReply) error {
 	var r changeRequest
 	if err := json.Unmarshal(line, &r); err != nil {
 		return errors.New("the request is not the JSON that it should be")
 	}
 	switch r.Op {
 	case "capabilities":
-		reply.Capabilities = &capabilities{SecretsUpdate: true}
+		reply.Capabilities = &launch.Capabilities{SecretsUpdate: true}
 		return nil
 	case "secrets_update":
 		return l.update(r.Changes)

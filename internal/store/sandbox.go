@@ -278,21 +278,39 @@ func (s *Store) SetActivePorts(ctx context.Context, id int32, ports string) erro
 
 // SetConfig replaces the desired configuration of a sandbox and, unless nil, its labels.
 func (s *Store) SetConfig(ctx context.Context, id int32, config string, labels map[string]string) error {
+	return s.EditSandbox(ctx, id, func(b Sandbox) (Edited, error) {
+		return Edited{Config: config, ActiveConfig: b.ActiveConfig, Labels: labels}, nil
+	})
+}
+
+// Edited is what EditSandbox stores.
+type Edited struct {
+	Config       string
+	ActiveConfig string            // empty: NULL
+	Labels       map[string]string // all of them; nil leaves them as they are
+}
+
+// EditSandbox replaces the configurations and labels of a sandbox by what f makes of the
+// row, in one transaction; f may be called again. An error of f changes nothing, and
+// [ErrNotFound] says that there is no such sandbox.
+func (s *Store) EditSandbox(ctx context.Context, id int32, f func(Sandbox) (Edited, error)) error {
 	return s.update(ctx, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `UPDATE sandbox SET config = ?, updated_at = ? WHERE id = ?`, config, s.stamp(), id)
+		b, err := scanSandbox(tx.QueryRowContext(ctx, `SELECT `+sandboxColumns+` FROM sandbox WHERE id = ?`, id))
 		if err != nil {
 			return err
 		}
-		if n, err := r.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, ErrNotFound)
+		e, err := f(b)
+		if err != nil {
+			return err
 		}
-		if labels == nil {
-			return nil
+		if _, err := tx.ExecContext(ctx, `UPDATE sandbox SET config = ?, active_config = ?, updated_at = ? WHERE id = ?`,
+			e.Config, orNull(e.ActiveConfig), s.stamp(), id); err != nil || e.Labels == nil {
+			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM sandbox_labels WHERE sandbox_id = ?`, id); err != nil {
 			return err
 		}
-		for k, v := range labels {
+		for k, v := range e.Labels {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO sandbox_labels(sandbox_id, key, value) VALUES(?, ?, ?)`, id, k, v); err != nil {
 				return err
 			}

@@ -1,0 +1,80 @@
+package microsandbox
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+)
+
+// controlPatience is how long a runtime may take to answer one request.
+const controlPatience = 20 * time.Second
+
+// maxControlReply bounds an answer, bytes.
+const maxControlReply = 1 << 20
+
+// controlSocket is where a running sandbox takes changes. The zero value stands for one
+// that takes none.
+type controlSocket string
+
+// controlRequest is one line to the runtime; Op says which fields belong to it.
+type controlRequest struct {
+	Op       string                `json:"op"`
+	TotalMiB uint32                `json:"total_mib,omitempty"`
+	Online   uint8                 `json:"online,omitempty"`
+	Changes  []launch.SecretChange `json:"changes,omitempty"`
+}
+
+// capabilities asks what can be changed. A sandbox without a control socket can do
+// nothing.
+func (s controlSocket) capabilities(ctx context.Context) (launch.Capabilities, error) {
+	r, err := s.ask(ctx, controlRequest{Op: "capabilities"})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return launch.Capabilities{}, nil
+	}
+	if err != nil || r.Capabilities == nil {
+		return launch.Capabilities{}, err
+	}
+	return *r.Capabilities, nil
+}
+
+// ask sends one request and returns the answer. What the runtime refuses is
+// ErrUnsupportedOperation.
+func (s controlSocket) ask(ctx context.Context, r controlRequest) (*launch.ControlReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlPatience)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", string(s))
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	defer func() { _ = conn.Close() }()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, wrap(ErrInternal, err)
+	}
+	reply := new(launch.ControlReply)
+	if _, err = conn.Write(append(text, '\n')); err == nil {
+		var line []byte
+		if line, err = bufio.NewReader(io.LimitReader(conn, maxControlReply)).ReadBytes('\n'); err == nil {
+			err = json.Unmarshal(line, reply)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, cancelled(ctx)
+	case err != nil:
+		return nil, &Error{Kind: ErrIO, Message: "control socket", Cause: err}
+	case !reply.OK:
+		return nil, fail(ErrUnsupportedOperation, "the running sandbox refuses: %s", reply.Error)
+	}
+	return reply, nil
+}

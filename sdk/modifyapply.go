@@ -1,0 +1,196 @@
+package microsandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/store"
+)
+
+// apply carries the plan out. What the running machine takes comes first: it may refuse.
+func (m *modification) apply(ctx context.Context) error {
+	restart := m.Policy == ModificationPolicyRestart && slices.ContainsFunc(m.Changes, func(c PlannedChange) bool { return c.Disposition == takesRestart })
+	if !restart {
+		if err := m.applyLive(ctx); err != nil {
+			return err
+		}
+	}
+	if err := m.store(ctx); err != nil {
+		return err
+	}
+	m.Applied = true
+	if !restart {
+		return nil
+	}
+	return m.restart(ctx)
+}
+
+// store writes the configurations and labels.
+func (m *modification) store(ctx context.Context) error {
+	if len(m.edits) == 0 {
+		return nil
+	}
+	err := m.catalog.store.EditSandbox(ctx, m.row.ID, func(row store.Sandbox) (e store.Edited, err error) {
+		if e.Config, err = m.edit(row.Config, func(edit) bool { return true }); err != nil {
+			return e, err
+		}
+		if e.ActiveConfig = row.ActiveConfig; row.ActiveConfig != "" {
+			if e.ActiveConfig, err = m.edit(row.ActiveConfig, func(x edit) bool { return x.live }); err != nil {
+				return e, err
+			}
+		}
+		s, err := parseSpec(e.Config)
+		if err == nil {
+			e.Labels = s.Labels
+		}
+		return e, err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return notFound(m.Sandbox)
+	}
+	return wrap(ErrInternal, err)
+}
+
+// edit makes those edits that are selected in a configuration.
+func (m *modification) edit(text string, selected func(edit) bool) (string, error) {
+	d, err := parseDocument(text)
+	if err != nil {
+		return "", err
+	}
+	for _, x := range m.edits {
+		if !selected(x) {
+			continue
+		}
+		x.do(d)
+		// What an edit has put in is JSON from here on, for the next one.
+		b, err := json.Marshal(d)
+		if err != nil {
+			return "", err
+		}
+		if d, err = parseDocument(string(b)); err != nil {
+			return "", err
+		}
+	}
+	b, err := json.Marshal(d)
+	return string(b), err
+}
+
+// restart stops the sandbox and starts it with what was stored, or starts it if it has
+// ended meanwhile.
+func (m *modification) restart(ctx context.Context) error {
+	if err := m.catalog.stop(ctx, m.row, nil, stopTimeout); err != nil {
+		return err
+	}
+	sb, err := startSandbox(ctx, m.catalog.home, m.Sandbox, startConfig{detached: true})
+	if err != nil {
+		return err
+	}
+	return sb.Detach(ctx)
+}
+
+// applyLive changes the running machine. A resize that was begun is taken back if a later
+// change is refused; secrets come last, as an old value is unknown.
+func (m *modification) applyLive(ctx context.Context) (err error) {
+	var undo []func(context.Context)
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, f := range slices.Backward(undo) {
+			f(context.WithoutCancel(ctx))
+		}
+	}()
+	socket := m.catalog.home.control(m.Sandbox)
+	if m.cpus != 0 {
+		undo = append(undo, func(ctx context.Context) {
+			_, _ = socket.ask(ctx, controlRequest{Op: "cpu_target", Online: m.current.Resources.CPUs})
+		})
+		if err := m.resize(ctx, processorsOf(socket, m.cpus)); err != nil {
+			return err
+		}
+	}
+	if m.memory != 0 {
+		undo = append(undo, func(ctx context.Context) {
+			_, _ = socket.ask(ctx, controlRequest{Op: "memory_target", TotalMiB: m.current.Resources.MemoryMiB})
+		})
+		if err := m.resize(ctx, memoryOf(socket, m.memory)); err != nil {
+			return err
+		}
+	}
+	if len(m.secrets) == 0 {
+		return nil
+	}
+	_, err = socket.ask(ctx, controlRequest{Op: "secrets_update", Changes: m.secrets})
+	return err
+}
+
+// resizable is a resource of a running machine.
+type resizable struct {
+	name   string
+	want   uint32
+	socket controlSocket
+	set    controlRequest
+	get    controlRequest
+	have   func(*launch.ControlReply) (actual uint32, enforced, ok bool)
+}
+
+func processorsOf(s controlSocket, n uint8) resizable {
+	return resizable{
+		name: "cpus", want: uint32(n), socket: s, set: controlRequest{Op: "cpu_target", Online: n}, get: controlRequest{Op: "cpu_state"},
+		have: func(r *launch.ControlReply) (uint32, bool, bool) {
+			if r.CPU == nil {
+				return 0, false, false
+			}
+			return uint32(r.CPU.ActualOnline), r.CPU.Enforced, true
+		},
+	}
+}
+
+func memoryOf(s controlSocket, mib uint32) resizable {
+	return resizable{
+		name: "memory", want: mib, socket: s, set: controlRequest{Op: "memory_target", TotalMiB: mib}, get: controlRequest{Op: "memory_state"},
+		have: func(r *launch.ControlReply) (uint32, bool, bool) {
+			if r.Memory == nil {
+				return 0, false, false
+			}
+			return r.Memory.CurrentMiB, false, true
+		},
+	}
+}
+
+const (
+	// resizePatience is how long a guest is watched at a resize before it is left alone
+	// with it.
+	resizePatience = 5 * time.Second
+	resizeInterval = 25 * time.Millisecond
+)
+
+// resize asks for a size, and waits a while until the guest has it.
+func (m *modification) resize(ctx context.Context, r resizable) error {
+	reply, err := r.socket.ask(ctx, r.set)
+	if err != nil {
+		return err
+	}
+	status := ResourceResizeStatus{Resource: r.name, Requested: r.want, State: "converging"}
+	for deadline := time.Now().Add(resizePatience); ; {
+		var ok bool
+		if status.Actual, status.Enforced, ok = r.have(reply); ok && status.Actual == r.want {
+			status.State = "applied"
+		}
+		if status.State == "applied" || time.Now().After(deadline) {
+			break
+		}
+		if err := pause(ctx, resizeInterval); err != nil {
+			return err
+		}
+		if reply, err = r.socket.ask(ctx, r.get); err != nil {
+			return err
+		}
+	}
+	m.ResizeStatus = append(m.ResizeStatus, status)
+	return nil
+}
