@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gomsb/gomsb/snapshot/descriptor"
@@ -49,7 +50,7 @@ func (c Config) descriptor(size int64) *descriptor.Descriptor {
 }
 
 // Create makes a snapshot. Killed at any point, it leaves the name as it was, and what it
-// staged is removed by the next Create of the name.
+// staged is removed by whoever changes the directory next.
 func Create(ctx context.Context, c Config) (*Artefact, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func Create(ctx context.Context, c Config) (*Artefact, error) {
 	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := os.RemoveAll(staging); err != nil {
+	if err := errors.Join(sweep(c.Dir), os.RemoveAll(staging)); err != nil {
 		return nil, err
 	}
 	err = c.stage(ctx, staging)
@@ -121,5 +122,14 @@ func (c Config) stage(ctx context.Context, dir string) error {
 	return sparse.SyncDir(dir)
 }
 
+const stagingSuffix = ".staging"
+
 // stagingPath is beside the artefact, where lists do not look.
-func stagingPath(dir, name string) string { return filepath.Join(dir, "."+name+".staging") }
+func stagingPath(dir, name string) string { return filepath.Join(dir, "."+name+stagingSuffix) }
+
+// isStagingName reports that stagingPath makes such a name.
+func isStagingName(base string) bool {
+	name, is := strings.CutSuffix(base, stagingSuffix)
+	name, dotted := strings.CutPrefix(name, ".")
+	return is && dotted && ValidateName(name) == nil
+}

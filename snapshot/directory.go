@@ -56,7 +56,7 @@ func Remove(ctx context.Context, path string) error {
 		return err
 	}
 	staging := stagingPath(filepath.Dir(path), filepath.Base(path))
-	if err := os.RemoveAll(staging); err != nil {
+	if err := errors.Join(sweep(filepath.Dir(path)), os.RemoveAll(staging)); err != nil {
 		return err
 	}
 	if err := publish(path, staging, false); err != nil {

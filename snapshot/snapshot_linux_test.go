@@ -181,3 +181,39 @@ func TestKilledCreate(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "staged remains are removed")
 }
+
+// TestStagedRemains finds what a killed Create or Remove of another name left removed by
+// the next change, and what somebody else has there left alone.
+func TestStagedRemains(t *testing.T) {
+	c := config(t)
+	_, err := Create(ctx, c)
+	require.NoError(t, err)
+	leave := func() {
+		for name, files := range map[string][]string{
+			"begun": nil, "half": {PayloadName}, "whole": {PayloadName, descriptor.FileName}, "going": {descriptor.FileName},
+			"app": {"index.html", descriptor.FileName},
+		} {
+			dir := stagingPath(c.Dir, name)
+			require.NoError(t, os.MkdirAll(dir, 0o700))
+			for _, f := range files {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, f), nil, 0o600))
+			}
+		}
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, ".file.staging"), nil, 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(c.Dir, "..staging"), 0o700))
+	theirs := []string{".app.staging", ".file.staging", "..staging"}
+	leave()
+	c.Name = "next"
+	a, err := Create(ctx, c)
+	require.NoError(t, err)
+	require.ElementsMatch(t, append(theirs, "base", "next"), names(t, c.Dir))
+	leave()
+	require.NoError(t, Remove(ctx, a.Path))
+	require.ElementsMatch(t, append(theirs, "base"), names(t, c.Dir))
+	leave()
+	s, err := NewStaging(ctx, c.Dir)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	require.ElementsMatch(t, append(theirs, "base"), names(t, c.Dir))
+}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/gomsb/gomsb/snapshot/descriptor"
 )
 
 // stagingPrefix begins the names of directories that a Staging uses; List passes over
@@ -51,33 +54,49 @@ func NewStaging(ctx context.Context, dir string) (*Staging, error) {
 }
 
 // sweep removes what dead processes left. The caller holds the lock of dir, under which
-// places are made and locked.
+// places are made and locked, and everything else is begun and ended.
 func sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel() // do not wait for locks
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), stagingPrefix) {
-			continue
-		}
 		path := filepath.Join(dir, e.Name())
-		unlock, err := lock(over, path)
-		if errors.Is(err, context.Canceled) || errors.Is(err, os.ErrNotExist) {
-			continue // somebody is at it
+		switch {
+		case !e.IsDir():
+		case strings.HasPrefix(e.Name(), stagingPrefix):
+			err = sweepPlace(path)
+		case isStagingName(e.Name()) && isStaged(path):
+			err = os.RemoveAll(path)
 		}
-		if err != nil {
-			return err
-		}
-		err = os.RemoveAll(path)
-		unlock()
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sweepPlace removes the place of a Staging unless its process lives.
+func sweepPlace(path string) error {
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // do not wait for the lock
+	unlock, err := lock(over, path)
+	if errors.Is(err, context.Canceled) || errors.Is(err, os.ErrNotExist) {
+		return nil // somebody is at it
+	}
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return os.RemoveAll(path)
+}
+
+// isStaged reports that a directory holds nothing but parts of a snapshot: it may be
+// somebody else's in spite of its name.
+func isStaged(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	foreign := func(e os.DirEntry) bool { return e.Name() != PayloadName && e.Name() != descriptor.FileName }
+	return err == nil && !slices.ContainsFunc(entries, foreign)
 }
 
 // Close removes what is left in the place.

@@ -58,6 +58,7 @@ var floors = map[string]int{
 	"internal/runtime/journal":   4,
 	"internal/runtime/relay":     4,
 	"internal/runtime":           5,
+	"internal/residue":           5,
 	"sdk":                        6,
 	"cmd":                        7,
 	"hack":                       7,
