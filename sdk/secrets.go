@@ -16,6 +16,7 @@ type ViolationAction string
 
 // Violation actions; the default is ViolationActionBlockAndLog.
 const (
+	ViolationActionDefault           ViolationAction = ""
 	ViolationActionBlock             ViolationAction = "block"
 	ViolationActionBlockAndLog       ViolationAction = "block-and-log"
 	ViolationActionBlockAndTerminate ViolationAction = "block-and-terminate" // and the sandbox
@@ -102,9 +103,6 @@ func WithSecrets(list ...SecretEntry) SandboxOption {
 // secretsSpec is the row's form of the secrets, without values; nil if there are none. It
 // fails with ErrInvalidConfig, and no error has a value in it.
 func (c *SandboxConfig) secretsSpec() (*launch.SecretsConfig, error) {
-	if len(c.Secrets) == 0 {
-		return nil, nil
-	}
 	out := &launch.SecretsConfig{OnViolation: secrets.Action{Kind: secrets.KindLog}}
 	if n := c.Network; n != nil && n.OnSecretViolation != "" {
 		a, err := n.OnSecretViolation.action()
@@ -112,6 +110,9 @@ func (c *SandboxConfig) secretsSpec() (*launch.SecretsConfig, error) {
 			return nil, err
 		}
 		out.OnViolation = *a
+	}
+	if len(c.Secrets) == 0 {
+		return nil, nil
 	}
 	for _, e := range c.Secrets {
 		s, err := e.launch()

@@ -128,8 +128,10 @@ func TestInvalidSecrets(t *testing.T) {
 	other.Value = sesame
 	_, err = secretRow(t, WithSecrets(good, other))
 	require.NoError(t, err, "one value for the hosts of both")
-	_, err = secretRow(t, WithSecrets(good), WithNetwork(&NetworkConfig{OnSecretViolation: "allow"}))
-	require.ErrorContains(t, err, `unknown violation action "allow"`)
+	for name, opts := range map[string][]SandboxOption{"with a secret": {WithSecrets(good)}, "without": nil} {
+		_, err = secretRow(t, append(opts, WithNetwork(&NetworkConfig{OnSecretViolation: "allow"}))...)
+		require.ErrorContains(t, err, `unknown violation action "allow"`, name)
+	}
 }
 
 // A row of an official SDK's may have a value, which no one is shown.

@@ -37,6 +37,8 @@ type TLSConfig struct {
 	// VerifyUpstream. The most specific pattern that matches counts.
 	ScopedUpstreamCACerts []ScopedUpstreamCACert
 	ScopedVerifyUpstream  []ScopedVerifyUpstream
+
+	cache *launch.TLSCache // of a row that bounds the cache of certificates; nil: the default
 }
 
 // ScopedUpstreamCACert is a file of authorities for the servers of a pattern.
@@ -61,6 +63,9 @@ func (c *TLSConfig) launch() (*launch.TLSConfig, error) {
 	t.Bypass = append(t.Bypass, c.Bypass...)
 	if len(c.InterceptedPorts) > 0 {
 		t.InterceptedPorts = slices.Clone(c.InterceptedPorts)
+	}
+	if c.cache != nil {
+		t.Cache = *c.cache
 	}
 	if slices.Contains(t.InterceptedPorts, 0) {
 		return nil, fail(ErrInvalidConfig, "port 0 cannot be intercepted: choose 1 to 65535")
@@ -137,6 +142,9 @@ func tlsConfig(t launch.TLSConfig) *TLSConfig {
 	c := &TLSConfig{
 		Bypass: t.Bypass, VerifyUpstream: &t.VerifyUpstream, InterceptedPorts: t.InterceptedPorts, BlockQUIC: &t.BlockQUICOnIntercept,
 		CACert: value(t.InterceptCA.CertPath), CAKey: value(t.InterceptCA.KeyPath), UpstreamCACerts: t.UpstreamCACert,
+	}
+	if t.Cache != launch.DefaultNetworkConfig().TLS.Cache {
+		c.cache = &t.Cache
 	}
 	for _, s := range t.ScopedUpstreamCACert {
 		c.ScopedUpstreamCACerts = append(c.ScopedUpstreamCACerts, ScopedUpstreamCACert(s))

@@ -35,6 +35,15 @@ func TestTLSOfARow(t *testing.T) {
 		return n.TLS
 	}(), "what a row says is read back")
 
+	// No option sets the cache's bounds; a row that has some keeps them.
+	want.TLS.Cache = launch.TLSCache{Capacity: 7, ValidityHours: 1}
+	row, err := json.Marshal(map[string]any{"enabled": true, "tls": want.TLS})
+	require.NoError(t, err)
+	c = SandboxConfig{}
+	c.setNetwork(row)
+	_, n = networkOf(t, WithNetwork(c.Network))
+	assert.Equal(t, want.TLS, n.TLS)
+
 	no := false
 	text, n = networkOf(t, WithNetwork(&NetworkConfig{TLS: &TLSConfig{
 		Bypass: []string{"*.Bank.example"}, VerifyUpstream: &no, InterceptedPorts: []uint16{8443, 443}, BlockQUIC: &no, CACert: "ca.crt", CAKey: "ca.key",

@@ -120,10 +120,15 @@ type Stats struct {
 type Factory func(MachineConfig) (Machine, error)
 
 // bootstrapFor completes the guest's configuration with what only the runtime knows.
-func bootstrapFor(b proto.Bootstrap, disks []Disk, n *network) *proto.Bootstrap {
+// Secrets have their placeholders where there is no network to use them in, too: programs
+// look for the variables.
+func bootstrapFor(c *launch.Config, disks []Disk, n *network) *proto.Bootstrap {
+	b := c.Bootstrap
 	if n != nil {
 		b.Network, b.HostAlias = n.bootstrap(), dns.HostAlias
-		b.DefaultEnv = append(slices.Clone(b.DefaultEnv), n.environment...)
+	}
+	if c.Network != nil {
+		b.DefaultEnv = append(slices.Clone(b.DefaultEnv), c.Network.Config.Secrets.Environment()...)
 	}
 	if b.BlockRoot == nil && len(disks) > 0 {
 		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}

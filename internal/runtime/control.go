@@ -271,7 +271,7 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 	c.log.Info("the guest agent has connected", "since_start", c.age())
 	r := c.newRelay(conn, func() { c.post(event{kind: asked}) }, func(u proto.DefaultUser) { c.machine.Resolved(u.UID, u.GID) })
 	relayed <- r
-	info, err := r.Boot(ctx, bootstrapFor(c.cfg.Bootstrap, c.config.Disks, c.network))
+	info, err := r.Boot(ctx, bootstrapFor(c.cfg, c.config.Disks, c.network))
 	if err != nil {
 		_ = conn.Close()
 		c.post(event{kind: bootFailed, err: err})

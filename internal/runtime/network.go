@@ -33,9 +33,8 @@ type network struct {
 	names   *policy.Index
 	tls     *mitm.Interceptor // nil: nothing is intercepted
 
-	secrets     *secrets.Store // nil: none
-	environment []proto.EnvVar // the secrets' placeholders, for the guest
-	violated    chan struct{}  // has an element once a violation is to end the sandbox
+	secrets  *secrets.Store // nil: none
+	violated chan struct{}  // has an element once a violation is to end the sandbox
 }
 
 // networkConfig is what the launch configuration says, the default if it says nothing; nil
@@ -96,7 +95,7 @@ func openNetwork(c *launch.Config, host netstack.Families, log *slog.Logger) (*n
 	if err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}
-	n := &network{limits: cfg.RateLimiter, names: policy.NewIndex(nil), environment: cfg.Secrets.Environment(), violated: make(chan struct{}, 1)}
+	n := &network{limits: cfg.RateLimiter, names: policy.NewIndex(nil), violated: make(chan struct{}, 1)}
 	if n.addrs, err = netstack.Plan(uint64(c.SandboxSlot), overrides, host); err != nil {
 		return nil, fail(launch.StageNetwork, err)
 	}

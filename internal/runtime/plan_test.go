@@ -140,10 +140,10 @@ func TestKernelChoice(t *testing.T) {
 // A sandbox of a bare disk boots from it; any other root is what its controller says.
 func TestBootstrapRoot(t *testing.T) {
 	disks := []Disk{{Path: "/d"}}
-	assert.Equal(t, &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}, bootstrapFor(proto.Bootstrap{}, disks, nil).BlockRoot)
+	assert.Equal(t, &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}, bootstrapFor(&launch.Config{}, disks, nil).BlockRoot)
 	given := &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vdc"}
-	assert.Equal(t, given, bootstrapFor(proto.Bootstrap{BlockRoot: given}, disks, nil).BlockRoot)
-	assert.Nil(t, bootstrapFor(proto.Bootstrap{}, nil, nil).BlockRoot)
+	assert.Equal(t, given, bootstrapFor(&launch.Config{Bootstrap: proto.Bootstrap{BlockRoot: given}}, disks, nil).BlockRoot)
+	assert.Nil(t, bootstrapFor(&launch.Config{}, nil, nil).BlockRoot)
 }
 
 func TestFailureCodes(t *testing.T) {

@@ -57,11 +57,18 @@ func TestNetworkWithSecrets(t *testing.T) {
 	defer n.close()
 	require.NotNil(t, n.tls)
 	assert.Equal(t, sesame, sent(t, n.secrets))
-	b := bootstrapFor(proto.Bootstrap{DefaultEnv: []proto.EnvVar{{Key: "A", Value: "b"}}}, nil, n)
+	c.Bootstrap.DefaultEnv = []proto.EnvVar{{Key: "A", Value: "b"}}
+	b := bootstrapFor(c, nil, n)
 	assert.Equal(t, []proto.EnvVar{{Key: "A", Value: "b"}, {Key: "KEY", Value: "$MSB_KEY"}}, b.DefaultEnv)
 	text, err := json.Marshal(b)
 	require.NoError(t, err)
 	assert.NotContains(t, string(text), sesame)
+
+	c.Network.Config.Enabled = false
+	off, err := openNetwork(c, netstack.Families{IPv4: true}, quietLog)
+	require.NoError(t, err)
+	require.Nil(t, off)
+	assert.Equal(t, b.DefaultEnv, bootstrapFor(c, nil, off).DefaultEnv, "programs find their variables without a network, too")
 
 	n.violation()
 	n.violation() // does not wait

@@ -66,65 +66,6 @@ type Fixed []netip.AddrPort
 // List is f.
 func (f Fixed) List(context.Context) []netip.AddrPort { return f }
 
-// Named are servers that were configured, host:port as ParseNameserver returns them. Hosts
-// are looked up when they are first needed, and again until that succeeds; the first
-// address of each counts.
-type Named struct {
-	names []string
-
-	mu    sync.Mutex
-	found []netip.AddrPort // by name; invalid: not yet; protected by mu
-}
-
-// NewNamed makes the servers of names; the error wraps ErrNameserver.
-func NewNamed(names []string) (*Named, error) {
-	n := &Named{found: make([]netip.AddrPort, len(names))}
-	for _, s := range names {
-		canonical, err := ParseNameserver(s)
-		if err != nil {
-			return nil, err
-		}
-		n.names = append(n.names, canonical)
-	}
-	return n, nil
-}
-
-// List is the servers whose addresses are known.
-func (n *Named) List(ctx context.Context) (list []netip.AddrPort) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for i, s := range n.names {
-		if !n.found[i].IsValid() {
-			n.found[i], _ = lookUp(ctx, s) // again next time
-		}
-		if n.found[i].IsValid() {
-			list = append(list, n.found[i])
-		}
-	}
-	return list
-}
-
-func lookUp(ctx context.Context, s string) (netip.AddrPort, error) {
-	if a, err := netip.ParseAddrPort(s); err == nil {
-		return a, nil
-	}
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, DefaultTimeout)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	return netip.AddrPortFrom(addrs[0].Unmap(), uint16(n)), nil
-}
-
 // HostServers are the name servers in a file like the host's /etc/resolv.conf, which is
 // read again whenever it has changed: a laptop changes its network while a sandbox runs.
 type HostServers struct {
