@@ -121,10 +121,9 @@ func (a *attachment) run(ctx context.Context) (int, error) {
 	defer wg.Wait()
 	defer cancel(nil)
 	defer a.in.end()
-	winch := make(chan os.Signal, 1)
-	signal.Notify(winch, syscall.SIGWINCH)
-	defer signal.Stop(winch)
-	wg.Go(func() { a.follow(ctx, winch) })
+	wg.Go(func() {
+		followWindow(ctx, a.files, func(rows, cols uint16) { _ = a.handle.Resize(ctx, rows, cols) })
+	})
 	wg.Go(func() {
 		if err := a.keyboard(ctx); errors.Is(err, ErrDetached) {
 			cancel(err)
@@ -152,15 +151,19 @@ func (a *attachment) run(ctx context.Context) (int, error) {
 	}
 }
 
-// follow tells the command the window's size whenever it changes.
-func (a *attachment) follow(ctx context.Context, winch <-chan os.Signal) {
+// followWindow reports the size of the terminal among files whenever it changes, until
+// ctx ends.
+func followWindow(ctx context.Context, files []*os.File, resize func(rows, cols uint16)) {
+	winch := make(chan os.Signal, 1)
+	signal.Notify(winch, syscall.SIGWINCH)
+	defer signal.Stop(winch)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-winch:
-			if rows, cols, ok := windowSize(a.files...); ok {
-				_ = a.handle.Resize(ctx, rows, cols)
+			if rows, cols, ok := windowSize(files...); ok {
+				resize(rows, cols)
 			}
 		}
 	}

@@ -23,6 +23,9 @@ type settings struct {
 	Metrics           struct {
 		Capacity uint32 `json:"capacity"` // slots of a registry that we make; 0: the usual number
 	} `json:"metrics"`
+	SSH struct {
+		InactivitySeconds *uint32 `json:"inactivity_timeout_secs"` // 0: never
+	} `json:"ssh"`
 	Registries struct {
 		CACerts string                   `json:"ca_certs"`
 		Hosts   map[string]registry.Host `json:"hosts"`

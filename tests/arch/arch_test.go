@@ -53,6 +53,7 @@ var floors = map[string]int{
 	"guestagent":                 3,
 	"internal/launch":            4,
 	"internal/metrics":           4,
+	"internal/sshd":              4,
 	"internal/store":             4,
 	"internal/runtime/guesttest": 4,
 	"internal/runtime/journal":   4,
