@@ -28,13 +28,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func testContext(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // dialer connects to a guest whose end of the connection serve has.
 func dialer(guest func(net.Conn)) func(context.Context) (*client.Client, error) {
 	return func(ctx context.Context) (*client.Client, error) {
