@@ -141,7 +141,7 @@ func (s *spec) launchConfig(h home, slot uint16, vmdk string) (*launch.Config, e
 	}
 	interval := s.Runtime.MetricsSampleInterval
 	c := &launch.Config{
-		DBPath: h.database(), DBConnectTimeoutSecs: 30, LogDir: h.logs(s.Name), RuntimeDir: h.runtime(s.Name), SandboxesDir: h.sandboxes(), RunDir: h.run(),
+		DBPath: h.database(), DBConnectTimeoutSecs: h.settings.connectSeconds(), LogDir: h.logs(s.Name), RuntimeDir: h.runtime(s.Name), SandboxesDir: h.sandboxes(), RunDir: h.run(),
 		CPULeaseDir: filepath.Join(h.run(), "cpu-leases"), WritebackLeaseDir: filepath.Join(h.run(), "writeback-leases"),
 		CPUPlacement: orDefault(s.Resources.CPUPlacement, "inherit"), THP: orDefault(s.Resources.THP, "madvise"),
 		AgentSock: socket, LibkrunfwPath: h.libkrunfw(),

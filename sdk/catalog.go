@@ -21,7 +21,7 @@ func openCatalog(ctx context.Context, h home, create bool) (*catalog, error) {
 	if err := h.checkBackend(); err != nil {
 		return nil, err
 	}
-	s, err := store.Open(ctx, h.database(), store.Options{Create: create})
+	s, err := store.Open(ctx, h.database(), store.Options{Create: create, BusyTimeout: h.settings.busyTimeout()})
 	if err != nil {
 		return nil, wrap(ErrInternal, err)
 	}

@@ -66,9 +66,10 @@ func (h home) secrets() string {
 	return filepath.Join(orDefault(h.settings.Paths.Secrets, h.path("secrets")), "registries")
 }
 
-// libkrunfw is the kernel bundle that a runtime of microsandbox 0.6.18 would use.
+// libkrunfw is the kernel bundle that a runtime of microsandbox 0.6.18 would use:
+// $MSB_LIBKRUNFW_PATH, else config.json's.
 func (h home) libkrunfw() string {
-	return orDefault(h.settings.Paths.Libkrunfw, h.path("lib", "libkrunfw.so.5.6.1"))
+	return orDefault(os.Getenv("MSB_LIBKRUNFW_PATH"), orDefault(h.settings.Paths.Libkrunfw, h.path("lib", "libkrunfw.so.5.6.1")))
 }
 
 // binary is the program to start runtimes from.

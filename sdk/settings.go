@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gomsb/gomsb/oci/registry"
 )
@@ -23,6 +24,10 @@ type settings struct {
 	Metrics           struct {
 		Capacity uint32 `json:"capacity"` // slots of a registry that we make; 0: the usual number
 	} `json:"metrics"`
+	Database struct {
+		BusySeconds    *uint32 `json:"busy_timeout_secs"`    // that a statement waits for other processes
+		ConnectSeconds *uint64 `json:"connect_timeout_secs"` // that a runtime waits for the database
+	} `json:"database"`
 	SSH struct {
 		InactivitySeconds *uint32 `json:"inactivity_timeout_secs"` // 0: never
 	} `json:"ssh"`
@@ -100,4 +105,27 @@ func readSettings(file string) (settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// How long the database is waited for unless config.json says otherwise.
+const (
+	defaultBusySeconds    = 30
+	defaultConnectSeconds = 30
+)
+
+// busyTimeout is how long one statement waits for other processes.
+func (s *settings) busyTimeout() time.Duration {
+	seconds := uint32(defaultBusySeconds)
+	if d := s.Database.BusySeconds; d != nil {
+		seconds = *d
+	}
+	return max(time.Duration(seconds)*time.Second, time.Millisecond) // 0 is the store's choice
+}
+
+// connectSeconds is how long a runtime waits for the database.
+func (s *settings) connectSeconds() uint64 {
+	if d := s.Database.ConnectSeconds; d != nil {
+		return *d
+	}
+	return defaultConnectSeconds
 }

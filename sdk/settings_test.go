@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -76,6 +77,8 @@ func TestOpenHome(t *testing.T) {
 	assert.Equal(t, filepath.Join(dir, "bin", "msb"), bin.Path, "as 0.6.18: from the working directory")
 	assert.Equal(t, filepath.Join(dir, "c"), got.cache())
 	assert.Equal(t, "/lib/k.so", got.libkrunfw())
+	t.Setenv("MSB_LIBKRUNFW_PATH", "/env/k.so")
+	assert.Equal(t, "/env/k.so", got.libkrunfw())
 	assert.Equal(t, "/s/registries", got.secrets())
 	assert.Equal(t, h.path("volumes"), string(got.volumes()), "empty is unset")
 	t.Setenv("MSB_PATH", "/mine")
@@ -211,4 +214,22 @@ func TestMetricsCapacity(t *testing.T) {
 	require.NoError(t, err)
 	_, err = create(t, "two").Metrics(ctx)
 	assert.True(t, IsKind(err, ErrMetricsUnavailable), "%v", err)
+}
+
+func TestDatabaseSettings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.json")
+	for text, want := range map[string]struct {
+		busy    time.Duration
+		connect uint64
+	}{
+		`{}`: {30 * time.Second, 30},
+		`{"database":{"url":null,"max_connections":5,"connect_timeout_secs":7,"busy_timeout_secs":2}}`: {2 * time.Second, 7},
+		`{"database":{"connect_timeout_secs":0,"busy_timeout_secs":0}}`:                                {time.Millisecond, 0},
+	} {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		s, err := readSettings(file)
+		require.NoError(t, err)
+		assert.Equal(t, want.busy, s.busyTimeout(), text)
+		assert.Equal(t, want.connect, s.connectSeconds(), text)
+	}
 }
