@@ -100,10 +100,13 @@ func (b *boot) create(ctx context.Context) (*Sandbox, error) {
 func (b *boot) settleIn(ctx context.Context) error {
 	inserted := make(chan error, 1)
 	go func() { inserted <- b.insert(ctx) }()
-	dir, err := b.provision(ctx)
+	made, err := b.provision(ctx)
+	if err == nil {
+		defer made.release()
+	}
 	if e := <-inserted; e != nil {
 		if err == nil {
-			e = errors.Join(e, os.RemoveAll(dir))
+			e = errors.Join(e, os.RemoveAll(made.path))
 		}
 		return e
 	}
@@ -111,10 +114,10 @@ func (b *boot) settleIn(ctx context.Context) error {
 		// No row, no sandbox: what is there was left by a removal that did not end.
 		home := b.home.sandbox(b.spec.Name)
 		if err = wrap(ErrIO, os.RemoveAll(home)); err == nil {
-			err = wrap(ErrIO, os.Rename(dir, home))
+			err = wrap(ErrIO, os.Rename(made.path, home))
 		}
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(dir))
+			err = errors.Join(err, os.RemoveAll(made.path))
 		}
 	}
 	if err == nil {

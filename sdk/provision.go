@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
+	"github.com/gomsb/gomsb/internal/filelock"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/rootfs/ext4"
 	"github.com/gomsb/gomsb/rootfs/patch"
@@ -19,38 +19,83 @@ import (
 // upperName is the file of a managed root disk in the sandbox's directory.
 const upperName = "upper.ext4"
 
-// A new sandbox's directory is made under a name that no sandbox can have and moved to
-// its place at once, so that none is ever half there. What a killed process left is
-// cleared away by whoever makes the next one.
-const (
-	nurseryPrefix = ".new-"
-	nurseryLife   = time.Hour // no process works on one for that long
-)
+// A new sandbox's directory, the nursery, is made under a name that no sandbox can have
+// and moved to its place at once, so that none is ever half there. Its maker has it locked;
+// what a killed one left is cleared away by whoever makes the next one.
+const nurseryPrefix = ".new-"
 
-// provision makes the directory of a new sandbox, with its root disk, and returns where
-// it is.
-func (b *boot) provision(ctx context.Context) (dir string, err error) {
-	parent := b.home.sandboxes()
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return "", wrap(ErrIO, err)
-	}
-	clearNurseries(parent)
-	if dir, err = os.MkdirTemp(parent, nurseryPrefix); err != nil {
-		return "", wrap(ErrIO, err)
-	}
-	if err := b.provisionRoot(ctx, dir); err != nil {
-		return "", errors.Join(err, os.RemoveAll(dir))
-	}
-	return dir, nil
+// nursery is the directory of a sandbox to be. release, once it is in its place or
+// removed, unlocks it.
+type nursery struct {
+	path string
+	file *os.File
 }
 
+func (n *nursery) release() { _ = n.file.Close() }
+
+// newNursery makes one below parent.
+func newNursery(ctx context.Context, parent string) (*nursery, error) {
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return nil, err
+	}
+	// Under this lock nurseries are made and locked.
+	all, err := os.Open(parent)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = all.Close() }()
+	if err := filelock.Wait(ctx, all); err != nil {
+		return nil, err
+	}
+	clearNurseries(parent)
+	path, err := os.MkdirTemp(parent, nurseryPrefix)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err == nil {
+		if _, err = filelock.Try(f); err == nil {
+			return &nursery{path: path, file: f}, nil
+		}
+		err = errors.Join(err, f.Close())
+	}
+	return nil, errors.Join(err, os.Remove(path))
+}
+
+// clearNurseries removes those whose makers are dead, as far as that is possible.
 func clearNurseries(parent string) {
 	entries, _ := os.ReadDir(parent) // nothing to clear
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), nurseryPrefix) && time.Since(info.ModTime()) > nurseryLife {
-			_ = os.RemoveAll(filepath.Join(parent, e.Name())) // the next one tries again
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), nurseryPrefix) {
+			continue
 		}
+		path := filepath.Join(parent, e.Name())
+		f, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if free, err := filelock.Try(f); free && err == nil {
+			_ = os.RemoveAll(path) // the next one tries again
+		}
+		_ = f.Close()
 	}
+}
+
+// provision makes the directory of a new sandbox, with its root disk. The caller releases
+// it.
+func (b *boot) provision(ctx context.Context) (*nursery, error) {
+	n, err := newNursery(ctx, b.home.sandboxes())
+	if ctx.Err() != nil && err != nil {
+		return nil, cancelled(ctx)
+	}
+	if err != nil {
+		return nil, wrap(ErrIO, err)
+	}
+	if err := b.provisionRoot(ctx, n.path); err != nil {
+		defer n.release()
+		return nil, errors.Join(err, os.RemoveAll(n.path))
+	}
+	return n, nil
 }
 
 // provisionRoot makes the root disk of a new sandbox in dir.

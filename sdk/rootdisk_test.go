@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -323,15 +322,19 @@ func TestProvisionLeavesNothing(t *testing.T) {
 	assert.Equal(t, SandboxStatus("gone"), status(t, "a"))
 	assert.Empty(t, traces(t, h))
 
-	old, fresh := filepath.Join(h.sandboxes(), ".new-1"), filepath.Join(h.sandboxes(), ".new-2")
-	require.NoError(t, os.MkdirAll(filepath.Join(old, "logs"), 0o700))
-	require.NoError(t, os.Chtimes(old, time.Time{}, time.Now().Add(-2*nurseryLife)))
-	require.NoError(t, os.Mkdir(fresh, 0o700))
+	dead := filepath.Join(h.sandboxes(), ".new-1")
+	require.NoError(t, os.MkdirAll(filepath.Join(dead, "logs"), 0o700))
+	living, err := newNursery(ctx, h.sandboxes())
+	require.NoError(t, err)
+	defer living.release()
+	file := filepath.Join(h.sandboxes(), ".new-3")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	left := filepath.Join(h.sandbox("a"), "left-over")
 	require.NoError(t, os.MkdirAll(left, 0o700))
 	create(t, "a")
-	assert.NoDirExists(t, old)
-	assert.DirExists(t, fresh, "another process may be at it")
+	assert.NoDirExists(t, dead)
+	assert.DirExists(t, living.path, "its maker is at it")
+	assert.FileExists(t, file)
 	assert.NoDirExists(t, left)
 }
 

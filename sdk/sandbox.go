@@ -314,9 +314,11 @@ func ConnectSandbox(ctx context.Context, name string) (*Sandbox, error) {
 	return &Sandbox{name: name, home: h, client: c}, nil
 }
 
+var errNoAgentSocket = errors.New("it has no agent socket: it is not there, is being started or has just ended")
+
 // connectAgent tries each place where the agent socket may be.
 func connectAgent(ctx context.Context, h home, name string, o client.Options) (*client.Client, error) {
-	var last error = fs.ErrNotExist
+	last := errNoAgentSocket
 	for _, path := range launch.SocketCandidates(h.run(), h.sandboxes(), name) {
 		c, err := client.Dial(ctx, path, o)
 		switch {
