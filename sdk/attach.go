@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"sync"
@@ -13,31 +14,54 @@ import (
 )
 
 // AttachOption changes an interactive command.
-type AttachOption func(*attachConfig)
+type AttachOption func(*AttachConfig)
 
-type attachConfig struct {
-	exec       []ExecOption
-	detachKeys string
+// AttachConfig is what AttachOptions set. The zero value of a field means its default.
+type AttachConfig struct {
+	Cwd, User  string
+	Env        map[string]string
+	DetachKeys string // a comma separated list of ctrl-X or single characters; "" is ctrl-]
+
+	exec []ExecOption
 }
 
 // WithAttachExec passes options for the command on.
 func WithAttachExec(opts ...ExecOption) AttachOption {
-	return func(c *attachConfig) { c.exec = append(c.exec, opts...) }
+	return func(c *AttachConfig) { c.exec = append(c.exec, opts...) }
 }
 
 // WithAttachCwd sets the working directory.
-func WithAttachCwd(dir string) AttachOption { return WithAttachExec(WithExecCwd(dir)) }
+func WithAttachCwd(dir string) AttachOption { return func(c *AttachConfig) { c.Cwd = dir } }
 
 // WithAttachUser sets the user.
-func WithAttachUser(user string) AttachOption { return WithAttachExec(WithExecUser(user)) }
+func WithAttachUser(user string) AttachOption { return func(c *AttachConfig) { c.User = user } }
 
 // WithAttachEnv adds variables.
-func WithAttachEnv(env map[string]string) AttachOption { return WithAttachExec(WithExecEnv(env)) }
+func WithAttachEnv(env map[string]string) AttachOption {
+	return func(c *AttachConfig) {
+		if c.Env == nil {
+			c.Env = map[string]string{}
+		}
+		maps.Copy(c.Env, env)
+	}
+}
 
 // WithAttachDetachKeys sets the keys that end the session but not the sandbox: a comma
 // separated list of ctrl-X or single characters, by default "ctrl-]".
 func WithAttachDetachKeys(keys string) AttachOption {
-	return func(c *attachConfig) { c.detachKeys = keys }
+	return func(c *AttachConfig) { c.DetachKeys = keys }
+}
+
+// command is the options for the command, the terminal's name first.
+func (c *AttachConfig) command() []ExecOption {
+	opts := append([]ExecOption{WithExecEnv(map[string]string{"TERM": terminalName()})}, c.exec...)
+	if c.Cwd != "" {
+		opts = append(opts, WithExecCwd(c.Cwd))
+	}
+	if c.User != "" {
+		opts = append(opts, WithExecUser(c.User))
+	}
+	return append(opts, WithExecEnv(c.Env))
 }
 
 // Attach runs a command on this process's terminal and returns its exit code.
@@ -67,11 +91,11 @@ func (s *Sandbox) AttachWith(ctx context.Context, cmd string, args []string, opt
 }
 
 func (s *Sandbox) attach(ctx context.Context, in, out *os.File, cmd string, args []string, opts []AttachOption) (int, error) {
-	c := &attachConfig{}
+	c := &AttachConfig{}
 	for _, o := range opts {
 		o(c)
 	}
-	keys, err := parseDetachKeys(c.detachKeys)
+	keys, err := parseDetachKeys(c.DetachKeys)
 	if err != nil {
 		return 0, err
 	}
@@ -82,8 +106,7 @@ func (s *Sandbox) attach(ctx context.Context, in, out *os.File, cmd string, args
 	defer keyboard.close()
 	defer keyboard.end()
 	rows, cols, _ := windowSize(out, in)
-	exec := append([]ExecOption{WithExecEnv(map[string]string{"TERM": terminalName()})}, c.exec...)
-	h, err := s.ExecStream(ctx, cmd, args, append(exec, WithExecTTY(true), WithExecStdinPipe(), withExecSize(rows, cols))...)
+	h, err := s.ExecStream(ctx, cmd, args, append(c.command(), WithExecTTY(true), WithExecStdinPipe(), withExecSize(rows, cols))...)
 	if err != nil {
 		return 0, err
 	}

@@ -55,7 +55,7 @@ func newSpec(c *SandboxConfig, img *oci.Image) (*spec, error) {
 		Name: c.Name,
 		Resources: resources{
 			CPUs: orDefault(c.CPUs, defaultCPUs), MemoryMiB: orDefault(c.MemoryMiB, defaultMemoryMiB),
-			THP: string(c.THP),
+			CPUPlacement: c.CPUPlacement.document(), THP: string(c.THP),
 		},
 		Runtime: runtimeSpec{
 			Workdir: pointer(c.Workdir), Shell: orDefault(c.Shell, defaultShell), Scripts: map[string]string{}, Hostname: pointer(c.Hostname), User: pointer(c.User),

@@ -63,7 +63,7 @@ func value[T any](p *T) (v T) {
 
 func (s *spec) config() SandboxConfig {
 	c := SandboxConfig{
-		Name: s.Name, Image: s.Image.describe(), CPUs: s.Resources.CPUs, MaxCPUs: s.Resources.MaxCPUs, MemoryMiB: s.Resources.MemoryMiB, MaxMemoryMiB: s.Resources.MaxMemoryMiB, THP: THPPolicy(s.Resources.THP),
+		Name: s.Name, Image: s.Image.describe(), CPUs: s.Resources.CPUs, MaxCPUs: s.Resources.MaxCPUs, MemoryMiB: s.Resources.MemoryMiB, MaxMemoryMiB: s.Resources.MaxMemoryMiB, CPUPlacement: CPUPlacement(s.Resources.CPUPlacement), THP: THPPolicy(s.Resources.THP),
 		Workdir: value(s.Runtime.Workdir), Shell: s.Runtime.Shell, User: value(s.Runtime.User), Hostname: value(s.Runtime.Hostname),
 		Labels: s.Labels, Entrypoint: s.Runtime.Entrypoint, Cmd: s.Runtime.Cmd, LogLevel: LogLevel(value(s.Runtime.LogLevel)), QuietLogs: s.Runtime.LogLevel == nil,
 		MaxDuration: time.Duration(value(s.Lifecycle.MaxDurationSecs)) * time.Second, IdleTimeout: time.Duration(value(s.Lifecycle.IdleTimeoutSecs)) * time.Second,

@@ -23,6 +23,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 		o(c)
 	}
 	c.Name = name
+	c.sizeUpper()
 	c.bindDirectory()
 	h, err := openHome()
 	if err != nil {
@@ -111,8 +112,9 @@ func resolveImage(ctx context.Context, h home, c *SandboxConfig) rootImage {
 }
 
 func (c *SandboxConfig) pullOptions(policy PullPolicy) PullOptions {
-	r := c.registry
-	return PullOptions{Policy: policy, Auth: r.auth, Insecure: r.insecure, CACerts: r.caCerts, CACertsFiles: r.caFiles, Progress: c.pullProgress}
+	return PullOptions{
+		Policy: policy, Auth: c.RegistryAuth, Insecure: c.RegistryInsecure, CACerts: c.RegistryCACerts, CACertsFiles: c.RegistryCACertPaths, Progress: c.pullProgress,
+	}
 }
 
 func checkDiskImage(path string) error {

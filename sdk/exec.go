@@ -3,6 +3,7 @@ package microsandbox
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"strings"
 	"time"
@@ -12,77 +13,93 @@ import (
 )
 
 // ExecOption changes how one command runs.
-type ExecOption func(*execConfig)
+type ExecOption func(*ExecConfig)
 
-type execConfig struct {
-	cwd, user string
-	env       map[string]string
-	timeout   time.Duration
-	stdin     bool
-	tty       bool
-	rows      uint16
-	cols      uint16
-	rlimits   []Rlimit
+// ExecConfig is what ExecOptions set. The zero value of a field means its default.
+type ExecConfig struct {
+	Cwd       string
+	Timeout   time.Duration // 0: none
+	StdinPipe bool
+	TTY       bool
+	User      string
+	Env       map[string]string
+	Rlimits   []Rlimit
+	Stdin     io.Reader // nil: see StdinPipe
+	Stdout    io.Writer // nil: what Collect returns
+	Stderr    io.Writer // likewise
+
+	rows, cols uint16
 }
 
 // WithExecCwd sets the working directory; "" keeps the sandbox's.
-func WithExecCwd(dir string) ExecOption { return func(c *execConfig) { c.cwd = dir } }
+func WithExecCwd(dir string) ExecOption { return func(c *ExecConfig) { c.Cwd = dir } }
 
 // WithExecUser sets the user; "" keeps the sandbox's.
-func WithExecUser(user string) ExecOption { return func(c *execConfig) { c.user = user } }
+func WithExecUser(user string) ExecOption { return func(c *ExecConfig) { c.User = user } }
 
 // WithExecEnv adds variables over those of the sandbox.
 func WithExecEnv(env map[string]string) ExecOption {
-	return func(c *execConfig) {
+	return func(c *ExecConfig) {
 		for k, v := range env {
-			if c.env == nil {
-				c.env = map[string]string{}
+			if c.Env == nil {
+				c.Env = map[string]string{}
 			}
-			c.env[k] = v
+			c.Env[k] = v
 		}
 	}
 }
 
 // WithExecTimeout kills the command after d, rounded up to seconds; 0 or less is never.
 func WithExecTimeout(d time.Duration) ExecOption {
-	return func(c *execConfig) { c.timeout = time.Duration(value(wholeSeconds(d))) * time.Second }
+	return func(c *ExecConfig) { c.Timeout = time.Duration(value(wholeSeconds(d))) * time.Second }
 }
 
 // WithExecStdinPipe gives the command an input that TakeStdin returns; otherwise its
 // input is empty.
-func WithExecStdinPipe() ExecOption { return func(c *execConfig) { c.stdin = true } }
+func WithExecStdinPipe() ExecOption { return func(c *ExecConfig) { c.StdinPipe = true } }
 
 // WithExecTTY gives the command a terminal, which merges stderr into stdout.
-func WithExecTTY(on bool) ExecOption { return func(c *execConfig) { c.tty = on } }
+func WithExecTTY(on bool) ExecOption { return func(c *ExecConfig) { c.TTY = on } }
 
 // WithExecRlimit adds a resource limit for the command.
 func WithExecRlimit(r Rlimit) ExecOption {
-	return func(c *execConfig) { c.rlimits = append(c.rlimits, r) }
+	return func(c *ExecConfig) { c.Rlimits = append(c.Rlimits, r) }
 }
+
+// WithExecStdin has the command read what r gives, to its end. The command's own end does
+// not end a Read that is under way.
+func WithExecStdin(r io.Reader) ExecOption { return func(c *ExecConfig) { c.Stdin = r } }
+
+// WithExecStdout has Exec, Collect and Wait write the command's output to w as it comes,
+// instead of keeping it. A write that fails ends them with that error.
+func WithExecStdout(w io.Writer) ExecOption { return func(c *ExecConfig) { c.Stdout = w } }
+
+// WithExecStderr is WithExecStdout for the standard error.
+func WithExecStderr(w io.Writer) ExecOption { return func(c *ExecConfig) { c.Stderr = w } }
 
 func withExecSize(rows, cols uint16) ExecOption {
-	return func(c *execConfig) { c.rows, c.cols = rows, cols }
+	return func(c *ExecConfig) { c.rows, c.cols = rows, cols }
 }
 
-func execOptions(opts []ExecOption) *execConfig {
-	c := &execConfig{}
+func execOptions(opts []ExecOption) *ExecConfig {
+	c := &ExecConfig{}
 	for _, o := range opts {
 		o(c)
 	}
 	return c
 }
 
-func (c *execConfig) validate(cmd string, args []string) error {
+func (c *ExecConfig) validate(cmd string, args []string) error {
 	switch {
 	case cmd == "":
 		return fail(ErrInvalidArgument, "no command to run")
 	case strings.ContainsRune(cmd, 0) || strings.Contains(strings.Join(args, ""), "\x00"):
 		return fail(ErrInvalidArgument, "a command must not contain NUL")
 	}
-	if err := checkEnv(c.env); err != nil {
+	if err := checkEnv(c.Env); err != nil {
 		return err
 	}
-	for _, r := range c.rlimits {
+	for _, r := range c.Rlimits {
 		if err := r.validate(); err != nil {
 			return err
 		}
@@ -90,12 +107,12 @@ func (c *execConfig) validate(cmd string, args []string) error {
 	return nil
 }
 
-func (c *execConfig) command(cmd string, args []string) client.Command {
-	out := client.Command{Name: cmd, Args: args, Dir: c.cwd, User: c.user, TTY: c.tty, Rows: c.rows, Cols: c.cols}
-	for _, k := range sortedKeys(c.env) {
-		out.Env = append(out.Env, k+"="+c.env[k])
+func (c *ExecConfig) command(cmd string, args []string) client.Command {
+	out := client.Command{Name: cmd, Args: args, Dir: c.Cwd, User: c.User, TTY: c.TTY, Rows: c.rows, Cols: c.cols}
+	for _, k := range sortedKeys(c.Env) {
+		out.Env = append(out.Env, k+"="+c.Env[k])
 	}
-	for _, r := range c.rlimits {
+	for _, r := range c.Rlimits {
 		out.Rlimits = append(out.Rlimits, proto.Rlimit{Resource: r.Resource, Soft: r.Soft, Hard: r.Hard})
 	}
 	return out
@@ -176,7 +193,9 @@ func (s *Sandbox) ExecStream(ctx context.Context, cmd string, args []string, opt
 		return nil, execError(cmd, err)
 	}
 	h := newExecHandle(e, cfg)
-	if !cfg.stdin && !cfg.tty {
+	if cfg.Stdin != nil {
+		go h.feed(cfg.Stdin)
+	} else if !cfg.StdinPipe && !cfg.TTY {
 		// Nobody will write: the command sees the end of its input at once.
 		if err := e.CloseStdin(ctx); err != nil {
 			_ = h.Close()

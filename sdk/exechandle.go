@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"strconv"
 	"sync"
 	"time"
@@ -40,7 +42,9 @@ type ExecEvent struct {
 // and Resize may be called besides.
 type ExecHandle struct {
 	exec     *client.Exec
-	stdin    *ExecSink
+	stdin    *ExecSink     // nil without a pipe
+	stdout   io.Writer     // nil: whoever receives decides
+	stderr   io.Writer     // likewise
 	timeout  time.Duration // 0: none
 	deadline time.Time     // when even a kill must have had its effect
 	timer    *time.Timer   // nil without a timeout
@@ -63,9 +67,9 @@ const (
 // killGrace is how long a killed command may take to end.
 const killGrace = 5 * time.Second
 
-func newExecHandle(e *client.Exec, cfg *execConfig) *ExecHandle {
-	h := &ExecHandle{exec: e, timeout: cfg.timeout, expired: make(chan struct{})}
-	if cfg.stdin {
+func newExecHandle(e *client.Exec, cfg *ExecConfig) *ExecHandle {
+	h := &ExecHandle{exec: e, timeout: cfg.Timeout, stdout: cfg.Stdout, stderr: cfg.Stderr, expired: make(chan struct{})}
+	if cfg.StdinPipe && cfg.Stdin == nil {
 		h.stdin = &ExecSink{e}
 	}
 	if h.timeout > 0 {
@@ -147,44 +151,92 @@ func (h *ExecHandle) timedOut() bool {
 // command prints.
 const maxCollect = 1 << 30
 
-// Collect gathers all output, at most 1 GiB, until the command has ended.
+// Collect gathers all output, at most 1 GiB, until the command has ended. What has a writer
+// of WithExecStdout or WithExecStderr goes there.
 func (h *ExecHandle) Collect(ctx context.Context) (*ExecOutput, error) {
 	var out, errOut bytes.Buffer
-	code := 0
+	left := maxCollect
+	keep := func(w io.Writer, b *bytes.Buffer) io.Writer {
+		if w != nil {
+			return w
+		}
+		return &kept{b, &left}
+	}
+	code, err := h.drain(ctx, keep(h.stdout, &out), keep(h.stderr, &errOut))
+	if err != nil {
+		return nil, err
+	}
+	return &ExecOutput{client.Output{Stdout: out.Bytes(), Stderr: errOut.Bytes(), Code: code}}, nil
+}
+
+// kept is output in memory, of which there is a limit.
+type kept struct {
+	*bytes.Buffer
+	left *int
+}
+
+// Write fails beyond the limit.
+func (k *kept) Write(p []byte) (int, error) {
+	if *k.left -= len(p); *k.left < 0 {
+		return 0, fail(ErrInternal, "the command printed more than %d MiB: receive its output with ExecStream", maxCollect>>20)
+	}
+	return k.Buffer.Write(p)
+}
+
+// Wait returns the exit code. It drops the output that has no writer of WithExecStdout or
+// WithExecStderr.
+func (h *ExecHandle) Wait(ctx context.Context) (int, error) {
+	if h.stage == execEnded {
+		return 0, fail(ErrInvalidHandle, "the command's exit code was already received")
+	}
+	return h.drain(ctx, h.stdout, h.stderr)
+}
+
+// drain writes the output until the command has ended, and returns its code, 0 if that was
+// already received. A nil writer drops.
+func (h *ExecHandle) drain(ctx context.Context, stdout, stderr io.Writer) (code int, err error) {
 	for {
 		e, err := h.Recv(ctx)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		if out.Len()+errOut.Len()+len(e.Data) > maxCollect {
-			return nil, fail(ErrInternal, "the command printed more than %d MiB: receive its output with ExecStream", maxCollect>>20)
-		}
+		w := stdout
 		switch e.Kind {
-		case ExecEventStdout:
-			out.Write(e.Data)
-		case ExecEventStderr:
-			errOut.Write(e.Data)
 		case ExecEventExited:
 			code = e.ExitCode
+			continue
 		case ExecEventDone:
-			return &ExecOutput{client.Output{Stdout: out.Bytes(), Stderr: errOut.Bytes(), Code: code}}, nil
+			return code, nil
+		case ExecEventStderr:
+			w = stderr
+		}
+		if w == nil || len(e.Data) == 0 {
+			continue
+		}
+		if _, err := w.Write(e.Data); err != nil {
+			return 0, wrap(ErrIO, err)
 		}
 	}
 }
 
-// Wait drops the output and returns the exit code.
-func (h *ExecHandle) Wait(ctx context.Context) (int, error) {
-	for {
+// feed sends the command what r gives. Errors of r end the input as its end does: the
+// command sees no more.
+func (h *ExecHandle) feed(r io.Reader) {
+	sink := &ExecSink{h.exec}
+	_, _ = io.Copy(sink, r) // a command that reads no more, or has ended, is no concern
+	_ = sink.Close()
+}
+
+// Events are what happens to the command until it is done, as Recv returns it, but for the
+// last, Done. An error is the last element.
+func (h *ExecHandle) Events(ctx context.Context) iter.Seq2[*ExecEvent, error] {
+	return each(func() (*ExecEvent, error) {
 		e, err := h.Recv(ctx)
-		switch {
-		case err != nil:
-			return 0, err
-		case e.Kind == ExecEventExited:
-			return e.ExitCode, nil
-		case e.Kind == ExecEventDone:
-			return 0, fail(ErrInvalidHandle, "the command's exit code was already received")
+		if err == nil && e.Kind == ExecEventDone {
+			return nil, nil
 		}
-	}
+		return e, err
+	})
 }
 
 // Signal sends a signal, 1 to 31, to the command's process group.

@@ -218,6 +218,8 @@ type NetworkConfig struct {
 	// DenyDomains and DenyDomainSuffixes are denied before any rule is looked at.
 	DenyDomains, DenyDomainSuffixes []string
 	DNS                             *DNSConfig
+	// DNSRebindProtection is DNS.RebindProtection where DNS is nil.
+	DNSRebindProtection *bool
 	// TLS has TLS intercepted; nil leaves it alone.
 	TLS *TLSConfig
 	// Ports publishes TCP ports on the host's loopback, host port to guest port.
@@ -330,17 +332,30 @@ func (ruleFactory) DenyDNS() PolicyRule { return ruleConfig(policy.DNSRule(polic
 func WithNetwork(n *NetworkConfig) SandboxOption { return func(c *SandboxConfig) { c.Network = n } }
 
 // WithPorts publishes TCP ports on the host's loopback, host port to guest port.
-func WithPorts(ports map[uint16]uint16) SandboxOption { return publish(ports, PortProtocolTCP) }
+func WithPorts(ports map[uint16]uint16) SandboxOption {
+	return func(c *SandboxConfig) { c.Ports = merged(c.Ports, ports) }
+}
 
 // WithPortsUDP is WithPorts for UDP.
-func WithPortsUDP(ports map[uint16]uint16) SandboxOption { return publish(ports, PortProtocolUDP) }
+func WithPortsUDP(ports map[uint16]uint16) SandboxOption {
+	return func(c *SandboxConfig) { c.PortsUDP = merged(c.PortsUDP, ports) }
+}
 
-func publish(ports map[uint16]uint16, p PortProtocol) SandboxOption {
-	return func(c *SandboxConfig) {
-		for _, host := range slices.Sorted(maps.Keys(ports)) {
-			c.PortBindings = append(c.PortBindings, PortBinding{HostPort: host, GuestPort: ports[host], Protocol: p})
-		}
+func merged(into, more map[uint16]uint16) map[uint16]uint16 {
+	all := maps.Clone(into)
+	if all == nil {
+		all = make(map[uint16]uint16, len(more))
 	}
+	maps.Copy(all, more)
+	return all
+}
+
+// published are ports on the host's loopback.
+func published(ports map[uint16]uint16, p PortProtocol) (list []PortBinding) {
+	for _, host := range slices.Sorted(maps.Keys(ports)) {
+		list = append(list, PortBinding{HostPort: host, GuestPort: ports[host], Protocol: p})
+	}
+	return list
 }
 
 // WithPortBindings publishes ports.
@@ -374,15 +389,12 @@ type networkSpec struct {
 // fails with ErrInvalidConfig.
 func (c *SandboxConfig) networkSpec() (json.RawMessage, error) {
 	n := networkSpec{Enabled: true, Ports: []launch.PublishedPort{}}
-	bindings := slices.Clone(c.PortBindings)
+	bindings := slices.Concat(published(c.Ports, PortProtocolTCP), published(c.PortsUDP, PortProtocolUDP), c.PortBindings)
 	if c.Network != nil {
 		if err := n.configure(c.Network); err != nil {
 			return nil, err
 		}
-		for _, host := range slices.Sorted(maps.Keys(c.Network.Ports)) {
-			bindings = append(bindings, PortBinding{HostPort: host, GuestPort: c.Network.Ports[host]})
-		}
-		bindings = append(bindings, c.Network.PortBindings...)
+		bindings = slices.Concat(bindings, published(c.Network.Ports, PortProtocolTCP), c.Network.PortBindings)
 	}
 	if c.DisableNetwork {
 		n.Policy = policy.NoTraffic()
@@ -458,7 +470,11 @@ func (n *networkSpec) configure(c *NetworkConfig) (err error) {
 	if n.RateLimiter, err = c.RateLimiter.launch(); err != nil {
 		return err
 	}
-	if d := c.DNS; d != nil {
+	d := c.DNS
+	if d == nil && c.DNSRebindProtection != nil {
+		d = &DNSConfig{RebindProtection: c.DNSRebindProtection}
+	}
+	if d != nil {
 		n.DNS = &launch.DNSConfig{RebindProtection: d.RebindProtection == nil || *d.RebindProtection, Nameservers: []string{}, QueryTimeoutMS: 5000}
 		if d.QueryTimeoutMs != nil {
 			n.DNS.QueryTimeoutMS = *d.QueryTimeoutMs

@@ -69,52 +69,60 @@ const (
 // SandboxConfig is what the options of CreateSandbox set, one field per option. The
 // zero value of a field means its default.
 type SandboxConfig struct {
-	Name               string
-	Image              string // OCI reference, or path of a disk image or of a directory
-	ImageFstype        string // of a disk image; "" tries what the guest kernel knows
-	ImageBind          string // directory of the host that is the root, instead of Image
-	Snapshot           string // to start from, instead of Image
-	RootDisk           *RootDiskConfig
-	CPUs               uint8 // default 1
-	MaxCPUs            uint8
-	MemoryMiB          uint32 // default 512
-	MaxMemoryMiB       uint32
-	THP                THPPolicy
-	Workdir            string
-	Shell              string // default /bin/sh
-	User               string
-	Hostname           string
-	SecurityProfile    SecurityProfile
-	DeploymentProfile  DeploymentProfile
-	Env                map[string]string
-	Labels             map[string]string
-	Entrypoint         []string // nil: the image's; empty: none
-	Cmd                []string // nil: the image's; empty: none
-	Init               *InitConfig
-	Rlimits            []Rlimit
-	Scripts            map[string]string // content by name
-	Patches            []PatchConfig
-	Volumes            map[string]MountConfig // by path in the guest
-	DisableNetwork     bool
-	Network            *NetworkConfig // nil: the public Internet, and no ports
-	Secrets            []SecretEntry
-	PortBindings       []PortBinding
-	Vsock              []VsockRoute
-	PullPolicy         PullPolicy
-	LogLevel           LogLevel
-	QuietLogs          bool
-	MaxDuration        time.Duration
-	IdleTimeout        time.Duration
-	Detached           bool
-	Ephemeral          bool
-	Replace            bool
-	ReplaceWithTimeout *time.Duration // nil: 10 s
+	Name                string
+	Image               string // OCI reference, or path of a disk image or of a directory
+	ImageFstype         string // of a disk image; "" tries what the guest kernel knows
+	ImageBind           string // directory of the host that is the root, instead of Image
+	Snapshot            string // to start from, instead of Image
+	RootDisk            *RootDiskConfig
+	OCIUpperSizeMiB     uint32 // of a managed root disk, where RootDisk is nil
+	CPUs                uint8  // default 1
+	MaxCPUs             uint8
+	MemoryMiB           uint32 // default 512
+	MaxMemoryMiB        uint32
+	CPUPlacement        CPUPlacement
+	PlacementProfile    string
+	THP                 THPPolicy
+	Workdir             string
+	Shell               string // default /bin/sh
+	User                string
+	Hostname            string
+	SecurityProfile     SecurityProfile
+	DeploymentProfile   DeploymentProfile
+	Env                 map[string]string
+	Labels              map[string]string
+	Entrypoint          []string // nil: the image's; empty: none
+	Cmd                 []string // nil: the image's; empty: none
+	Init                *InitConfig
+	Rlimits             []Rlimit
+	Scripts             map[string]string // content by name
+	Patches             []PatchConfig
+	Volumes             map[string]MountConfig // by path in the guest
+	DisableNetwork      bool
+	Network             *NetworkConfig // nil: the public Internet, and no ports
+	Secrets             []SecretEntry
+	Ports               map[uint16]uint16 // TCP, host to guest, on the host's loopback
+	PortsUDP            map[uint16]uint16
+	PortBindings        []PortBinding
+	Vsock               []VsockRoute
+	PullPolicy          PullPolicy
+	RegistryAuth        *RegistryAuth
+	RegistryInsecure    bool
+	RegistryCACerts     [][]byte // PEM
+	RegistryCACertPaths []string
+	LogLevel            LogLevel
+	QuietLogs           bool
+	MaxDuration         time.Duration
+	IdleTimeout         time.Duration
+	Detached            bool
+	Ephemeral           bool
+	Replace             bool
+	ReplaceWithTimeout  *time.Duration // nil: 10 s
 
 	envOrder    []string // keys of Env, in the order they were first set
 	volumeOrder []string // keys of Volumes, likewise
 	startup     *startupCommand
 
-	registry     registryOptions
 	pullProgress func(PullEvent)
 }
 
@@ -338,24 +346,24 @@ func WithPullProgress(f func(PullEvent)) SandboxOption {
 
 // WithRegistryAuth gives the credentials for the image's registry. They are not stored.
 func WithRegistryAuth(a RegistryAuth) SandboxOption {
-	return func(c *SandboxConfig) { c.registry.auth = &a }
+	return func(c *SandboxConfig) { c.RegistryAuth = &a }
 }
 
 // WithRegistryInsecure speaks plain HTTP with the image's registry.
 func WithRegistryInsecure() SandboxOption {
-	return func(c *SandboxConfig) { c.registry.insecure = true }
+	return func(c *SandboxConfig) { c.RegistryInsecure = true }
 }
 
 // WithRegistryCACerts trusts more certificate authorities for the image's registry, as a
 // PEM bundle.
 func WithRegistryCACerts(pem []byte) SandboxOption {
-	return func(c *SandboxConfig) { c.registry.caCerts = append(c.registry.caCerts, pem) }
+	return func(c *SandboxConfig) { c.RegistryCACerts = append(c.RegistryCACerts, pem) }
 }
 
 // WithRegistryCACertsPath is WithRegistryCACerts for a file, which is read when the image
 // is fetched.
 func WithRegistryCACertsPath(path string) SandboxOption {
-	return func(c *SandboxConfig) { c.registry.caFiles = append(c.registry.caFiles, path) }
+	return func(c *SandboxConfig) { c.RegistryCACertPaths = append(c.RegistryCACertPaths, path) }
 }
 
 // WithLogLevel sets the detail of runtime.log.

@@ -95,7 +95,17 @@ func WithRootDisk(d RootDiskConfig) SandboxOption {
 // WithOCIUpperSize is WithRootDisk(RootDisk.Managed(mib)).
 //
 // Deprecated: use WithRootDisk.
-func WithOCIUpperSize(mib uint32) SandboxOption { return WithRootDisk(RootDisk.Managed(mib)) }
+func WithOCIUpperSize(mib uint32) SandboxOption {
+	return func(c *SandboxConfig) { c.RootDisk, c.OCIUpperSizeMiB = nil, mib }
+}
+
+// sizeUpper turns OCIUpperSizeMiB into the root disk that it stands for.
+func (c *SandboxConfig) sizeUpper() {
+	if c.RootDisk == nil && c.OCIUpperSizeMiB != 0 {
+		disk := RootDisk.Managed(c.OCIUpperSizeMiB)
+		c.RootDisk = &disk
+	}
+}
 
 // defaultRootDiskMiB is the size of a managed disk that asks for none.
 const defaultRootDiskMiB = 4096

@@ -81,7 +81,7 @@ func (c *SandboxConfig) validate() error {
 	if err := c.checkSnapshot(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.DeploymentProfile.validate, func() error { return c.RootDisk.validate(c) }, c.validatePatches, c.validateScripts} {
+	for _, check := range []func() error{c.validatePlacement, c.DeploymentProfile.validate, func() error { return c.RootDisk.validate(c) }, c.validatePatches, c.validateScripts} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -1,0 +1,44 @@
+package microsandbox
+
+import "slices"
+
+// CPUPlacement is a wish where virtual processors run. Our runtime leaves that to the
+// host's scheduler; the official one, where MSB_PATH names it, goes by it.
+type CPUPlacement string
+
+// CPU placements; the default is CPUPlacementInherit.
+const (
+	CPUPlacementInherit CPUPlacement = "inherit" // where this process may run
+	CPUPlacementAuto    CPUPlacement = "auto"
+	CPUPlacementSpread  CPUPlacement = "spread"  // on different cores
+	CPUPlacementCompact CPUPlacement = "compact" // close together
+)
+
+// WithCPUPlacement says where virtual processors should run.
+func WithCPUPlacement(p CPUPlacement) SandboxOption {
+	return func(c *SandboxConfig) { c.CPUPlacement = p }
+}
+
+// WithPlacementProfile chooses a placement profile by its name. This release knows none:
+// any is ErrUnsupportedOperation.
+func WithPlacementProfile(name string) SandboxOption {
+	return func(c *SandboxConfig) { c.PlacementProfile = name }
+}
+
+func (c *SandboxConfig) validatePlacement() error {
+	if c.PlacementProfile != "" {
+		return fail(ErrUnsupportedOperation, "placement profile %q: this release knows none: use WithCPUPlacement", c.PlacementProfile)
+	}
+	if !slices.Contains([]CPUPlacement{"", CPUPlacementInherit, CPUPlacementAuto, CPUPlacementSpread, CPUPlacementCompact}, c.CPUPlacement) {
+		return fail(ErrInvalidConfig, "unknown CPU placement %q: use inherit, auto, spread or compact", c.CPUPlacement)
+	}
+	return nil
+}
+
+// document is the placement in documents, which leave the default out.
+func (p CPUPlacement) document() string {
+	if p == CPUPlacementInherit {
+		return ""
+	}
+	return string(p)
+}
