@@ -17,7 +17,7 @@ func (a *app) saveCmd() *cobra.Command {
 	var format, output string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "save REF...", Short: "Save images to a docker or OCI archive", Args: cobra.MinimumNArgs(1),
+		Use: "save <REFERENCES>...", Short: "Save images to a docker or OCI archive",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf("format", format, "docker", "oci"); err != nil {
 				return err
@@ -47,7 +47,7 @@ func (a *app) saveCmd() *cobra.Command {
 func (a *app) imagePruneCmd() *cobra.Command {
 	var yes, asJSON, quiet bool
 	cmd := &cobra.Command{
-		Use: "prune", Short: "Remove cached images that no sandbox uses", Args: cobra.NoArgs,
+		Use: "prune", Short: "Remove cached images that no sandbox uses",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
 				if ok, err := a.confirm("Remove all cached images that no sandbox uses?"); err != nil || !ok {

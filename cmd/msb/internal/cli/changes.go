@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -52,7 +53,7 @@ func (c *changes) patches() (patches []msb.PatchConfig, err error) {
 		for _, v := range list.values {
 			src, dst, err := flagtype.CopyPatch(v)
 			if err != nil {
-				return nil, usageError{err}
+				return nil, err
 			}
 			if list.isDir(src) {
 				patches = append(patches, msb.Patch.CopyDir(src, dst, msb.PatchOptions{}))
@@ -74,7 +75,7 @@ func (c *changes) allScripts(shell string) (map[string]string, error) {
 	all := map[string]string{}
 	add := func(name, content string) error {
 		if _, twice := all[name]; twice {
-			return usage("two scripts called %s", name)
+			return fmt.Errorf("two scripts called %s", name)
 		}
 		all[name] = content
 		return nil
@@ -90,7 +91,7 @@ func (c *changes) allScripts(shell string) (map[string]string, error) {
 		for _, v := range list.values {
 			name, content, err := list.parse(v)
 			if err != nil {
-				return nil, usageError{err}
+				return nil, err
 			}
 			if err := add(name, content); err != nil {
 				return nil, err

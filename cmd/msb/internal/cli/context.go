@@ -10,7 +10,7 @@ import (
 func (a *app) contextCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "context", Aliases: []string{"ctx"}, Short: "Show where sandboxes run, and why", Args: cobra.NoArgs,
+		Use: "context", Aliases: []string{"ctx"}, Short: "Show where sandboxes run, and why",
 		RunE: func(*cobra.Command, []string) error {
 			info, err := msb.DefaultBackendInfo()
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 func (a *app) copyCmd() *cobra.Command {
 	quiet := false
 	cmd := &cobra.Command{
-		Use: "copy SRC DST", Aliases: []string{"cp"}, Short: "Copy files into, out of and between sandboxes", Args: cobra.ExactArgs(2),
+		Use: "copy <SOURCE> <DESTINATION>", Aliases: []string{"cp"}, Short: "Copy files into, out of and between sandboxes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			begin := time.Now()
 			if err := copyEndpoints(cmd.Context(), args[0], args[1]); err != nil {

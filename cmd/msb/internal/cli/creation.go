@@ -94,7 +94,7 @@ func parsed[T any](flag, value string, parse func(string) (T, error), set func(T
 	}
 	v, err := parse(value)
 	if err != nil {
-		return usage("invalid value '%s' for '--%s': %w", value, flag, err)
+		return fmt.Errorf("invalid value '%s' for '--%s': %w", value, flag, err)
 	}
 	set(v)
 	return nil
@@ -103,10 +103,10 @@ func parsed[T any](flag, value string, parse func(string) (T, error), set func(T
 // options turns the flags into options for the sdk.
 func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.SandboxOption, error) {
 	err := firstError(
-		oneOf("pull", c.pull, "always", "if-missing", "never"),
+		expect("pull policy", c.pull, "always", "if-missing", "never"),
 		oneOf("security", c.security, "default", "restricted"),
 		oneOf("thp", c.thp, "always", "madvise", "never"),
-		oneOf("log-level", c.logLevel, logLevels...),
+		expect("log level", c.logLevel, logLevels...),
 	)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		return nil, usage("the argument '--root-disk <SPEC>' cannot be used with '--oci-upper-size <SIZE>'")
 	}
 	if changed("cpus") && c.cpus == 0 {
-		return nil, usage("cpus must be greater than 0")
+		return nil, errors.New("cpus must be greater than 0")
 	}
 	add(msb.WithCPUs(c.cpus), msb.WithMaxCPUs(c.maxCPUs), msb.WithHostname(c.hostname), msb.WithUser(c.user), msb.WithWorkdir(c.workdir), msb.WithShell(c.shell),
 		msb.WithPullPolicy(msb.PullPolicy(c.pull)), msb.WithSecurityProfile(msb.SecurityProfile(c.security)), msb.WithTHP(msb.THPPolicy(c.thp)))
@@ -146,14 +146,14 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	for _, l := range c.labels {
 		k, v, err := flagtype.Label(l)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
 		add(msb.WithLabel(k, v))
 	}
 	for _, e := range c.env {
 		k, v, err := flagtype.Env(e)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
 		add(msb.WithEnv(map[string]string{k: v}))
 	}
@@ -161,14 +161,14 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		add(msb.WithEntrypoint(strings.Fields(c.entrypoint)...))
 	}
 	if c.init == "" && (len(c.initArgs) > 0 || len(c.initEnv) > 0) {
-		return nil, usage("the following required arguments were not provided: --init <PATH>")
+		return nil, lacking(withValue("init"))
 	}
 	if c.init != "" {
 		env := map[string]string{}
 		for _, e := range c.initEnv {
 			k, v, err := flagtype.Env(e)
 			if err != nil {
-				return nil, usageError{err}
+				return nil, err
 			}
 			env[k] = v
 		}
@@ -207,7 +207,15 @@ func oneOf(flag, value string, possible ...string) error {
 	if value == "" || slices.Contains(possible, value) {
 		return nil
 	}
-	return usage("invalid value '%s' for '--%s' [possible values: %s]", value, flag, strings.Join(possible, ", "))
+	return badValue(value, withValue(flag), choice(possible))
+}
+
+// expect checks a value that has a few possible ones, and a name of its own in the error; empty is not given.
+func expect(what, value string, possible ...string) error {
+	if value == "" || slices.Contains(possible, value) {
+		return nil
+	}
+	return fmt.Errorf("invalid %s: %s (expected: %s)", what, value, strings.Join(possible, ", "))
 }
 
 func positiveMiB(s string) (uint32, error) {

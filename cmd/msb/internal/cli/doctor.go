@@ -18,7 +18,7 @@ func (a *app) selfCmd() *cobra.Command {
 
 func (a *app) doctorCmd(use string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Aliases: []string{"check"}, Short: "Check that this host can run sandboxes, and say how to mend it", Args: cobra.NoArgs,
+		Use: use, Aliases: []string{"check"}, Short: "Check that this host can run sandboxes, and say how to mend it",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report := msb.Diagnose(cmd.Context())
 			for _, i := range report.Info {

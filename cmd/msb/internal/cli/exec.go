@@ -17,18 +17,8 @@ func (a *app) execCmd() *cobra.Command {
 	var workdir, user string
 	var stream, quiet bool
 	cmd := &cobra.Command{
-		Use: "exec NAME [-- COMMAND...]", Short: "Run a command in a sandbox",
+		Use: "exec <NAME> [-- COMMAND...]", Short: "Run a command in a sandbox",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dash := cmd.ArgsLenAtDash()
-			if dash < 0 {
-				dash = len(args)
-			}
-			switch {
-			case dash < 1:
-				return usage("the following required arguments were not provided: <NAME>")
-			case dash > 1:
-				return usage("unexpected argument '%s' found; the guest command follows --", args[1])
-			}
 			opts, err := x.options()
 			if err != nil {
 				return err
@@ -37,7 +27,7 @@ func (a *app) execCmd() *cobra.Command {
 			for _, e := range env {
 				k, v, err := flagtype.Env(e)
 				if err != nil {
-					return usageError{err}
+					return err
 				}
 				vars[k] = v
 			}
@@ -55,7 +45,7 @@ func (a *app) execCmd() *cobra.Command {
 	f.StringVarP(&user, "user", "u", "", "user, NAME|UID[:GROUP|GID]")
 	f.BoolVar(&stream, "stream", false, "pass piped input and output on as they come")
 	f.BoolVarP(&quiet, "quiet", "q", false, "print no progress")
-	cmd.MarkFlagsMutuallyExclusive("stream", "tty")
+	exclusive(f, "stream", "tty")
 	return cmd
 }
 

@@ -29,7 +29,7 @@ func (x *execution) flags(cmd *cobra.Command) {
 	f.BoolVar(&x.noTTY, "no-tty", false, "give the command no terminal")
 	f.StringVar(&x.timeout, "timeout", "", "kill the command after this time, such as 30s or 5m")
 	f.StringArrayVar(&x.rlimits, "rlimit", nil, "resource limit of the command, RESOURCE=SOFT[:HARD] (repeatable)")
-	cmd.MarkFlagsMutuallyExclusive("tty", "no-tty")
+	exclusive(f, "tty", "no-tty")
 }
 
 // interactive decides whether the command gets this terminal.
@@ -46,7 +46,7 @@ func (x *execution) options() ([]msb.ExecOption, error) {
 	for _, r := range x.rlimits {
 		resource, soft, hard, err := flagtype.Rlimit(r)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
 		opts = append(opts, msb.WithExecRlimit(msb.Rlimit{Resource: resource, Soft: soft, Hard: hard}))
 	}

@@ -23,7 +23,7 @@ func (a *app) loadCmd() *cobra.Command {
 	var tags []string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "load", Short: "Load images from a docker or OCI archive", Args: cobra.NoArgs,
+		Use: "load", Short: "Load images from a docker or OCI archive",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			begin := time.Now()
 			var images []*msb.ImageHandle
@@ -62,7 +62,7 @@ func (a *app) imageListCmd(use string) *cobra.Command {
 		},
 	}
 	cmd := &cobra.Command{
-		Use: use, Short: "List cached images", Args: cobra.NoArgs,
+		Use: use, Short: "List cached images",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			images, err := msb.Image.List(cmd.Context())
 			if err != nil {
@@ -101,7 +101,7 @@ func imageJSON(i *msb.ImageHandle) map[string]any {
 func (a *app) imageInspectCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "inspect REF", Short: "Show an image's configuration and layers", Args: cobra.ExactArgs(1),
+		Use: "inspect <REFERENCE>", Short: "Show an image's configuration and layers",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := msb.Image.Inspect(cmd.Context(), args[0])
 			if err != nil {
@@ -182,7 +182,7 @@ func (a *app) describeImage(d *msb.ImageDetail) {
 func (a *app) imageRemoveCmd(use string) *cobra.Command {
 	var force, quiet bool
 	cmd := &cobra.Command{
-		Use: use + " REF...", Short: "Remove images from the cache", Args: cobra.MinimumNArgs(1),
+		Use: use + " <REFERENCES>...", Short: "Remove images from the cache",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			failed := false
 			for _, ref := range args {

@@ -194,9 +194,9 @@ func (a *app) installCmd() *cobra.Command {
 			case err != nil:
 				return err
 			case image == "":
-				return usage("the following required arguments were not provided: <IMAGE>")
+				return lacking("<IMAGE>")
 			case cmd.Flags().Changed("cpus") && i.cpus == 0:
-				return usage("cpus must be greater than 0")
+				return errors.New("cpus must be greater than 0")
 			}
 			return a.install(cmd, &i, image, command)
 		},
@@ -270,7 +270,7 @@ func (a *app) listLaunchers() error {
 
 func (a *app) uninstallCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "uninstall NAMES...", Short: "Remove commands that install made", Args: cobra.MinimumNArgs(1),
+		Use: "uninstall <NAMES>...", Short: "Remove commands that install made",
 		RunE: func(_ *cobra.Command, args []string) error {
 			dir, err := launcherDir()
 			if err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +44,7 @@ func (i *interception) config(changed func(string) bool) (*msb.TLSConfig, error)
 	for _, p := range i.ports {
 		n, err := strconv.ParseUint(p, 10, 16)
 		if err != nil || n == 0 {
-			return nil, usage("invalid value '%s' for '--tls-intercept-port': choose 1 to 65535", p)
+			return nil, badValue(p, withValue("tls-intercept-port"), cmp.Or(err, strconv.ErrRange))
 		}
 		c.InterceptedPorts = append(c.InterceptedPorts, uint16(n))
 	}

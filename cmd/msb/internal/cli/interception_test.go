@@ -32,8 +32,8 @@ func TestInterceptionFlags(t *testing.T) {
 		assert.Equal(t, want, c.Network.TLS, line)
 	}
 	for line, text := range map[string]string{
-		"--tls-intercept-port 99999":       "invalid value '99999' for '--tls-intercept-port'",
-		"--tls-intercept-port 0":           "choose 1 to 65535",
+		"--tls-intercept-port 99999":       "invalid value '99999' for '--tls-intercept-port <TLS_INTERCEPT_PORT>'",
+		"--tls-intercept-port 0":           "invalid value '0' for '--tls-intercept-port",
 		"--tls-intercept-port x":           "'x'",
 		"--tls-upstream-ca-cert-for nope":  "scoped upstream CA must be in format PATTERN=PATH",
 		"--tls-upstream-ca-cert-for =path": "scoped upstream CA must be in format PATTERN=PATH",

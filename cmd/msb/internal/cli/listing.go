@@ -40,7 +40,7 @@ func printJSON(w io.Writer, v any) error {
 func formatFlag(cmd *cobra.Command, dst *bool) {
 	cmd.Flags().Func("format", "output format: json", func(s string) error {
 		if s != "json" {
-			return fmt.Errorf("invalid value '%s' [possible values: json]", s)
+			return choice{"json"}
 		}
 		*dst = true
 		return nil
@@ -80,7 +80,7 @@ func (a *app) listCmd() *cobra.Command {
 		},
 	}
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List sandboxes", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List sandboxes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			want, err := parseLabels(labels)
 			if err != nil {
@@ -110,11 +110,14 @@ func (a *app) statusCmd() *cobra.Command {
 	var everything, asJSON, quiet bool
 	var labels []string
 	cmd := &cobra.Command{
-		Use: "status [NAME]", Aliases: []string{"ps"}, Short: "Show running sandboxes", Args: cobra.MaximumNArgs(1),
+		Use: "status [NAME]", Aliases: []string{"ps"}, Short: "Show running sandboxes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				if everything || len(labels) > 0 {
-					return usage("the argument '[NAME]' cannot be used with '--all' or '--label'")
+				if everything {
+					return usage("the argument '[NAME]' cannot be used with '--all'")
+				}
+				if len(labels) > 0 {
+					return usage("the argument '[NAME]' cannot be used with '%s'", withValue("label"))
 				}
 				h, err := msb.GetSandbox(cmd.Context(), args[0])
 				if err != nil {
@@ -200,7 +203,7 @@ func thp(c *msb.SandboxConfig) msb.THPPolicy {
 func (a *app) inspectCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "inspect NAME", Short: "Show everything known about a sandbox", Args: cobra.ExactArgs(1),
+		Use: "inspect <NAME>", Short: "Show everything known about a sandbox",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h, err := msb.GetSandbox(cmd.Context(), args[0])
 			if err != nil {

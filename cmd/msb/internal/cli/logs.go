@@ -35,7 +35,7 @@ type logFlags struct {
 func (a *app) logsCmd() *cobra.Command {
 	l := &logFlags{}
 	cmd := &cobra.Command{
-		Use: "logs NAME", Short: "Show what commands and the system printed", Args: cobra.ExactArgs(1),
+		Use: "logs <NAME>", Short: "Show what commands and the system printed",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := a.logs(cmd.Context(), l, args[0])
 			if errors.Is(err, context.Canceled) && l.follow {
@@ -50,25 +50,28 @@ func (a *app) logsCmd() *cobra.Command {
 	f.StringVar(&l.until, "until", "", "only entries up to this time")
 	f.BoolVarP(&l.follow, "follow", "f", false, "wait for more until the sandbox stops")
 	f.BoolVar(&l.stamps, "timestamps", false, "begin each line with its time")
-	f.StringArrayVar(&l.sources, "source", nil, "stdout, stderr, output or system (repeatable; default all but system)")
+	f.StringArrayVar(&l.sources, "source", nil, "stdout, stderr, output, system or all, separated by commas (repeatable; default all but system)")
 	f.StringVar(&l.grep, "grep", "", "only entries that match this regular expression")
 	f.BoolVar(&l.asJSON, "json", false, "print JSON Lines")
 	f.StringVar(&l.color, "color", "auto", "auto, always or never")
 	f.BoolVar(&l.noColor, "no-color", false, "the same as --color never")
 	f.BoolVar(&l.showID, "show-id", false, "begin each line with its session")
 	f.BoolVar(&l.colorBySess, "color-sessions", false, "one colour for each session")
-	cmd.MarkFlagsMutuallyExclusive("no-color", "color")
+	exclusive(f, "color", "no-color")
 	return cmd
 }
 
 func (l *logFlags) options(now time.Time) (o msb.LogOptions, err error) {
 	o.Tail = l.tail
-	for _, s := range l.sources {
+	for _, s := range strings.Split(strings.Join(l.sources, ","), ",") {
 		switch src := msb.LogSource(s); src {
+		case "":
+		case "all":
+			o.Sources = append(o.Sources, msb.LogSourceStdout, msb.LogSourceStderr, msb.LogSourceOutput, msb.LogSourceSystem)
 		case msb.LogSourceStdout, msb.LogSourceStderr, msb.LogSourceOutput, msb.LogSourceSystem:
 			o.Sources = append(o.Sources, src)
 		default:
-			return o, usage("invalid value '%s' for '--source' [possible values: stdout, stderr, output, system]", s)
+			return o, badValue(s, withValue("source"), choice{"stdout", "stderr", "output", "system", "all"})
 		}
 	}
 	if l.since != "" {
@@ -82,11 +85,11 @@ func (l *logFlags) options(now time.Time) (o msb.LogOptions, err error) {
 		}
 	}
 	if l.color != "auto" && l.color != "always" && l.color != "never" {
-		return o, usage("invalid value '%s' for '--color' [possible values: auto, always, never]", l.color)
+		return o, badValue(l.color, withValue("color"), choice{"auto", "always", "never"})
 	}
 	if l.grep != "" {
 		if l.pattern, err = regexp.Compile(l.grep); err != nil {
-			return o, usage("invalid value '%s' for '--grep': %w", l.grep, err)
+			return o, fmt.Errorf("invalid value '%s' for '--grep': %w", l.grep, err)
 		}
 	}
 	return o, nil

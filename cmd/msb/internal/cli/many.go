@@ -26,7 +26,7 @@ func (t *targets) flags(cmd *cobra.Command, quietHelp string) {
 // that the labels matched nothing, which was said.
 func (t *targets) resolve(ctx context.Context, a *app, names []string) ([]string, error) {
 	if len(names) == 0 && len(t.labels) == 0 {
-		return nil, usage("the following required arguments were not provided: <NAMES>...")
+		return nil, lacking("<NAMES>...")
 	}
 	seen := map[string]bool{}
 	var all []string
@@ -93,7 +93,7 @@ func parseLabels(list []string) (map[string]string, error) {
 	for _, l := range list {
 		k, v, err := flagtype.Label(l)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
 		labels[k] = v
 	}

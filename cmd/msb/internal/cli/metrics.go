@@ -33,16 +33,8 @@ func (a *app) metricsCmd() *cobra.Command {
 	var asJSON, watch, follow bool
 	interval := "1s"
 	cmd := &cobra.Command{
-		Use: "metrics [NAME]", Short: "Show what running sandboxes use", Args: cobra.MaximumNArgs(1),
+		Use: "metrics [NAME]", Short: "Show what running sandboxes use",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			switch {
-			case watch && follow:
-				return usage("the argument '--watch' cannot be used with '--follow'")
-			case asJSON && follow:
-				return usage("the argument '--format <FORMAT>' cannot be used with '--follow'")
-			case asJSON && watch:
-				return usage("the argument '--format <FORMAT>' cannot be used with '--watch'")
-			}
 			if v.interval, err = flagtype.MetricsInterval(interval); err != nil {
 				return fmt.Errorf("invalid --interval %q (expected e.g. 500ms, 2s)", interval)
 			}
@@ -66,9 +58,12 @@ func (a *app) metricsCmd() *cobra.Command {
 	flags.BoolVarP(&follow, "follow", "f", false, "print one line of JSON per sandbox and interval")
 	flags.StringVar(&interval, "interval", interval, "how often to refresh with --watch and --follow, as 500ms or 2s; at least 100ms")
 	flags.BoolVarP(&v.all, "all", "a", false, "also sandboxes that have ended and whose last sample is still there")
+	exclusive(flags, "format", "follow")
+	exclusive(flags, "format", "watch")
+	exclusive(flags, "watch", "follow")
 	flags.Func("sort", "order of the rows: name, cpu or mem (default name)", func(s string) error {
 		if !slices.Contains([]string{"name", "cpu", "mem"}, s) {
-			return fmt.Errorf("invalid value '%s' [possible values: name, cpu, mem]", s)
+			return choice{"name", "cpu", "mem"}
 		}
 		v.sort = s
 		return nil

@@ -23,8 +23,7 @@ type modifyFlags struct {
 func (a *app) modifyCmd() *cobra.Command {
 	m := &modifyFlags{}
 	cmd := &cobra.Command{
-		Use: "modify NAME", Aliases: []string{"mod"}, Short: "Change the resources, environment, labels and secrets of a sandbox",
-		Args: cobra.ExactArgs(1),
+		Use: "modify <NAME>", Aliases: []string{"mod"}, Short: "Change the resources, environment, labels and secrets of a sandbox",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := m.options(cmd)
 			if err != nil {
@@ -57,6 +56,7 @@ func (a *app) modifyCmd() *cobra.Command {
 	f.BoolVar(&m.change.DryRun, "dry-run", false, "show what would change, and change nothing")
 	f.BoolVar(&m.nextStart, "next-start", false, "keep all changes for the next start")
 	f.BoolVar(&m.restart, "restart", false, "restart the sandbox if a change needs it")
+	exclusive(f, "next-start", "restart")
 	formatFlag(cmd, &m.asJSON)
 	return cmd
 }
@@ -64,12 +64,9 @@ func (a *app) modifyCmd() *cobra.Command {
 // options turns the flags into options for the sdk.
 func (m *modifyFlags) options(cmd *cobra.Command) (o msb.ModifyOptions, err error) {
 	o = m.change
-	if m.nextStart && m.restart {
-		return o, usage("the argument '--next-start' cannot be used with '--restart'")
-	}
 	for flag, n := range map[string]uint8{"cpus": m.cpus, "max-cpus": m.maxCPUs} {
 		if cmd.Flags().Changed(flag) && n == 0 {
-			return o, usage("%s must be greater than 0", flag)
+			return o, fmt.Errorf("%s must be greater than 0", flag)
 		}
 	}
 	o.CPUs, o.MaxCPUs = m.cpus, m.maxCPUs
@@ -91,7 +88,7 @@ func (m *modifyFlags) options(cmd *cobra.Command) (o msb.ModifyOptions, err erro
 	for _, s := range m.secrets {
 		name, hosts, err := flagtype.Secret(s)
 		if err != nil {
-			return o, usageError{fmt.Errorf("invalid value for '--secret': %w", err)}
+			return o, fmt.Errorf("invalid value for '--secret': %w", err)
 		}
 		o.Secrets[name] = msb.SecretModifySpec{Env: name, AllowedHosts: hosts}
 	}
@@ -109,7 +106,7 @@ func pairs(list []string, parse func(string) (string, string, error)) (map[strin
 	for _, s := range list {
 		k, v, err := parse(s)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, err
 		}
 		all[k] = v
 	}

@@ -32,14 +32,17 @@ func TestModify(t *testing.T) {
 	succeed(t, "stop", "a")
 	assert.Zero(t, modify("--secret-rm GOMSB_KEY --env-rm A --label-rm tier --workdir /tmp --max-memory 2G --max-cpus 4").code)
 	for line, want := range map[string]string{
-		"--next-start --restart": "cannot be used with",
-		"--cpus 0":               "cpus must be greater than 0",
-		"--memory 0":             "memory must be greater than 0",
-		"--root-disk x":          "invalid value",
-		"--secret GOMSB_KEY":     "expected ENV@HOST",
-		"--env =":                "has no name",
-		"--format yaml":          "possible values: json",
+		"--cpus 0":           "cpus must be greater than 0",
+		"--memory 0":         "memory must be greater than 0",
+		"--root-disk x":      "invalid value",
+		"--secret GOMSB_KEY": "expected ENV@HOST",
+		"--env =":            "has no name",
 	} {
+		r := modify(line)
+		assert.Equal(t, exitError, r.code, line)
+		assert.Contains(t, r.err, want, line)
+	}
+	for line, want := range map[string]string{"--next-start --restart": "cannot be used with", "--format yaml": "possible values: json"} {
 		r := modify(line)
 		assert.Equal(t, exitUsage, r.code, line)
 		assert.Contains(t, r.err, want, line)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -60,6 +61,11 @@ func (n *networking) flags(f *pflag.FlagSet) {
 		n.limits[i].flags(f, direction)
 	}
 	f.UintVar(&n.connections, "max-connections", 0, "how many TCP connections the guest may have (default 256)")
+	for _, other := range []string{"net-default", "net-default-egress", "net-default-ingress"} {
+		exclusive(f, "net", other)
+		exclusive(f, "no-net", other)
+	}
+	exclusive(f, "net", "no-net")
 }
 
 // options turns the flags into options for the sdk.
@@ -68,7 +74,7 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	for _, p := range n.ports {
 		bind, host, guest, udp, err := flagtype.Port(p)
 		if err != nil {
-			return nil, usage("invalid value '%s' for '--port': %w", p, err)
+			return nil, fmt.Errorf("invalid value '%s' for '--port': %w", p, err)
 		}
 		b := msb.PortBinding{Bind: bind, HostPort: host, GuestPort: guest}
 		if udp {
@@ -79,7 +85,7 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	for _, v := range n.vsock {
 		path, port, dgram, err := flagtype.Vsock(v)
 		if err != nil {
-			return nil, usage("invalid value '%s' for '--vsock': %w", v, err)
+			return nil, fmt.Errorf("invalid value '%s' for '--vsock': %w", v, err)
 		}
 		r := msb.VsockRoute{HostSocket: path, Port: port}
 		if dgram {
@@ -94,11 +100,11 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	for _, v := range n.secrets {
 		env, hosts, err := flagtype.Secret(v)
 		if err != nil {
-			return nil, usage("invalid value for '--secret': %w", err)
+			return nil, fmt.Errorf("invalid value for '--secret': %w", err)
 		}
 		opts = append(opts, msb.WithSecrets(msb.Secret.FromEnv(env, msb.SecretEnvOptions{AllowHostPatterns: hosts})))
 	}
-	if err := oneOf("on-secret-violation", n.onViolation, "block", "block-and-log", "block-and-terminate", "passthrough"); err != nil {
+	if err := expect("violation action", n.onViolation, "block", "block-and-log", "block-and-terminate", "passthrough"); err != nil {
 		return nil, err
 	}
 	cfg.OnSecretViolation = msb.ViolationAction(n.onViolation)
@@ -158,24 +164,17 @@ func (n *networking) outboundProxy(changed func(string) bool) (*msb.OutboundProx
 // nor defaults are given.
 func (n *networking) policy(changed func(string) bool) (*msb.NetworkConfig, error) {
 	defaults := changed("net-default") || changed("net-default-egress") || changed("net-default-ingress")
-	for flag, conflict := range map[string]bool{"--net": len(n.profiles) > 0 && (n.none || defaults), "--no-net": n.none && defaults} {
-		if conflict {
-			return nil, usage("the argument '%s' cannot be used with '--no-net' or '--net-default'", flag)
+	for flag, value := range map[string]string{"net-default": n.byDefault, "net-default-egress": n.egress, "net-default-ingress": n.ingress} {
+		if value != "" && value != "allow" && value != "deny" {
+			return nil, fmt.Errorf("unknown --%s value %q; expected `allow` or `deny`", flag, value)
 		}
 	}
-	err := firstError(
-		oneOf("net-default", n.byDefault, "allow", "deny"),
-		oneOf("net-default-egress", n.egress, "allow", "deny"),
-		oneOf("net-default-ingress", n.ingress, "allow", "deny"),
-	)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	var rules []msb.PolicyRule
 	for _, r := range n.rules {
 		parsed, err := msb.ParsePolicyRules(r)
 		if err != nil {
-			return nil, usage("invalid value '%s' for '--net-rule': %w", r, err)
+			return nil, fmt.Errorf("invalid value '%s' for '--net-rule': %w", r, err)
 		}
 		rules = append(rules, parsed...)
 	}
@@ -216,14 +215,14 @@ func profile(values []string) (*msb.NetworkConfig, error) {
 			profiles = append(profiles, msb.NetworkProfile(w))
 		case "all", "none":
 			if len(words) > 1 {
-				return nil, usage("--net profile \"%s\" stands alone", w)
+				return nil, fmt.Errorf("--net profile \"%s\" stands alone", w)
 			}
 			if w == "all" {
 				return msb.NetworkPolicy.AllowAll(), nil
 			}
 			return msb.NetworkPolicy.None(), nil
 		default:
-			return nil, usage("unknown --net profile \"%s\"; expected public, private, host, all, or none", w)
+			return nil, fmt.Errorf("unknown --net profile \"%s\"; expected public, private, host, all, or none", w)
 		}
 	}
 	return msb.NetworkPolicy.FromProfiles(profiles...), nil

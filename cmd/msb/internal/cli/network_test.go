@@ -85,16 +85,13 @@ func TestLimitFlags(t *testing.T) {
 
 func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 	for line, want := range map[string]string{
-		"--net public --no-net":                               "cannot be used with",
-		"--net public --net-default allow":                    "cannot be used with",
-		"--no-net --net-default-egress deny":                  "cannot be used with",
 		"--net lan":                                           `unknown --net profile "lan"; expected public, private, host, all, or none`,
 		"--net public,":                                       `unknown --net profile ""`,
 		"--net all,public":                                    "stands alone",
 		"--net none --net none":                               "stands alone",
-		"--net-default maybe":                                 "possible values: allow, deny",
+		"--net-default maybe":                                 "expected `allow` or `deny`",
 		"--net-rule alow@public":                              "Did you mean `allow`?",
-		"--net-egress-ops-burst 5":                            "were not provided: --net-egress-ops",
+		"--net-egress-ops-burst 5":                            "were not provided:\n  --net-egress-ops <COUNT[/DURATION]>",
 		"--net-ingress-bandwidth x":                           "--net-ingress-bandwidth",
 		"--net-ingress-ops 5 --net-ingress-ops-burst x":       "--net-ingress-ops-burst",
 		"--vsock 5":                                           "--vsock",
@@ -107,8 +104,6 @@ func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 		"-p 80": "invalid value '80' for '--port'",
 	} {
 		_, err := networkOf(line)
-		var u usageError
-		assert.ErrorAs(t, err, &u, line)
 		assert.ErrorContains(t, err, want, line)
 	}
 }

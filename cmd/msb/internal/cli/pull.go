@@ -76,7 +76,7 @@ func (a *app) pullCmd() *cobra.Command {
 	var force, quiet, insecure bool
 	var caCerts, materialize string
 	cmd := &cobra.Command{
-		Use: "pull REF", Short: "Download an image from a registry", Args: cobra.ExactArgs(1),
+		Use: "pull <REFERENCE>", Short: "Download an image from a registry",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf("materialize", materialize, "layered", "flat", "all"); err != nil {
 				return err

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/pflag"
 
 	"github.com/gomsb/gomsb/cmd/msb/internal/flagtype"
@@ -51,16 +53,16 @@ func bucket(flag, rate, burst string, size func(string) (uint64, error)) (*msb.T
 		return nil, nil
 	}
 	if rate == "" {
-		return nil, usage("the following required arguments were not provided: --%s", flag)
+		return nil, lacking(withValue(flag))
 	}
 	n, refill, err := flagtype.Rate(rate, size)
 	if err != nil {
-		return nil, usage("invalid value '%s' for '--%s': %w", rate, flag, err)
+		return nil, fmt.Errorf("invalid value '%s' for '--%s': %w", rate, flag, err)
 	}
 	b := &msb.TokenBucketConfig{Size: n, RefillTime: refill}
 	if burst != "" {
 		if b.OneTimeBurst, err = size(burst); err != nil {
-			return nil, usage("invalid value '%s' for '--%s-burst': %w", burst, flag, err)
+			return nil, fmt.Errorf("invalid value '%s' for '--%s-burst': %w", burst, flag, err)
 		}
 	}
 	return b, nil

@@ -26,10 +26,10 @@ func (a *app) registryLoginCmd() *cobra.Command {
 	var user string
 	var stdin bool
 	cmd := &cobra.Command{
-		Use: "login HOST", Short: "Keep credentials for a registry in the system's credential store", Args: cobra.ExactArgs(1),
+		Use: "login <REGISTRY>", Short: "Keep credentials for a registry in the system's credential store",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if user == "" {
-				return usage("the following required arguments were not provided: --username <USERNAME>")
+				return errors.New("the user name is empty")
 			}
 			password, err := a.password(stdin)
 			if err != nil {
@@ -43,6 +43,7 @@ func (a *app) registryLoginCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&user, "username", "u", "", "user name (required)")
+	_ = cmd.MarkFlagRequired("username") // it was defined the line before
 	cmd.Flags().BoolVar(&stdin, "password-stdin", false, "read the password or token from standard input")
 	return cmd
 }
@@ -71,7 +72,7 @@ func (a *app) password(stdin bool) (string, error) {
 
 func (a *app) registryLogoutCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "logout HOST", Short: "Forget the credentials for a registry", Args: cobra.ExactArgs(1),
+		Use: "logout <REGISTRY>", Short: "Forget the credentials for a registry",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			there, err := msb.Registry.Logout(cmd.Context(), args[0])
 			if err != nil {
@@ -89,7 +90,7 @@ func (a *app) registryLogoutCmd() *cobra.Command {
 
 func (a *app) registryListCmd(use string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: use, Short: "List registries with credentials, without these", Args: cobra.NoArgs,
+		Use: use, Short: "List registries with credentials, without these",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := msb.Registry.List(cmd.Context())
 			if err != nil {

@@ -1,12 +1,7 @@
 package cli
 
 import (
-	"fmt"
-	"io"
-	"strings"
-
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	msb "github.com/gomsb/gomsb/sdk"
 )
@@ -34,20 +29,18 @@ func (a *app) root() *cobra.Command {
 		},
 	}
 	root.SetVersionTemplate("msb {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(badFlag)
 	root.Flags().BoolP("version", "V", false, "print the version")
 	flags := root.PersistentFlags()
 	flags.BoolP("help", "h", false, "print help")
 	flags.Bool("tree", false, "print the command tree and exit")
 	for _, level := range logLevels {
 		flags.BoolFunc(level, "show diagnostics of this level", func(string) error {
-			if a.level != "" && a.level != level {
-				return fmt.Errorf("--%s cannot be used with --%s", level, a.level)
-			}
 			a.level = level
 			return nil
 		})
 	}
+	exclusive(flags, logLevels...)
 	add := func(group string, cmds ...*cobra.Command) {
 		root.AddGroup(&cobra.Group{ID: group, Title: group + ":"})
 		for _, c := range cmds {
@@ -62,6 +55,7 @@ func (a *app) root() *cobra.Command {
 	add("Storage", a.volumeCmd(), a.snapshotCmd(), hidden(a.volumeListCmd("volumes")), hidden(a.snapshotListCmd("snapshots")))
 	add("Installation", a.installCmd(), a.uninstallCmd(), a.doctorCmd("doctor"), a.selfCmd(), a.completionCmd(root))
 	add("Other", a.versionCmd())
+	root.SetHelpCommand(helpCmd(root))
 	root.SetHelpCommandGroupID("Other")
 	a.prepare(root)
 	return root
@@ -72,12 +66,30 @@ func hidden(c *cobra.Command) *cobra.Command {
 	return c
 }
 
-// group is the RunE of a command that only has subcommands.
+// group is the RunE of a command that only has subcommands, which it lists.
 func group(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usage("unrecognized subcommand '%s'", args[0])
 	}
-	return usage("'%s' requires a subcommand but one was not provided", cmd.CommandPath())
+	cmd.SetOut(cmd.ErrOrStderr())
+	if err := cmd.Help(); err != nil {
+		return err
+	}
+	return exitStatus(exitUsage)
+}
+
+// helpCmd is msb help COMMAND, which is msb COMMAND --help.
+func helpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]...", Short: "Print help about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usage("unrecognized subcommand '%s'", append(rest, args...)[0])
+			}
+			return c.Help()
+		},
+	}
 }
 
 // prepare gives every command --tree, which comes before any check of its arguments, and
@@ -88,47 +100,26 @@ func (a *app) prepare(c *cobra.Command) {
 		return tree
 	}
 	check, run := c.Args, c.RunE
+	if check == nil && !c.HasSubCommands() {
+		check = checkArguments
+	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if wantsTree(cmd) {
 			return nil
 		}
-		err := cmd.ValidateFlagGroups()
-		if err == nil && check != nil {
-			err = check(cmd, args)
+		if check == nil {
+			return nil
 		}
-		if err != nil {
-			return usageError{err}
-		}
-		return nil
+		return check(cmd, args)
 	}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if wantsTree(cmd) {
-			printTree(a.Out, cmd, "")
+			printTree(a.Out, cmd)
 			return nil
 		}
 		return run(cmd, args)
 	}
 	for _, sub := range c.Commands() {
 		a.prepare(sub)
-	}
-}
-
-// printTree prints a command with its flags and, indented, its subcommands.
-func printTree(w io.Writer, c *cobra.Command, indent string) {
-	fmt.Fprintf(w, "%s%s\n", indent, strings.TrimSuffix(c.Use, " [flags]"))
-	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" || f.Name == "tree" {
-			return
-		}
-		name := "--" + f.Name
-		if f.Shorthand != "" {
-			name += ", -" + f.Shorthand
-		}
-		fmt.Fprintf(w, "%s    %s\n", indent, name)
-	})
-	for _, sub := range c.Commands() {
-		if !sub.Hidden {
-			printTree(w, sub, indent+"  ")
-		}
 	}
 }

@@ -30,7 +30,7 @@ func splitImage(cmd *cobra.Command, args []string) (image string, command []stri
 		before, command = args[:dash], args[dash:]
 	}
 	if len(before) > 1 {
-		return "", nil, usage("unexpected argument '%s' found; the guest command follows --", before[1])
+		return "", nil, unexpected(before[1])
 	}
 	if len(before) == 1 {
 		image = before[0]
@@ -48,7 +48,7 @@ func (a *app) createCmd() *cobra.Command {
 				return err
 			}
 			if len(command) > 0 {
-				return usage("unexpected argument '%s' found; use msb run to run a command", command[0])
+				return unexpected(command[0])
 			}
 			opts, err := c.options(cmd, a, image)
 			if err != nil {
@@ -120,7 +120,7 @@ func (a *app) runCmd() *cobra.Command {
 	cmd.Flags().StringVar(&r.detachKeys, "detach-keys", "ctrl-]", "keys that leave an interactive command's sandbox running")
 	cmd.Flags().BoolVarP(&r.detach, "detach", "d", false, "run the command in the background and print the sandbox's name")
 	for _, flag := range []string{"tty", "timeout", "rlimit"} {
-		cmd.MarkFlagsMutuallyExclusive("detach", flag)
+		exclusive(cmd.Flags(), "detach", flag)
 	}
 	return cmd
 }

@@ -24,11 +24,8 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 	var labels []string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "create NAME", Short: "Make a snapshot of a stopped sandbox", Args: cobra.ExactArgs(1),
+		Use: "create <NAME>", Short: "Make a snapshot of a stopped sandbox",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.FromSandbox == "" && !cmd.Flags().Changed("from") {
-				return usage("the following required arguments were not provided: --from <SANDBOX>")
-			}
 			begin := time.Now()
 			o.Name, o.Labels = args[0], map[string]string{}
 			for _, l := range labels {
@@ -52,6 +49,7 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&o.FromSandbox, "from", "", "the sandbox, which must not run (required)")
+	_ = cmd.MarkFlagRequired("from") // it was defined the line before
 	cmd.Flags().StringVar(&o.DestDir, "dest-dir", "", "directory to make it in, instead of the folder of snapshots")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "keep a label with it, K=V (repeatable)")
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "replace a snapshot of the same name")
@@ -70,7 +68,7 @@ func (a *app) snapshotListCmd(use string) *cobra.Command {
 		},
 	}
 	cmd := &cobra.Command{
-		Use: use, Short: "List snapshots", Args: cobra.NoArgs,
+		Use: use, Short: "List snapshots",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := msb.Snapshot.List(cmd.Context())
 			if err != nil {
@@ -108,7 +106,7 @@ func snapshotSize(n *uint64) string {
 func (a *app) snapshotInspectCmd() *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
-		Use: "inspect SNAPSHOT", Short: "Show everything known about a snapshot", Args: cobra.ExactArgs(1),
+		Use: "inspect <SNAPSHOT>", Short: "Show everything known about a snapshot",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := msb.Snapshot.Open(cmd.Context(), args[0])
 			if err != nil {
@@ -182,7 +180,7 @@ func verified(ctx context.Context, s *msb.SnapshotArtifact) (string, error) {
 
 func (a *app) snapshotVerifyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "verify SNAPSHOT", Short: "Compare a snapshot's disk with its recorded integrity", Args: cobra.ExactArgs(1),
+		Use: "verify <SNAPSHOT>", Short: "Compare a snapshot's disk with its recorded integrity",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := msb.Snapshot.Open(cmd.Context(), args[0])
 			if err != nil {
@@ -203,7 +201,7 @@ func (a *app) snapshotVerifyCmd() *cobra.Command {
 func (a *app) snapshotRemoveCmd() *cobra.Command {
 	var force, quiet bool
 	cmd := &cobra.Command{
-		Use: "remove SNAPSHOT...", Aliases: []string{"rm"}, Short: "Remove snapshots", Args: cobra.MinimumNArgs(1),
+		Use: "remove <SNAPSHOTS>...", Aliases: []string{"rm"}, Short: "Remove snapshots",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := targets{quiet: quiet}
 			return t.each(cmd.Context(), a, args, "Removed", quiet, func(ctx context.Context, name string) error {
@@ -218,7 +216,7 @@ func (a *app) snapshotRemoveCmd() *cobra.Command {
 
 func (a *app) snapshotReindexCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "reindex [DIR]", Short: "List anew what snapshots a directory has", Args: cobra.MaximumNArgs(1),
+		Use: "reindex [DIR]", Short: "List anew what snapshots a directory has",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir := ""
 			if len(args) == 1 {
@@ -242,7 +240,7 @@ func (a *app) snapshotReindexCmd() *cobra.Command {
 func (a *app) snapshotSaveCmd() *cobra.Command {
 	var o msb.SnapshotSaveOptions
 	cmd := &cobra.Command{
-		Use: "save SNAPSHOT OUT", Short: "Save a snapshot to an archive", Args: cobra.ExactArgs(2),
+		Use: "save <SNAPSHOT> <OUT>", Short: "Save a snapshot to an archive",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := msb.Snapshot.Save(cmd.Context(), args[0], args[1], o); err != nil {
 				return err
@@ -259,7 +257,7 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 
 func (a *app) snapshotLoadCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "load ARCHIVE [DEST]", Short: "Load a snapshot from an archive, with its image only from those you trust", Args: cobra.RangeArgs(1, 2),
+		Use: "load <ARCHIVE> [DEST]", Short: "Load a snapshot from an archive, with its image only from those you trust",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dest := ""
 			if len(args) == 2 {

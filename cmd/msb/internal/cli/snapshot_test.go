@@ -128,7 +128,7 @@ func TestSnapshotMistakes(t *testing.T) {
 		"snapshot save base":                          {2, "", ""},
 		"snapshot save nope x.tar":                    {1, "", "snapshot not found: HOME/snapshots/nope"},
 		"snapshot load nope.tar":                      {1, "", "nope.tar"},
-		"snapshot":                                    {2, "", "requires a subcommand"},
+		"snapshot":                                    {2, "", "Usage:"},
 		"run --from-snapshot base mini":               {2, "", "cannot be used with '[IMAGE]'"},
 		"run --from-snapshot base --root-disk 8G":     {1, "", "a root disk goes with an OCI image"},
 		"run --from-snapshot nope":                    {1, "", "snapshot not found: HOME/snapshots/nope"},

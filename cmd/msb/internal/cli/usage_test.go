@@ -33,11 +33,30 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// TestGroups: a command of commands alone lists them, as a mistake.
+func TestGroups(t *testing.T) {
+	for _, name := range []string{"image", "registry", "self", "snapshot", "volume"} {
+		r := run(name)
+		assert.Equal(t, exitUsage, r.code, name)
+		assert.Empty(t, r.out, name)
+		assert.Contains(t, r.err, "Available Commands:", name)
+	}
+}
+
 func TestTree(t *testing.T) {
 	r := succeed(t, "--tree")
-	golden(t, "tree", r.out)
+	assert.True(t, strings.HasPrefix(r.out, "msb\n├── "), r.out)
+	for _, line := range []string{
+		"\n├── list (aliases: ls) ", "\n│   └── -w, --watch ", "\n├── image ", "\n│   ├── inspect ", "\n│   │   ├── <REFERENCE>\n", "\n│   │   └── --format <FORMAT> ",
+		"\n│   ├── -n, --name <NAME> ", "\n│   ├── --init <PATH|AUTO> ", "\n│   ├── [-- COMMAND...]\n", "\n│   ├── --net-rule <TOKENS> ",
+	} {
+		assert.Contains(t, r.out, line)
+	}
+	assert.NotContains(t, r.out, "--help")
+	assert.NotContains(t, r.out, "─ images", "a hidden command")
 	r = succeed(t, "exec", "--tree") // before required arguments are missed
-	assert.Contains(t, r.out, "--workdir, -w")
+	assert.True(t, strings.HasPrefix(r.out, "msb exec\n├── <NAME>\n"), r.out)
+	assert.Contains(t, r.out, "\n└── -w, --workdir <WORKDIR> ")
 	assert.NotContains(t, r.out, "--name")
 	for _, cmd := range []string{"run", "image", "logs"} {
 		succeed(t, cmd, "--tree")
@@ -48,51 +67,39 @@ func TestUsageErrors(t *testing.T) {
 	newHome(t)
 	for line, want := range map[string]string{
 		"nosuch":                         "unrecognized subcommand 'nosuch'",
+		"help nosuch":                    "unrecognized subcommand 'nosuch'",
+		"help image nosuch":              "unrecognized subcommand 'nosuch'",
 		"image nosuch":                   "unrecognized subcommand 'nosuch'",
-		"image":                          "requires a subcommand",
-		"run --nosuch":                   "unknown flag: --nosuch",
+		"run --nosuch":                   "unexpected argument '--nosuch' found\n",
 		"run a b":                        "unexpected argument 'b' found",
-		"create a -- b":                  "use msb run to run a command",
+		"create a -- b":                  "unexpected argument 'b' found\n",
 		"exec":                           "<NAME>",
 		"exec -- ls":                     "<NAME>",
-		"exec a ls":                      "the guest command follows --",
+		"exec a ls":                      "unexpected argument 'ls' found\n",
 		"exec a --tty --no-tty -- ls":    "tty",
 		"exec a --stream -t -- ls":       "stream",
-		"exec a --timeout 1d -- ls":      "invalid digit found in string",
-		"exec a --rlimit x -- ls":        "RESOURCE=SOFT[:HARD]",
-		"exec a -e =x -- ls":             "has no name",
-		"exec a -e GOMSB_NOT_SET -- ls":  "is not set on the host",
 		"run -d --timeout 1s mini":       "timeout",
-		"run --memory 1T mini":           "invalid value '1T' for '--memory'",
-		"run --memory 0 mini":            "memory must be greater than 0",
-		"run --cpus 0 mini":              "cpus must be greater than 0",
 		"run --cpus x mini":              "cpus",
-		"run --pull maybe mini":          "[possible values: always, if-missing, never]",
 		"run --security x mini":          "[possible values: default, restricted]",
-		"run --log-level x mini":         "[possible values: error, warn, info, debug, trace]",
-		"run --root-disk disk.raw mini":  "such as ./disk.raw",
-		"run --init-arg x mini":          "--init <PATH>",
-		"run --label =x mini":            "has no key",
+		"run --init-arg x mini":          "--init <PATH|auto>",
 		"run --error --debug mini":       "cannot be used with",
-		"volume":                         "requires a subcommand",
 		"volume nosuch":                  "unrecognized subcommand 'nosuch'",
 		"volume create --kind x v":       "[possible values: dir, disk]",
-		"volume create a b":              "accepts at most 1 arg",
-		"volume inspect":                 "accepts 1 arg",
-		"volume rm":                      "requires at least 1 arg",
+		"volume create a b":              "unexpected argument 'b' found",
+		"volume inspect":                 "provided:\n  <NAME>",
+		"volume rm":                      "provided:\n  <NAMES>...",
 		"volume ls --format yaml":        "[possible values: json]",
 		"start":                          "<NAMES>...",
 		"stop -t x a":                    "timeout",
-		"ls x":                           "unknown command",
+		"ls x":                           "unexpected argument 'x' found",
 		"ls --format yaml":               "[possible values: json]",
 		"ps a --all":                     "cannot be used with",
-		"ps a b":                         "accepts at most 1 arg",
-		"logs":                           "accepts 1 arg",
-		"logs a --source x":              "[possible values: stdout, stderr, output, system]",
+		"ps a b":                         "unexpected argument 'b' found",
+		"logs":                           "provided:\n  <NAME>",
+		"logs a --source x":              "[possible values: stdout, stderr, output, system, all]",
 		"logs a --color x":               "[possible values: auto, always, never]",
-		"logs a --grep (":                "invalid value '(' for '--grep'",
 		"logs a --color auto --no-color": "no-color",
-		"rmi":                            "requires at least 1 arg",
+		"rmi":                            "provided:\n  <REFERENCES>...",
 		"completion tcsh":                "[possible values: bash, fish, powershell, zsh]",
 
 		"run --root-disk 1G --oci-upper-size 1G mini": "cannot be used with",
@@ -103,6 +110,31 @@ func TestUsageErrors(t *testing.T) {
 		assert.Contains(t, r.err, want, line)
 		assert.Contains(t, r.err, "\nFor more information, try '--help'.\n", line)
 		assert.Contains(t, r.err, "Usage: msb", line)
+	}
+}
+
+// TestBadValues: what is wrong with a value comes from the command, not from the parser.
+func TestBadValues(t *testing.T) {
+	newHome(t)
+	for line, want := range map[string]string{
+		"exec a --timeout 1d -- ls":     "invalid digit found in string",
+		"exec a --rlimit x -- ls":       "RESOURCE=SOFT[:HARD]",
+		"exec a -e =x -- ls":            "has no name",
+		"exec a -e GOMSB_NOT_SET -- ls": "is not set on the host",
+		"run --memory 1T mini":          "invalid value '1T' for '--memory'",
+		"run --memory 0 mini":           "memory must be greater than 0",
+		"run --cpus 0 mini":             "cpus must be greater than 0",
+		"run --pull maybe mini":         "invalid pull policy: maybe (expected: always, if-missing, never)",
+		"run --log-level x mini":        "invalid log level: x (expected: error, warn, info, debug, trace)",
+		"run --root-disk disk.raw mini": "such as ./disk.raw",
+		"run --label =x mini":           "has no key",
+		"logs a --grep (":               "invalid value '(' for '--grep'",
+	} {
+		r := run(strings.Fields(line)...)
+		assert.Equal(t, exitError, r.code, "msb %s: %s", line, r.err)
+		assert.Empty(t, r.out, line)
+		assert.Contains(t, r.err, want, line)
+		assert.NotContains(t, r.err, "Usage:", line)
 	}
 }
 

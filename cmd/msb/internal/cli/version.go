@@ -11,7 +11,7 @@ import (
 
 func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(a.Out, "msb %s\n", msb.SDKVersion())
 			return err
@@ -27,11 +27,11 @@ func (a *app) completionCmd(root *cobra.Command) *cobra.Command {
 		"powershell": root.GenPowerShellCompletionWithDesc,
 	}
 	return &cobra.Command{
-		Use: "completion SHELL", Short: "Print a completion script for bash, fish, powershell or zsh", Args: cobra.ExactArgs(1),
+		Use: "completion <SHELL>", Short: "Print a completion script for bash, fish, powershell or zsh",
 		RunE: func(_ *cobra.Command, args []string) error {
 			gen, ok := shells[args[0]]
 			if !ok {
-				return usage("invalid value '%s' for '<SHELL>' [possible values: bash, fish, powershell, zsh]", args[0])
+				return badValue(args[0], "<SHELL>", choice{"bash", "fish", "powershell", "zsh"})
 			}
 			return gen(a.Out)
 		},

@@ -23,7 +23,7 @@ func (a *app) volumeCreateCmd() *cobra.Command {
 	var name, kind, size string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "create [NAME]", Short: "Create a named volume", Args: cobra.MaximumNArgs(1),
+		Use: "create [POSITIONAL_NAME]", Short: "Create a named volume",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := oneOf("kind", kind, "dir", "disk"); err != nil {
 				return err
@@ -85,7 +85,7 @@ func (a *app) volumeListCmd(use string) *cobra.Command {
 		},
 	}
 	cmd := &cobra.Command{
-		Use: use, Short: "List named volumes", Args: cobra.NoArgs,
+		Use: use, Short: "List named volumes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			volumes, err := msb.ListVolumes(cmd.Context())
 			if err != nil {
@@ -125,7 +125,7 @@ func mebibytes(mib uint64) string {
 
 func (a *app) volumeInspectCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "inspect NAME", Short: "Show everything known about a volume", Args: cobra.ExactArgs(1),
+		Use: "inspect <NAME>", Short: "Show everything known about a volume",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := msb.GetVolume(cmd.Context(), args[0])
 			if err != nil {
@@ -169,7 +169,7 @@ func orDash(s *string) string {
 func (a *app) volumeRemoveCmd() *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "remove NAME...", Aliases: []string{"rm"}, Short: "Remove named volumes and all that is in them", Args: cobra.MinimumNArgs(1),
+		Use: "remove <NAMES>...", Aliases: []string{"rm"}, Short: "Remove named volumes and all that is in them",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := targets{quiet: quiet}
 			return t.each(cmd.Context(), a, args, "Removed", quiet, msb.RemoveVolume)
