@@ -8,7 +8,7 @@ import (
 
 func TestContext(t *testing.T) {
 	newHome(t)
-	assert.Equal(t, "FIELD    VALUE\nBackend  local\nSource   default\n", succeed(t, "context").out)
+	assert.Equal(t, "FIELD      VALUE\nBackend    local\nSource     default\n", succeed(t, "context").out)
 	t.Setenv("MSB_BACKEND", "local")
 	assert.Equal(t, "{\n  \"kind\": \"local\",\n  \"source\": \"MSB_BACKEND\"\n}\n", succeed(t, "ctx", "--format", "json").out)
 	t.Setenv("MSB_BACKEND", "moon")

@@ -188,7 +188,9 @@ func (a *app) imageRemoveCmd(use string) *cobra.Command {
 			for _, ref := range args {
 				if err := msb.Image.Remove(cmd.Context(), ref, force); err != nil {
 					failed = true
-					a.report(err)
+					if !quiet {
+						a.report(err)
+					}
 				} else if !quiet {
 					ui.Done(a.Err, "Removed", ref, 0)
 				}
@@ -203,6 +205,6 @@ func (a *app) imageRemoveCmd(use string) *cobra.Command {
 		cmd.Aliases = []string{"rm"}
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also if a sandbox uses it")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print errors only")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print no more than that something failed")
 	return cmd
 }

@@ -38,10 +38,10 @@ func TestInstall(t *testing.T) {
 		assert.Equal(t, os.FileMode(0o755), info.Mode().Perm())
 	}
 	assert.Equal(t, ""+
-		"NAME    IMAGE                                 MODE       COMMAND\n"+
-		"My-Img  docker.io/library/My-Img@sha256:0123  persisted\n"+
-		"alpine  alpine                                persisted\n"+
-		"pp      ghcr.io/x/py:3                        tmp        python -c print('a')\n", succeed(t, "install", "--list").out)
+		"NAME      IMAGE                                   MODE         COMMAND\n"+
+		"My-Img    docker.io/library/My-Img@sha256:0123    persisted\n"+
+		"alpine    alpine                                  persisted\n"+
+		"pp        ghcr.io/x/py:3                          tmp          python -c print('a')\n", succeed(t, "install", "--list").out)
 	t.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Join(home, "bin"))
 	assert.Equal(t, "   ✓ Installed    alpine\n", succeed(t, "install", "alpine", "--no-pull", "-f").err, "no hint: it is on the path")
 	assert.Equal(t, "   ✓ Uninstalled  alpine\n   ✓ Uninstalled  pp\n", succeed(t, "uninstall", "alpine", "pp").err)

@@ -123,7 +123,7 @@ func (a *app) statusCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printStatus([]*msb.SandboxHandle{h}, asJSON, quiet, true)
+				return a.printStatus([]*msb.SandboxHandle{h}, asJSON, quiet, true, "")
 			}
 			want, err := parseLabels(labels)
 			if err != nil {
@@ -137,7 +137,11 @@ func (a *app) statusCmd() *cobra.Command {
 				all = slices.DeleteFunc(all, func(h *msb.SandboxHandle) bool { return !runs(h) })
 			}
 			slices.SortFunc(all, func(x, y *msb.SandboxHandle) int { return strings.Compare(x.Name(), y.Name()) })
-			return a.printStatus(all, asJSON, quiet, false)
+			none := "No running sandboxes."
+			if everything {
+				none = "No sandboxes found."
+			}
+			return a.printStatus(all, asJSON, quiet, false, none)
 		},
 	}
 	cmd.Flags().BoolVarP(&everything, "all", "a", false, "stopped ones too")
@@ -147,7 +151,7 @@ func (a *app) statusCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool) error {
+func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool, none string) error {
 	rows := [][]string{}
 	out := []map[string]any{}
 	for _, h := range all {
@@ -177,7 +181,7 @@ func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool) err
 			fmt.Fprintln(a.Out, h.Name())
 		}
 	case len(all) == 0:
-		fmt.Fprintln(a.Err, "No running sandboxes.")
+		fmt.Fprintln(a.Err, none)
 	default:
 		ui.Table(a.Out, []string{"NAME", "IMAGE", "COMMAND", "CPUS", "MEM", "STATUS", "PORTS"}, rows)
 	}

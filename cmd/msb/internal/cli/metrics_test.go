@@ -80,9 +80,9 @@ func TestMetricsRows(t *testing.T) {
 	var out, empty strings.Builder
 	printReports(&out, &empty, after, before)
 	assert.Equal(t, ""+
-		"NAME  STATE    CPU        MEM                   DISK R/W /s    NET RX/TX /s  UPTIME\n"+
-		"a     running  0.53 / 1c  17.0 MiB / 512.0 MiB  2.0 KiB / 0 B  0 B / 0 B     2m28s\n"+
-		"b     stalled  0.00 / -   0 B / 0 B             0 B / 0 B      0 B / 0 B     0s\n",
+		"NAME    STATE      CPU          MEM                     DISK R/W /s      NET RX/TX /s    UPTIME\n"+
+		"a       running    0.53 / 1c    17.0 MiB / 512.0 MiB    2.0 KiB / 0 B    0 B / 0 B       2m28s\n"+
+		"b       stalled    0.00 / -     0 B / 0 B               0 B / 0 B        0 B / 0 B       0s\n",
 		out.String(), "a counter that fell began anew")
 	assert.Empty(t, empty.String())
 }

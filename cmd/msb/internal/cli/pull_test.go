@@ -113,7 +113,7 @@ func TestRegistryCommands(t *testing.T) {
 	assert.Equal(t, result{0, "No registries configured.\n", ""}, run("registry", "list"))
 	require.NoError(t, os.WriteFile(filepath.Join(home, "config.json"), []byte(`{"registries":{"hosts":{"z.example":{"insecure":true},
 		"reg.example:5000":{"auth":{"username":"bob","password_env":"X"}},"a.example":{"auth":{"username":"u","store":"keyring"}}}}}`), 0o600))
-	want := "REGISTRY          USERNAME  SOURCE\na.example         u         keyring\nreg.example:5000  bob       password_env\n"
+	want := "REGISTRY            USERNAME    SOURCE\na.example           u           keyring\nreg.example:5000    bob         password_env\n"
 	for _, line := range []string{"registry list", "registry ls", "registries", "regs"} {
 		assert.Equal(t, result{0, want, ""}, run(strings.Fields(line)...), line)
 	}

@@ -71,9 +71,9 @@ Labels:         a=b=c, k=
 	assert.Equal(t, "Digest:         DIGEST\nPath:           HOME/snapshots/plain\nVerification:   not recorded\n",
 		blur(dir, succeed(t, "snapshot", "verify", filepath.Join(dir, "snapshots", "plain")).out))
 
-	assert.Equal(t, `NAME   SCOPE  MIGRATION  IMAGE  SIZE      CREATED              DIGEST
-plain  disk   canonical  mini   64.0 MiB  TIME  SHORT
-base   disk   canonical  mini   64.0 MiB  TIME  SHORT
+	assert.Equal(t, `NAME     SCOPE    MIGRATION    IMAGE    SIZE        CREATED                DIGEST
+plain    disk     canonical    mini     64.0 MiB    TIME    SHORT
+base     disk     canonical    mini     64.0 MiB    TIME    SHORT
 `, blur(dir, succeed(t, "snapshot", "ls").out))
 	assert.Equal(t, digest, strings.Split(succeed(t, "snapshots", "-q").out, "\n")[1])
 	var list []map[string]any

@@ -93,6 +93,7 @@ func Plain(s string) string {
 
 // Table prints rows under upper-case headers, in columns padded with spaces.
 func Table(w io.Writer, headers []string, rows [][]string) {
+	const gap = 4 // spaces between columns
 	width := make([]int, len(headers))
 	for i, h := range headers {
 		width[i] = utf8.RuneCountInString(h)
@@ -112,7 +113,7 @@ func Table(w io.Writer, headers []string, rows [][]string) {
 		for i, cell := range row {
 			line.WriteString(cell)
 			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+				line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+gap))
 			}
 		}
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))

@@ -20,7 +20,7 @@ func TestMessages(t *testing.T) {
 func TestTable(t *testing.T) {
 	var b bytes.Buffer
 	Table(&b, []string{"NAME", "WHAT"}, [][]string{{"a", "x\ny"}, {"longer", "\x1b[31m"}, {"ünï", ""}, {"short"}})
-	assert.Equal(t, "NAME    WHAT\na       x\\ny\nlonger  \\x1b[31m\nünï\nshort\n", b.String())
+	assert.Equal(t, "NAME      WHAT\na         x\\ny\nlonger    \\x1b[31m\nünï\nshort\n", b.String())
 }
 
 func TestPlain(t *testing.T) {
