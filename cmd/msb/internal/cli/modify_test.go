@@ -16,19 +16,19 @@ func TestModify(t *testing.T) {
 	modify := func(line string) result { return run(append([]string{"modify", "a"}, strings.Fields(line)...)...) }
 
 	assert.Equal(t, result{0, "No changes.\n", ""}, modify(""))
-	const table = "FIELD  CHANGE   BEFORE   AFTER     EFFECT\n" +
-		"cpus   updated  1        2         requires restart\n" +
-		"label  added    -        tier=web  live\n"
+	const table = "FIELD    CHANGE     BEFORE     AFTER       EFFECT\n" +
+		"cpus     updated    1          2           requires restart\n" +
+		"label    added      -          tier=web    live\n"
 	plan := strings.NewReplacer("BEFORE   ", "BEFORE  ", "1        ", "1       ", "-        ", "-       ").Replace(table)
 	assert.Equal(t, result{0, plan, "warn: max_cpus: max_cpus rises to 2 with it\ndry run · nothing applied\n"}, modify("--cpus 2 --label tier=web --dry-run"))
 	assert.Equal(t, result{1, plan, "warn: max_cpus: max_cpus rises to 2 with it\nerror: cannot modify sandbox a: cpus requires a restart: allow one, or choose the next start\n"},
 		modify("--cpus 2 --label tier=web"))
 	assert.Contains(t, run("ls", "--label", "tier=web").err, "No sandboxes")
-	assert.Equal(t, result{0, "FIELD  CHANGE  BEFORE  AFTER\nlabel  added   -       tier=web\n", "   ✓ Modified     a\n"}, modify("--label tier=web"))
+	assert.Equal(t, result{0, "FIELD    CHANGE    BEFORE    AFTER\nlabel    added     -         tier=web\n", "   ✓ Modified     a\n"}, modify("--label tier=web"))
 	golden(t, "modify-json", succeed(t, "mod", "a", "--memory", "1G", "--secret", "GOMSB_KEY@*.example.com,api.example.org", "--format", "json", "--next-start").out)
 	golden(t, "modify-conflict-json", modify("--max-cpus 99 --root-disk 1M --dry-run --format json").out)
 	r := modify("--restart --env A=b")
-	assert.Equal(t, result{0, "FIELD  CHANGE  BEFORE  AFTER  EFFECT\nenv    added   -       A=b    requires restart\n", "   ✓ Modified     a\n"}, r)
+	assert.Equal(t, result{0, "FIELD    CHANGE    BEFORE    AFTER    EFFECT\nenv      added     -         A=b      requires restart\n", "   ✓ Modified     a\n"}, r)
 	succeed(t, "stop", "a")
 	assert.Zero(t, modify("--secret-rm GOMSB_KEY --env-rm A --label-rm tier --workdir /tmp --max-memory 2G --max-cpus 4").code)
 	for line, want := range map[string]string{
