@@ -30,6 +30,7 @@ unit:
 	@$(GO) test ./...
 	@$(GO) test -tags images ./oci/cache
 	@$(GO) test -tags official -run Official ./sdk
+	@$(GO) test -tags official ./tests/compat
 
 ## posix: shared directories through this machine's own FUSE client against its own file system
 posix:
@@ -61,7 +62,7 @@ lint:
 	@$(GO) vet -tags e2e ./tests/...
 	@$(GO) vet -tags images ./oci/...
 	@$(GO) vet -tags fuse ./rootfs/passthrough ./tests/e2e/posix
-	@$(GO) vet -tags official ./sdk
+	@$(GO) vet -tags official ./sdk ./tests/compat
 	@$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 	@$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./tests/...
 

@@ -66,10 +66,26 @@ func (h home) secrets() string {
 	return filepath.Join(orDefault(h.settings.Paths.Secrets, h.path("secrets")), "registries")
 }
 
-// libkrunfw is the kernel bundle that a runtime of microsandbox 0.6.18 would use:
-// $MSB_LIBKRUNFW_PATH, else config.json's.
+// libkrunfw is the kernel bundle for a runtime of microsandbox 0.6.18: the one that
+// MSB_LIBKRUNFW_PATH or config.json names, else the first that is next to the runtime, in
+// lib beside its folder, or in the data root. Ours runs its own kernel all the same.
 func (h home) libkrunfw() string {
-	return orDefault(os.Getenv("MSB_LIBKRUNFW_PATH"), orDefault(h.settings.Paths.Libkrunfw, h.path("lib", "libkrunfw.so.5.6.1")))
+	const name = "libkrunfw.so.5.6.1"
+	inRoot := h.path("lib", name)
+	if path := orDefault(os.Getenv("MSB_LIBKRUNFW_PATH"), h.settings.Paths.Libkrunfw); path != "" {
+		return path
+	}
+	binary, err := h.binary()
+	if err != nil {
+		return inRoot // who starts the runtime says so
+	}
+	dir := filepath.Dir(binary.Path)
+	for _, path := range []string{filepath.Join(dir, name), filepath.Join(dir, "..", "lib", name)} {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return inRoot
 }
 
 // binary is the program to start runtimes from.

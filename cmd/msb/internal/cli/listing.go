@@ -151,6 +151,15 @@ func (a *app) statusCmd() *cobra.Command {
 	return cmd
 }
 
+// quoted is a command as text, each word in quotes.
+func quoted(argv []string) string {
+	words := make([]string, len(argv))
+	for i, word := range argv {
+		words[i] = strconv.Quote(word)
+	}
+	return strings.Join(words, " ")
+}
+
 func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool, none string) error {
 	rows := [][]string{}
 	out := []map[string]any{}
@@ -161,7 +170,7 @@ func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool, non
 		}
 		command := "-"
 		if argv := c.DefaultCommand(); len(argv) > 0 {
-			command = strings.Join(argv, " ")
+			command = quoted(argv)
 		}
 		ports := publishedPorts(c)
 		out = append(out, map[string]any{
@@ -169,7 +178,7 @@ func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool, non
 			"memory_mib": c.MemoryMiB, "max_memory_mib": c.MaxMemoryMiB, "ports": ports, "thp": thp(c),
 		})
 		rows = append(rows, []string{h.Name(), ui.Clip(h.Image(), 36), ui.Clip(command, 40), fmt.Sprintf("%d / %d", c.CPUs, c.MaxCPUs),
-			strconv.FormatUint(uint64(c.MemoryMiB), 10) + "M", string(h.Status()), ui.Clip(cmp.Or(strings.Join(ports, ", "), "-"), 32)})
+			fmt.Sprintf("%d MiB / %d MiB", c.MemoryMiB, c.MaxMemoryMiB), string(h.Status()), ui.Clip(cmp.Or(strings.Join(ports, ", "), "-"), 32)})
 	}
 	switch {
 	case asJSON && one:

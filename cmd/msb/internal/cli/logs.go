@@ -182,11 +182,11 @@ func (a *app) printEntry(l *logFlags, e msb.LogEntry) {
 	}
 	if l.asJSON {
 		type line struct {
-			T  string  `json:"t"`
-			S  string  `json:"s"`
 			D  string  `json:"d"`
-			ID *uint64 `json:"id"`
 			E  *string `json:"e"`
+			ID *uint64 `json:"id"`
+			S  string  `json:"s"`
+			T  string  `json:"t"`
 		}
 		out := line{T: e.Timestamp.Format(time.RFC3339Nano), S: string(e.Source), D: e.Text(), ID: e.SessionID}
 		if !utf8.Valid(e.Data) {

@@ -100,7 +100,7 @@ func (a *app) prepare(c *cobra.Command) {
 		return tree
 	}
 	check, run := c.Args, c.RunE
-	if check == nil && !c.HasSubCommands() {
+	if check == nil && (len(positionals(c)) > 0 || !c.HasSubCommands()) {
 		check = checkArguments
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {

@@ -28,7 +28,7 @@ type inactivity struct {
 func (i *inactivity) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&i.timeout, "inactivity-timeout", "", "disconnect after this time without SSH traffic; 0 never does (default 10m)")
 	cmd.Flags().BoolVar(&i.none, "no-inactivity-timeout", false, "never disconnect for inactivity")
-	cmd.MarkFlagsMutuallyExclusive("inactivity-timeout", "no-inactivity-timeout")
+	exclusive(cmd.Flags(), "inactivity-timeout", "no-inactivity-timeout")
 }
 
 // limit is the timeout that the flags choose, nil if they leave it to config.json.
@@ -57,7 +57,7 @@ func (a *app) sshConnectCmd(use string) *cobra.Command {
 	var name string
 	var idle inactivity
 	cmd := &cobra.Command{
-		Use: use + " [SANDBOX] [-- COMMAND...]", Short: "Connect to a sandbox over SSH",
+		Use: use + " [SANDBOX] [-- REMOTE_COMMAND...]", Short: "Connect to a sandbox over SSH",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sandbox, command, err := splitImage(cmd, args)
 			if err != nil {
@@ -129,7 +129,7 @@ type serving struct {
 func (a *app) sshServeCmd() *cobra.Command {
 	s := &serving{}
 	cmd := &cobra.Command{
-		Use: "serve SANDBOX", Short: "Serve a sandbox over SSH to the owners of authorized keys", Args: cobra.ExactArgs(1),
+		Use: "serve <SANDBOX>", Short: "Serve a sandbox over SSH to the owners of authorized keys",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			limit, err := s.limit()
 			if err != nil {
@@ -147,8 +147,8 @@ func (a *app) sshServeCmd() *cobra.Command {
 	f.Uint16Var(&s.port, "port", 2222, "port to listen on; 0 takes any")
 	f.BoolVar(&s.stdio, "stdio", false, "serve one client on stdin and stdout, as for ProxyCommand")
 	s.inactivity.flags(cmd)
-	cmd.MarkFlagsMutuallyExclusive("stdio", "host")
-	cmd.MarkFlagsMutuallyExclusive("stdio", "port")
+	exclusive(f, "stdio", "host")
+	exclusive(f, "stdio", "port")
 	return cmd
 }
 
@@ -213,10 +213,12 @@ func (a *app) sshAuthorizeCmd() *cobra.Command {
 	var file, key string
 	var stdin bool
 	cmd := &cobra.Command{
-		Use: "authorize", Short: "Let the owner of a public key connect to msb ssh serve", Args: cobra.NoArgs,
+		Use: "authorize", Short: "Let the owner of a public key connect to msb ssh serve",
 		RunE: func(*cobra.Command, []string) error {
 			text, err := key, error(nil)
 			switch {
+			case file == "" && key == "" && !stdin:
+				return lacking("<--file <FILE>|--key <KEY>|--stdin>")
 			case file != "":
 				text, err = readKey(file)
 			case stdin:
@@ -241,8 +243,7 @@ func (a *app) sshAuthorizeCmd() *cobra.Command {
 	f.StringVar(&file, "file", "", "file with the public key")
 	f.StringVar(&key, "key", "", "the public key itself")
 	f.BoolVar(&stdin, "stdin", false, "read the public key from stdin")
-	cmd.MarkFlagsOneRequired("file", "key", "stdin")
-	cmd.MarkFlagsMutuallyExclusive("file", "key", "stdin")
+	exclusive(f, "file", "key", "stdin")
 	return cmd
 }
 
