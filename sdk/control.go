@@ -14,8 +14,9 @@ import (
 	"github.com/gomsb/gomsb/internal/launch"
 )
 
-// controlPatience is how long a runtime may take to answer one request.
-const controlPatience = 20 * time.Second
+// controlPatience is how long a runtime may take to answer one request: it waits for the
+// guest.
+const controlPatience = 150 * time.Second
 
 // maxControlReply bounds an answer, bytes.
 const maxControlReply = 1 << 20

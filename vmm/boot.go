@@ -103,11 +103,14 @@ func (m *Machine) attach(name string, dev virtio.Device) error {
 // boot loads the kernel and makes the processors, the first of which is about to enter
 // it.
 func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
-	words := cfg.CommandLine(m.profile) + m.bus.words()
+	words, possible := cfg.CommandLine(m.profile)+m.bus.words(), max(cfg.VCPUs, cfg.MaxVCPUs)
+	if possible > cfg.VCPUs {
+		words += fmt.Sprintf(" maxcpus=%d", cfg.VCPUs) // to start with
+	}
 	if limit := commandLineLimit(cfg.Kernel); len(words) > limit {
 		return fmt.Errorf("%w: kernel command line of %d bytes: this kernel takes %d", ErrConfig, len(words), limit)
 	}
-	b := amd64.BootConfig{Entry: cfg.Kernel.Entry, CommandLine: words, SetupHeader: cfg.Kernel.SetupHeader, VCPUs: cfg.VCPUs}
+	b := amd64.BootConfig{Entry: cfg.Kernel.Entry, CommandLine: words, SetupHeader: cfg.Kernel.SetupHeader, VCPUs: possible}
 	for _, s := range cfg.Kernel.Segments {
 		part := amd64.Segment{Addr: s.Addr, Size: s.MemSize, Data: s.Data}
 		if s.Offset >= 0 {
@@ -122,13 +125,16 @@ func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
 	if m.profile == ProfileSoft {
 		template = amd64.Soft()
 	}
-	for id := range cfg.VCPUs {
+	m.boots = cfg.VCPUs
+	for id := range possible {
 		v, err := m.vm.CreateVCPU(id)
 		if err != nil {
 			return err
 		}
-		m.vcpus = append(m.vcpus, &vcpu{id: id, hv: v})
-		if err := amd64.SetupVCPU(v, id, cfg.Kernel.Entry, template.CPUID(supported, id, cfg.VCPUs)); err != nil {
+		c := &vcpu{id: id, hv: v}
+		c.held.Store(id >= cfg.VCPUs)
+		m.vcpus = append(m.vcpus, c)
+		if err := amd64.SetupVCPU(v, id, cfg.Kernel.Entry, template.CPUID(supported, id, possible)); err != nil {
 			return errors.Join(fmt.Errorf("set up vCPU %d", id), err)
 		}
 	}

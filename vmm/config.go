@@ -47,6 +47,9 @@ const (
 type Config struct {
 	// VCPUs is 1 to MaxVCPUs.
 	VCPUs int
+	// MaxVCPUs is how many processors the guest may get while it runs, at most MaxVCPUs; 0
+	// is VCPUs. Those beyond VCPUs do not run before Allow lets them.
+	MaxVCPUs int
 	// MemoryMiB is guest RAM in MiB, MinMemoryMiB to MaxMemoryMiB.
 	MemoryMiB int
 	// Kernel is loaded at its own addresses. The caller may close it after New.
@@ -118,6 +121,8 @@ func (c *Config) Validate() error {
 	switch {
 	case c.VCPUs < 1 || c.VCPUs > MaxVCPUs:
 		return bad("%d vCPUs: choose 1 to %d", c.VCPUs, MaxVCPUs)
+	case c.MaxVCPUs != 0 && (c.MaxVCPUs < c.VCPUs || c.MaxVCPUs > MaxVCPUs):
+		return bad("at most %d vCPUs: choose %d to %d", c.MaxVCPUs, c.VCPUs, MaxVCPUs)
 	case c.MemoryMiB < MinMemoryMiB || c.MemoryMiB > MaxMemoryMiB:
 		return bad("%d MiB of memory: choose %d to %d", c.MemoryMiB, MinMemoryMiB, MaxMemoryMiB)
 	case c.Kernel == nil:

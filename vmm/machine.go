@@ -32,6 +32,7 @@ type Machine struct {
 	vsock    *vsock.Device // nil without Config.Vsock
 	net      *net.Device   // nil without Config.Net
 	balloon  *balloon.Device
+	boots    int // processors that run from the start
 
 	want     atomic.Uint32 // wantRun, wantPark or wantEnd; written under mu
 	panicked atomic.Bool   // the guest kernel said so

@@ -122,6 +122,9 @@ func (m *Machine) restore(b []byte) error {
 		if err := c.hv.RestoreState(processors[i]); err != nil {
 			return fmt.Errorf("%w: %w", ErrSavedState, err)
 		}
+		if err := m.holdOffline(c); err != nil {
+			return fmt.Errorf("%w: %w", ErrSavedState, err)
+		}
 	}
 	if err := m.vm.RestoreState(chips); err != nil {
 		return fmt.Errorf("%w: %w", ErrSavedState, err)

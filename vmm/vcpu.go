@@ -16,6 +16,7 @@ type vcpu struct {
 	hv       hv.VCPU
 	tid      atomic.Int64  // OS thread, 0 before Start
 	spent    atomic.Int64  // CPU time in ns, valid once ended
+	held     atomic.Bool   // it must not run, even if the machine does; written under Machine.mu
 	task     func(*vcpu)   // protected by Machine.mu: to run on the thread while parked
 	finished chan struct{} // closed when task has run
 }
@@ -105,17 +106,17 @@ func (m *Machine) leave(c *vcpu) {
 	m.cond.Broadcast()
 }
 
-// gate lets a running machine pass at the price of one atomic load. Otherwise it parks
-// the processor until the machine runs again, and reports false when it ended.
+// gate lets a running machine pass at the price of two atomic loads. Otherwise it parks
+// the processor until it may run again, and reports false when the machine ended.
 func (m *Machine) gate(c *vcpu) bool {
-	if m.want.Load() == wantRun {
+	if m.want.Load() == wantRun && !c.held.Load() {
 		return true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.parked++
 	m.cond.Broadcast()
-	for m.want.Load() == wantPark {
+	for m.want.Load() == wantPark || m.want.Load() == wantRun && c.held.Load() {
 		if c.task != nil {
 			c.task(c)
 			c.task = nil

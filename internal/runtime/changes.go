@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
@@ -21,6 +23,8 @@ const (
 	maxRequest = 4 << 20
 	// requestTime is how long a client of the control socket may take.
 	requestTime = 10 * time.Second
+	// changeTime is how long a guest may take to switch processors, under load and emulated.
+	changeTime = 2 * time.Minute
 	// maxClients bounds the clients of the control socket at a time.
 	maxClients = 16
 )
@@ -29,8 +33,13 @@ const (
 // JSON asks, one answers.
 type changes struct {
 	sock    *socket
-	secrets *secrets.Store
+	secrets *secrets.Store // nil: none
+	resizes bool           // processors can be added
 	log     *slog.Logger
+
+	processors atomic.Pointer[processors] // nil until the guest is ready
+	ctx        context.Context            // of requests
+	cancel     context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool
@@ -42,6 +51,7 @@ type changes struct {
 type changeRequest struct {
 	Op      string         `json:"op"`
 	Changes []secretChange `json:"changes"` // of secrets_update
+	Online  int            `json:"online"`  // of cpu_target
 }
 
 // secretChange is a change of a secret.
@@ -69,24 +79,30 @@ func (h *changedHost) UnmarshalJSON(b []byte) (err error) {
 // absence for a sandbox that cannot be changed.
 func (s *sandbox) openChanges() {
 	path, link := launch.ControlSocket(s.cfg.AgentSock), launch.ControlLink(s.inv.Config.Run(), s.inv.Name)
-	if s.network == nil || s.network.secrets == nil {
+	resizes := s.config.MaxVCPUs > s.config.VCPUs
+	var secrets *secrets.Store
+	if s.network != nil {
+		secrets = s.network.secrets
+	}
+	if secrets == nil && !resizes {
 		_ = os.Remove(path) // of a run that was killed
 		_ = os.Remove(link)
 		return
 	}
 	sock, err := listenAt(path)
 	if err != nil {
-		s.log.Warn("no control socket: secrets cannot be changed while the sandbox runs", "err", err)
+		s.log.Warn("no control socket: the sandbox cannot be changed while it runs", "err", err)
 		return
 	}
 	if err := sock.publish(link, s.log); err != nil {
 		s.log.Warn("cannot link the control socket for clients of old releases", "err", err)
 	}
-	s.changes = serveChanges(sock, s.network.secrets, s.log)
+	s.changes = serveChanges(sock, secrets, resizes, s.log)
 }
 
-func serveChanges(sock *socket, store *secrets.Store, log *slog.Logger) *changes {
-	l := &changes{sock: sock, secrets: store, log: log, clients: make(map[net.Conn]struct{})}
+func serveChanges(sock *socket, store *secrets.Store, resizes bool, log *slog.Logger) *changes {
+	l := &changes{sock: sock, secrets: store, resizes: resizes, log: log, clients: make(map[net.Conn]struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wg.Go(l.serve)
 	return l
 }
@@ -138,10 +154,13 @@ func (l *changes) answer(c net.Conn) {
 	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(l.ctx, changeTime)
+	defer cancel()
 	reply := launch.ControlReply{OK: true}
-	if err := l.do(line, &reply); err != nil {
+	if err := l.do(ctx, line, &reply); err != nil {
 		reply = launch.ControlReply{Error: err.Error()}
 	}
+	_ = c.SetDeadline(time.Now().Add(requestTime))
 	text, err := json.Marshal(reply)
 	if err == nil {
 		_, _ = c.Write(append(text, '\n'))
@@ -149,19 +168,44 @@ func (l *changes) answer(c net.Conn) {
 }
 
 // do does what the line asks. No error has a value in it.
-func (l *changes) do(line []byte, reply *launch.ControlReply) error {
+func (l *changes) do(ctx context.Context, line []byte, reply *launch.ControlReply) error {
 	var r changeRequest
 	if err := json.Unmarshal(line, &r); err != nil {
 		return errors.New("the request is not the JSON that it should be")
 	}
-	switch r.Op {
-	case "capabilities":
-		reply.Capabilities = &launch.Capabilities{SecretsUpdate: true}
+	switch {
+	case r.Op == "capabilities":
+		reply.Capabilities = &launch.Capabilities{SecretsUpdate: l.secrets != nil, CPUResize: l.resizes}
 		return nil
-	case "secrets_update":
+	case r.Op == "secrets_update" && l.secrets != nil:
 		return l.update(r.Changes)
+	case (r.Op == "cpu_target" || r.Op == "cpu_state") && l.resizes:
+		return l.resize(ctx, r, reply)
 	}
 	return fmt.Errorf("this runtime cannot do %q", r.Op)
+}
+
+// resize changes or tells the number of processors.
+func (l *changes) resize(ctx context.Context, r changeRequest, reply *launch.ControlReply) (err error) {
+	p := l.processors.Load()
+	if p == nil {
+		return errors.New("the guest is not ready yet")
+	}
+	if r.Op == "cpu_state" {
+		reply.CPU, err = p.state(ctx)
+		return err
+	}
+	if reply.CPU, err = p.setOnline(ctx, r.Online); err == nil {
+		l.log.Info("the number of processors was changed", "requested", r.Online, "online", reply.CPU.ActualOnline)
+	}
+	return err
+}
+
+// serveProcessors takes requests for other processors from now on.
+func (l *changes) serveProcessors(p *processors) {
+	if l != nil {
+		l.processors.Store(p)
+	}
 }
 
 func (l *changes) update(list []secretChange) error {
@@ -190,6 +234,7 @@ func (l *changes) close() {
 	if err := l.sock.remove(); err != nil {
 		l.log.Warn("cannot remove the control socket", "err", err)
 	}
+	l.cancel()
 	l.mu.Lock()
 	l.closed = true
 	for c := range l.clients {

@@ -22,6 +22,7 @@ const (
 // MachineConfig is the machine that a launch configuration asks for.
 type MachineConfig struct {
 	VCPUs     int
+	MaxVCPUs  int // that it may have while it runs
 	MemoryMiB int
 	Disks     []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them
 	Shares    []Share
@@ -81,6 +82,8 @@ type Machine interface {
 	Start() error
 	// Resolved tells it the guest's default user, before the guest mounts shares.
 	Resolved(uid, gid uint32)
+	// Allow lets the first n processors run, 1 to MaxVCPUs, and no others.
+	Allow(n int) error
 	// Done is closed when the machine has ended.
 	Done() <-chan struct{}
 	// Outcome is how it ended; valid once Done is closed.

@@ -297,6 +297,8 @@ func (c *control) onReady() {
 			c.log.Error("the agent socket failed", "err", err)
 		}
 	})
+	n := c.config.VCPUs
+	c.changes.serveProcessors(&processors{possible: c.config.MaxVCPUs, requested: n, allowed: n, allow: c.machine.Allow, guest: c.files})
 	c.wg.Go(c.watchIdle)
 	c.wg.Go(c.sample)
 	if c.cfg.Startup != nil {

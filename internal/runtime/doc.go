@@ -2,8 +2,8 @@
 // machine that a launch configuration describes, relays its agent to clients, keeps its
 // logs, heartbeat, metrics and database rows, and ends when the guest, a client, a timer,
 // a signal or the parent wants it to. It may import launch, store, the machine monitor,
-// the kernel and agent bundles and the agent protocol; it must never parse what people
-// type, pull an image, or make decisions that belong to a controller.
+// the kernel and agent bundles and the agent protocol with its client; it must never parse
+// what people type, pull an image, or make decisions that belong to a controller.
 //
 // # Order
 //

@@ -111,6 +111,8 @@ func (m *fakeMachine) Start() error {
 	return nil
 }
 
+func (m *fakeMachine) Allow(int) error { return nil }
+
 func (m *fakeMachine) Resolved(uid, gid uint32) {
 	fmt.Fprintf(m.cfg.Console, "user %d:%d\r\n", uid, gid)
 }

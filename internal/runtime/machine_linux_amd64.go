@@ -60,7 +60,7 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 		}
 	}
 	m.vm, err = vmm.New(vmm.Config{
-		VCPUs: cfg.VCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks, Shares: shares,
+		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks, Shares: shares,
 		CommandLine: func(p vmm.Profile) string {
 			return img.CommandLine(string(p)) + " " + rootWords(len(disks)-1) + " " + cfg.Words
 		},
@@ -147,6 +147,7 @@ func openDisk(d Disk) (blk.Backend, error) {
 func (m *microVM) Start() error          { return m.vm.Start() }
 func (m *microVM) Done() <-chan struct{} { return m.vm.Done() }
 func (m *microVM) Stop()                 { m.vm.Stop() }
+func (m *microVM) Allow(n int) error     { return m.vm.Allow(n) }
 
 func (m *microVM) Outcome() Outcome {
 	r, err := m.vm.Wait(context.Background())

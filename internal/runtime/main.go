@@ -57,7 +57,7 @@ func (p *program) main(args []string) int {
 		return complain(exitFailed, err)
 	}
 	tuneMemory()
-	tuneProcessors(int(inv.VCPUs))
+	tuneProcessors(int(max(inv.VCPUs, inv.MaxVCPUs)))
 	// Nothing may go to the standard streams from here on: the parent stops reading.
 	logFile, err := redirect(inv.Config.LogDir)
 	if err != nil {

@@ -266,7 +266,6 @@ func (s *sandbox) ignored() {
 		what  string
 	}{
 		{s.cfg.CPUPlacement != "inherit", "CPU placement: virtual processors run where the host's scheduler puts them"},
-		{s.inv.MaxVCPUs > s.inv.VCPUs, "adding processors while it runs"},
 		{s.inv.MaxMemoryMiB > s.inv.MemoryMiB, "adding memory while it runs"},
 	} {
 		if w.asked {

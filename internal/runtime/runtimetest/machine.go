@@ -144,9 +144,13 @@ func (m *machine) end(o runtime.Outcome) {
 	}
 }
 
-// Done implements runtime.Machine.
+// Resolved implements runtime.Machine.
 func (m *machine) Resolved(uid, gid uint32) {}
 
+// Allow implements runtime.Machine.
+func (m *machine) Allow(int) error { return nil }
+
+// Done implements runtime.Machine.
 func (m *machine) Done() <-chan struct{} { return m.done }
 
 // Outcome implements runtime.Machine.
