@@ -13,12 +13,7 @@ import (
 )
 
 // TestModifyProcessors gives a running guest more processors and takes them again.
-func TestModifyProcessors(t *testing.T) { modifyProcessors(t) }
-
-// TestSoftModifyProcessors is the same where KVM emulates the guest's kernel.
-func TestSoftModifyProcessors(t *testing.T) { modifyProcessors(t) }
-
-func modifyProcessors(t *testing.T) {
+func TestModifyProcessors(t *testing.T) {
 	ctx := within(t, 10*patience)
 	name := newName(t)
 	sb, err := msb.CreateSandbox(ctx, name, msb.WithImage("mini"), msb.WithDetached(), msb.WithCPUs(1), msb.WithMaxCPUs(2))
