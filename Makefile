@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 FUZZTIME ?= 20s
 ROUNDS ?= 4
 
-.PHONY: help build demo test unit posix e2e race fuzz bench lint agent kernel clean
+.PHONY: help build demo test unit posix e2e compat race fuzz bench lint agent kernel clean
 
 ## help: list the targets
 help:
@@ -39,6 +39,10 @@ posix:
 ## e2e: the end-to-end suite with real kernels and images, in the emulated testbed where there is no hardware
 e2e: build
 	@hack/e2e
+
+## compat: sandboxes of the official 0.6.18 and ours, each front end on each runtime, compared
+compat: build
+	@hack/compat
 
 ## race: unit tests under the race detector
 race:

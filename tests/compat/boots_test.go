@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dataEnv names the folder that hack/e2e makes: the path of the official msb, a copy of docs/compat.md,
+// dataEnv names the folder that hack/compat makes: the path of the official msb, a copy of docs/compat.md,
 // and in compat/ a data root for each pair with the image "mini", loaded by the pair's front end.
 const dataEnv = "E2E_DATA"
 
@@ -21,7 +21,7 @@ const dataEnv = "E2E_DATA"
 // programs in turn on one data root.
 func TestCompat(t *testing.T) {
 	data := os.Getenv(dataEnv)
-	require.NotEmpty(t, data, "run hack/e2e")
+	require.NotEmpty(t, data, "run hack/compat")
 	path, err := os.ReadFile(filepath.Join(data, "official"))
 	require.NoError(t, err)
 	official, ours := strings.TrimSpace(string(path)), os.Getenv("MSB_PATH")
@@ -85,7 +85,7 @@ var bootScript = Script{"boot", []string{
 	"msb inspect box --format json",
 	"msb metrics box --format json | sed 's/: [0-9.e-]*\\(,\\)*$/\\1/'",
 	"msb ping -q box; msb touch box",
-	"msb logs box --source stdout --json | head -n 1",
+	"msb logs box --source stdout --json | sed -n 1p",
 	"msb logs box --source stderr",
 	"msb rm box",
 	"msb image rm mini:latest",
@@ -98,6 +98,6 @@ var bootScript = Script{"boot", []string{
 	"msb stop -f box",
 	"msb run -q --pull never mini -- sh -c 'echo out; echo err >&2; exit 4'",
 	"msb run -q --pull never -v ./nosuch:/x mini -- true",
-	"msb rm -q $(msb ls -q | grep ^msb-)",
+	"msb ls -q | grep ^msb- | xargs -r \"$MSB\" rm -q",
 	"msb ls",
 }}

@@ -5,5 +5,5 @@
 //
 // Its tests need a build tag. `official` are those without a virtual machine, for which
 // hack/kernel/official.sh fetches the official release; `e2e` are those that boot sandboxes,
-// with each front end on each runtime, which hack/e2e runs.
+// with each front end on each runtime, which hack/compat runs.
 package compat
