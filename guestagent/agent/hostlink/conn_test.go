@@ -93,9 +93,14 @@ func TestReadTimeout(t *testing.T) {
 	assert.Equal(t, 1, n)
 	// Of no meaning any more with the poller.
 	require.NoError(t, a.Async())
-	time.AfterFunc(50*time.Millisecond, func() { _, _ = b.Write([]byte("y")) })
+	written := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() {
+		_, err := b.Write([]byte("y"))
+		written <- err
+	})
 	_, err = a.Read(make([]byte, 1))
 	require.NoError(t, err)
+	require.NoError(t, <-written)
 }
 
 func TestErrors(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +29,12 @@ func TestMain(m *testing.M) {
 	}
 	if err := os.Chdir("/"); err != nil { // where the agent is
 		panic(err)
+	}
+	// Whoever started the test may have it ignore these, and commands would inherit that.
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
 	}
 	// The collector lives as long as its process, as it should.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/gomsb/gomsb/guestagent/agent/reap.(*Table).collect"))
