@@ -74,22 +74,23 @@ func TestSnapshotOfACrash(t *testing.T) {
 	assertClean(t, upperOf(sb))
 }
 
-// elsewhere runs a program of either make in a data root of its own.
-type elsewhere struct{ program, home string }
+// elsewhere runs a program of either make, with a runtime of either, in a data root of its
+// own.
+type elsewhere struct{ program, runtime, home string }
 
 func newHome(t *testing.T, program string) elsewhere {
 	t.Helper()
 	home, err := os.MkdirTemp("", "m") // short, for sockets
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(home)) })
-	return elsewhere{program, home}
+	return elsewhere{program, program, home}
 }
 
 // run runs a command that must succeed, and returns its output.
 func (e elsewhere) run(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(within(t, 4*patience), e.program, args...)
-	cmd.Env = append(os.Environ(), "NO_COLOR=1", "MSB_HOME="+e.home, "MSB_PATH="+e.program, "HOME="+t.TempDir())
+	cmd.Env = append(os.Environ(), "NO_COLOR=1", "MSB_HOME="+e.home, "MSB_PATH="+e.runtime, "HOME="+t.TempDir())
 	cmd.WaitDelay = time.Second
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -123,7 +124,7 @@ func TestSnapshotsAreInterchangeable(t *testing.T) {
 		from.run(t, "snapshot", "create", "base", "--from", "src", "--integrity")
 		archive := filepath.Join(t.TempDir(), "base.tar.zst")
 		from.run(t, "snapshot", "save", "base", archive, "--with-image")
-		for _, at := range []elsewhere{{other, from.home}, newHome(t, other)} {
+		for _, at := range []elsewhere{{other, other, from.home}, newHome(t, other)} {
 			name := "base"
 			if at.home != from.home {
 				name = at.loaded(t, archive)
