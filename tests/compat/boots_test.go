@@ -51,6 +51,9 @@ func TestCompat(t *testing.T) {
 			name = "in turn"
 		}
 		found := want.Compare(run(name, programs...), name)
+		for i := range found {
+			found[i].ID = name + " | " + found[i].ID
+		}
 		unlisted, _ := list.Check(found)
 		for _, d := range unlisted {
 			assert.Fail(t, "a difference that docs/compat.md does not list", "%s", d)

@@ -109,7 +109,7 @@ func (h Home) rows(ctx context.Context, record Record, script string) error {
 	}
 	for _, table := range tables {
 		n := 0
-		err := each(ctx, db, "SELECT * FROM "+table+" ORDER BY 1", func(row map[string]any) error {
+		err := each(ctx, db, "SELECT * FROM "+table+" ORDER BY 1, 2", func(row map[string]any) error {
 			n++
 			for column, value := range row {
 				name := fmt.Sprintf("%s | row %s.%s", script, table, column)
