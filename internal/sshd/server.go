@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -68,15 +69,14 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	defer watched.stop()
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if err := conn.SetDeadline(time.Now().Add(handshakeLimit)); err != nil {
-		return err
-	}
+	// Not by a deadline: standard input and output know none.
+	limit := time.AfterFunc(handshakeLimit, func() { _ = conn.Close() })
 	sc, channels, requests, err := ssh.NewServerConn(watched, s.ssh)
+	if !limit.Stop() {
+		err = os.ErrDeadlineExceeded
+	}
 	if err != nil {
 		return cause(ctx, watched, fmt.Errorf("SSH handshake: %w", err))
-	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return err
 	}
 	agent, err := s.cfg.Dial(ctx)
 	if err != nil {

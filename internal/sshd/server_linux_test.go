@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -295,6 +296,20 @@ func TestInactivity(t *testing.T) {
 	c := e.connect(t)
 	assert.Error(t, c.Wait())
 	assert.ErrorIs(t, <-e.served, ErrInactive)
+}
+
+// The limit needs no deadlines of the connection's: a ProxyCommand's pipes have none.
+func TestAClientThatSaysNothingIsGivenUp(t *testing.T) {
+	key, err := NewKey()
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }()
+		began := time.Now()
+		err := New(Config{HostKey: key}).Serve(t.Context(), struct{ net.Conn }{ours})
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		assert.Equal(t, handshakeLimit, time.Since(began))
+	})
 }
 
 func TestForward(t *testing.T) {
