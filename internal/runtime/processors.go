@@ -124,11 +124,18 @@ func onlineProcessors(ctx context.Context, g guestFiles) (map[int]bool, error) {
 	return parseProcessors(string(text))
 }
 
-// maxProcessor bounds what a guest may say: a Linux kernel has at most 8192.
-const maxProcessor = 8192
+// Bounds on what a guest may say: a Linux kernel has at most 8192 processors, and shows
+// what fits into a page.
+const (
+	maxProcessor     = 8192
+	maxProcessorList = 4096
+)
 
 // parseProcessors reads a list such as 0-2,5.
 func parseProcessors(list string) (map[int]bool, error) {
+	if len(list) > maxProcessorList {
+		return nil, fmt.Errorf("the guest's list of processors is damaged: %d bytes", len(list))
+	}
 	all := make(map[int]bool)
 	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
 		first, last, isRange := strings.Cut(part, "-")
@@ -151,5 +158,5 @@ func parseProcessors(list string) (map[int]bool, error) {
 func (c *control) files(ctx context.Context) (guestFiles, error) {
 	ours, theirs := net.Pipe()
 	c.relay.Attach(theirs)
-	return client.New(ctx, ours, client.Options{Logger: c.log})
+	return client.New(ctx, ours, client.Options{Logger: c.log, MaxCollect: maxProcessorList})
 }
