@@ -59,7 +59,11 @@ func AuthorizeSSHKey(key string) (file string, added bool, err error) {
 }
 
 // sshConfig is what every server of the sandbox has in common.
-func (o *SandboxSSHOps) sshConfig() (sshd.Config, error) {
+func (o *SandboxSSHOps) sshConfig(sftp bool, timeout *time.Duration) (sshd.Config, error) {
+	inactivity, err := o.s.home.settings.inactivity(timeout)
+	if err != nil {
+		return sshd.Config{}, err
+	}
 	if _, err := o.s.agent(); err != nil {
 		return sshd.Config{}, err
 	}
@@ -67,7 +71,7 @@ func (o *SandboxSSHOps) sshConfig() (sshd.Config, error) {
 	if err != nil {
 		return sshd.Config{}, err
 	}
-	cfg := sshd.Config{Shell: o.s.DefaultShell(), SFTP: true}
+	cfg := sshd.Config{Shell: o.s.DefaultShell(), SFTP: sftp, Inactivity: inactivity}
 	if c.Runtime.Workdir != nil {
 		cfg.Dir = *c.Runtime.Workdir
 	}
@@ -127,15 +131,11 @@ func (o *SandboxSSHOps) PrepareServer(_ context.Context, opts ...SSHServerOption
 	for _, opt := range opts {
 		opt(c)
 	}
-	inactivity, err := o.s.home.settings.inactivity(c.inactivity)
+	cfg, err := o.sshConfig(c.sftp, c.inactivity)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := o.sshConfig()
-	if err != nil {
-		return nil, err
-	}
-	cfg.User, cfg.SFTP, cfg.Inactivity = c.user, c.sftp, inactivity
+	cfg.User = c.user
 	if cfg.Authorized, err = sshd.AuthorizedKeys(c.authorized); err != nil {
 		return nil, wrap(ErrInvalidConfig, err)
 	}

@@ -57,15 +57,10 @@ func (o *SandboxSSHOps) OpenClient(ctx context.Context, opts ...SSHClientOption)
 	for _, opt := range opts {
 		opt(c)
 	}
-	inactivity, err := o.s.home.settings.inactivity(c.inactivity)
+	cfg, err := o.sshConfig(c.sftp, c.inactivity)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := o.sshConfig()
-	if err != nil {
-		return nil, err
-	}
-	cfg.SFTP, cfg.Inactivity = c.sftp, inactivity
 	own, err := sshd.NewKey()
 	if err == nil {
 		cfg.HostKey, err = sshd.NewKey()
