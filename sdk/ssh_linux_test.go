@@ -174,7 +174,8 @@ func TestSSHServer(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "-c hello\n", string(out))
 	require.NoError(t, server.Close(ctx))
-	assert.True(t, IsKind(<-served, ErrCancelled))
+	err = <-served
+	assert.True(t, IsKind(err, ErrCancelled), "%v", err)
 	_ = c.Close()
 
 	other := filepath.Join(t.TempDir(), "keys")
