@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/gomsb/gomsb/internal/atomicfile"
+	"github.com/gomsb/gomsb/internal/filelock"
 )
 
 // NewKey makes a key pair that lives in memory only.
@@ -152,6 +154,15 @@ func Authorize(path, text string) (added bool, err error) {
 		return false, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, err
+	}
+	// Another process may add a key at the same time: none is to be lost.
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = dir.Close() }()
+	if err := filelock.Wait(context.Background(), dir); err != nil {
 		return false, err
 	}
 	old, err := os.ReadFile(path)

@@ -87,6 +87,22 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
+func TestManyAuthorizeAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "authorized_keys")
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			_, err := Authorize(path, publicLine(t))
+			assert.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	keys, err := AuthorizedKeys(path)
+	require.NoError(t, err)
+	assert.Len(t, keys, 20)
+}
+
 func TestRestrictedKeysAreNotAuthorized(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "authorized_keys")
