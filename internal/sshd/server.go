@@ -82,7 +82,9 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	// Not under ctx's name: why the connection ended is asked of ctx, which is over before
+	// what was derived from it, and before what it lets close the connection.
+	inside, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	defer func() {
 		cancel()
@@ -94,14 +96,14 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	work.Go(func() {
 		select {
 		case <-agent.Done():
-		case <-ctx.Done():
+		case <-inside.Done():
 		}
 		_ = conn.Close()
 	})
 	work.Go(func() { ssh.DiscardRequests(requests) })
 	c := &connection{cfg: &s.cfg, agent: agent, user: sc.User(), work: &work, open: make(chan struct{}, maxChannels)}
 	for ch := range channels {
-		c.accept(ctx, ch)
+		c.accept(inside, ch)
 	}
 	return cause(ctx, watched, agent.Err())
 }
