@@ -10,6 +10,3 @@ import (
 
 // lock is not available on this system, like sparse files.
 func lock(context.Context, string) (func(), error) { return nil, sparse.ErrUnsupported }
-
-// publish is not available on this system.
-func publish(string, string, bool) error { return sparse.ErrUnsupported }

@@ -1,0 +1,97 @@
+package format
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Memory is the RAM of a paused machine. Nothing may write to it during a capture.
+type Memory interface {
+	// Region is the host's view of region i of the header, of exactly its size.
+	Region(i int) []byte
+}
+
+// Slices is a Memory whose regions are these.
+type Slices [][]byte
+
+// Region returns slice i.
+func (s Slices) Region(i int) []byte { return s[i] }
+
+// writeMemory writes all regions to the empty file f, pages of zeros as holes, and
+// returns the checksums of the chunks.
+func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) ([]uint32, error) {
+	size := h.MemorySize()
+	if err := f.Truncate(size); err != nil {
+		return nil, err
+	}
+	w := &memoryWriter{ctx: ctx, f: f, sums: summer{sums: make([]uint32, 0, chunks(size))}}
+	p := newPages()
+	defer p.close()
+	for i, r := range h.Regions {
+		b := mem.Region(i)
+		if uint64(len(b)) != r.Size {
+			return nil, fmt.Errorf("%w: region %d has %d bytes, the header says %d", ErrHeader, i, len(b), r.Size)
+		}
+		if err := w.region(b, p.written(b)); err != nil {
+			return nil, err
+		}
+	}
+	return w.sums.finish(), nil
+}
+
+// memoryWriter appends to a file that has its final size and no data.
+type memoryWriter struct {
+	ctx  context.Context
+	f    io.WriterAt
+	at   int64
+	sums summer
+}
+
+// region appends a region whose bytes outside the runs are zeros.
+func (w *memoryWriter) region(b []byte, runs []Range) error {
+	end := int64(0)
+	for _, r := range runs {
+		w.skip(r.Offset - end)
+		for end = r.Offset; end < r.End(); {
+			if err := w.ctx.Err(); err != nil {
+				return fmt.Errorf("write memory: %w", context.Cause(w.ctx))
+			}
+			n := min(chunkSize, r.End()-end)
+			if err := w.data(b[end : end+n]); err != nil {
+				return err
+			}
+			end += n
+		}
+	}
+	w.skip(int64(len(b)) - end)
+	return nil
+}
+
+// data appends whole pages, at most a chunk: runs of zero pages by a hole each, others by
+// a write each.
+func (w *memoryWriter) data(b []byte) error {
+	for len(b) > 0 {
+		zero, n := isZero(b[:PageSize]), PageSize
+		for n < len(b) && isZero(b[n:n+PageSize]) == zero {
+			n += PageSize
+		}
+		if zero {
+			w.skip(int64(n))
+		} else {
+			if _, err := w.f.WriteAt(b[:n], w.at); err != nil {
+				return err
+			}
+			w.sums.add(b[:n])
+			w.at += int64(n)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (w *memoryWriter) skip(n int64) {
+	w.sums.addZeros(n)
+	w.at += n
+}

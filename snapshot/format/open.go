@@ -1,0 +1,140 @@
+package format
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Checkpoint is an open checkpoint whose content is what was written. It stays good when
+// its directory is replaced or removed. Methods are safe for concurrent use, except with
+// Close.
+type Checkpoint struct {
+	root    *os.Root
+	memory  *os.File
+	machine *machine
+	offsets []int64 // of the regions in memory
+	reading sync.Mutex
+}
+
+// Open opens the checkpoint at dir. The file with the state is always checked; the memory
+// is read and checked unless its seal says that nobody has touched it. It fails with
+// [fs.ErrNotExist] where there is none, with [ErrDamaged], [ErrVersion], and with the
+// cause of ctx.
+func Open(ctx context.Context, dir string) (_ *Checkpoint, err error) {
+	defer wrap(&err, "open", dir)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Checkpoint{root: root}
+	if err := c.open(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+func (c *Checkpoint) open(ctx context.Context) error {
+	b, err := readFile(c.root, machineName, maxMachine)
+	if err != nil {
+		return incomplete(err)
+	}
+	if c.machine, err = decode(b); err != nil {
+		return err
+	}
+	size := int64(0)
+	for _, r := range c.machine.header.Regions {
+		c.offsets = append(c.offsets, size)
+		size += int64(r.Size)
+	}
+	if c.memory, err = openFile(c.root, memoryName); err != nil {
+		return incomplete(err)
+	}
+	s, err := stateOf(c.memory)
+	if err != nil {
+		return err
+	}
+	if s.size != uint64(size) {
+		return fmt.Errorf("%w: its memory has %d bytes, not %d", ErrDamaged, s.size, size)
+	}
+	if b, err := readFile(c.root, sealName, maxSmall); err == nil && sealed(b, s, c.machine.digest) {
+		return nil
+	}
+	return c.Verify(ctx)
+}
+
+// incomplete makes a file that is missing in a directory that is there a damage.
+func incomplete(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	return err
+}
+
+// maxSmall bounds the files "seal" and "prefetch", in bytes.
+const maxSmall = 1 << 20
+
+// openFile opens a regular file of the checkpoint; a pipe in its place does not block.
+func openFile(root *os.Root, name string) (*os.File, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %s is not a file", ErrDamaged, name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// readFile reads a whole file of at most limit bytes.
+func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
+	f, err := openFile(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrDamaged, name, info.Size())
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, fmt.Errorf("%w: %s became shorter: %w", ErrDamaged, name, err)
+	}
+	return b, nil
+}
+
+// Header says what the checkpoint is of. Its slices must not be changed.
+func (c *Checkpoint) Header() Header { return c.machine.header }
+
+// State is the state of processors and devices. It must not be changed.
+func (c *Checkpoint) State() []byte { return c.machine.state }
+
+// MemoryFile is the guest's RAM, open for reading until Close. It is to be mapped
+// privately; neither its position nor anything else of it may be changed.
+func (c *Checkpoint) MemoryFile() *os.File { return c.memory }
+
+// Offset is where region i of the header begins in MemoryFile, in bytes.
+func (c *Checkpoint) Offset(i int) int64 { return c.offsets[i] }
+
+// Close closes the files; what was mapped stays.
+func (c *Checkpoint) Close() error {
+	err := c.root.Close()
+	if c.memory != nil {
+		err = errors.Join(err, c.memory.Close())
+	}
+	return err
+}

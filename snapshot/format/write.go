@@ -1,0 +1,137 @@
+package format
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/gomsb/gomsb/internal/atomicfile"
+)
+
+// Write makes a checkpoint at dir, in place of one that is there. Killed at any point it
+// leaves dir as it was, and what it staged beside is removed by the next Write; when it
+// fails nothing is left.
+func Write(ctx context.Context, dir string, h Header, state []byte, mem Memory) error {
+	d, err := Capture(ctx, dir, h, state, mem)
+	if err != nil {
+		return err
+	}
+	return d.Publish(ctx)
+}
+
+// Draft is a checkpoint that is complete, but has no name yet and is not durable. It must
+// end in one call of Publish or Discard.
+type Draft struct {
+	dir, path string
+	lock      *os.File // the directory at path
+	memory    *os.File
+	machine   *machine
+}
+
+// Capture copies a paused machine into a Draft for dir; then the machine may run on. The
+// directory of dir is made if missing. It fails with [ErrHeader] for what no checkpoint
+// can be made of, and with the cause of ctx.
+func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory) (_ *Draft, err error) {
+	defer wrap(&err, "capture", dir)
+	if err := h.validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHeader, err)
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := replaceable(dir); err != nil {
+		return nil, err
+	}
+	h.Created = h.Created.Round(0).UTC()
+	d := &Draft{dir: dir, machine: &machine{header: h, state: state}}
+	if d.path, d.lock, err = stage(dir); err != nil {
+		return nil, err
+	}
+	d.memory, err = os.OpenFile(filepath.Join(d.path, memoryName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		d.machine.sums, err = writeMemory(ctx, d.memory, h, mem)
+	}
+	var b []byte
+	if err == nil {
+		b, err = d.machine.encode()
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(d.path, machineName), b, 0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Discard())
+	}
+	return d, nil
+}
+
+// wrap adds what was done, and to what, to an error.
+func wrap(err *error, verb, dir string) {
+	if *err != nil {
+		*err = fmt.Errorf("%s checkpoint %s: %w", verb, dir, *err)
+	}
+}
+
+// replaceable reports whether dir is free or a checkpoint.
+func replaceable(dir string) error {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && (!info.IsDir() || !ours(dir)) {
+		err = ErrExists
+	}
+	return err
+}
+
+// Discard removes the draft.
+func (d *Draft) Discard() error {
+	var err error
+	if d.memory != nil {
+		err = d.memory.Close()
+	}
+	return errors.Join(err, os.RemoveAll(d.path), d.lock.Close())
+}
+
+// Publish makes the draft durable and gives it its name, in place of a checkpoint that has
+// it. If it fails, or ctx ends before, the draft is removed.
+func (d *Draft) Publish(ctx context.Context) (err error) {
+	defer wrap(&err, "publish", d.dir)
+	defer func() { err = errors.Join(err, d.Discard()) }() // by then it is what was replaced, or nothing
+	if err := d.sync(ctx); err != nil {
+		return err
+	}
+	if err := replaceable(d.dir); err != nil {
+		return err
+	}
+	return atomicfile.Rename(d.path, d.dir, true)
+}
+
+// sync makes the files durable and seals them.
+func (d *Draft) sync(ctx context.Context) error {
+	if err := d.memory.Sync(); err != nil {
+		return err
+	}
+	if err := syncFile(filepath.Join(d.path, machineName)); err != nil {
+		return err
+	}
+	s, err := stateOf(d.memory)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(d.path, sealName), seal(s, d.machine.digest), 0o600); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
