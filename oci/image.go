@@ -10,6 +10,7 @@ import (
 // value to keep or to store; nothing in it changes with the cache.
 type Image struct {
 	Reference      string // canonical form, see oci/ref
+	Name           string // the reference as it was given, by the caller or by the archive
 	ManifestDigest digest.Digest
 	MediaType      string // of the manifest
 	ConfigDigest   digest.Digest

@@ -137,7 +137,7 @@ func (b *boot) insert(ctx context.Context) error {
 	root := &store.Rootfs{Mode: "disk-image"}
 	switch disk := b.spec.Image.OCI; {
 	case disk != nil:
-		root = &store.Rootfs{ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: disk.RootDisk.Kind, RootDiskPath: disk.RootDisk.Path}
+		root = &store.Rootfs{Reference: b.image.Name, ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: disk.RootDisk.Kind, RootDiskPath: disk.RootDisk.Path}
 	case b.spec.Image.Bind != nil:
 		root.Mode = "bind"
 	}

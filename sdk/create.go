@@ -53,8 +53,8 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 		c.Image = img.snapshot.Descriptor.ImageRef
 	}
 	if img.pulled {
-		if err := cat.store.SaveImage(ctx, stored(img.image)); err != nil {
-			return nil, wrap(ErrInternal, err)
+		if _, err := cat.saveImage(ctx, img.image); err != nil {
+			return nil, err
 		}
 	}
 	s, err := newSpec(c, img.image)

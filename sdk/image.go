@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ var Image imageFactory
 // ImageHandle is one reference of the image cache.
 type ImageHandle struct{ img store.Image }
 
-// Reference is the canonical reference.
+// Reference is the reference as it was given to who pulled or loaded the image.
 func (i *ImageHandle) Reference() string { return i.img.Reference }
 
 // ManifestDigest is the digest of the platform's manifest.
@@ -135,19 +136,20 @@ func (imageFactory) List(ctx context.Context) ([]*ImageHandle, error) {
 	return all, nil
 }
 
-// onImage runs f on the catalogue with the names under which it has a reference: the
-// canonical one, or those that another release wrote as they were typed.
-func onImage(ctx context.Context, h home, reference string, f func(s *store.Store, names []string) error) error {
-	name, err := canonical(reference)
-	if err != nil {
+// onImage runs f on the catalogue with the names under which it has a reference.
+func onImage(ctx context.Context, h home, reference string, f func(s *store.Store, rows []store.Image) error) error {
+	if _, err := canonical(reference); err != nil {
 		return err
 	}
 	c, err := openCatalog(ctx, h, false)
 	if err == nil {
 		defer c.close()
-		var names []string
-		if names, err = spellings(ctx, c.store, name); err == nil {
-			err = f(c.store, names)
+		var rows []store.Image
+		switch rows, err = spellings(ctx, c.store, reference); {
+		case err == nil && len(rows) == 0:
+			err = store.ErrNotFound
+		case err == nil:
+			err = f(c.store, rows)
 		}
 	}
 	if errors.Is(err, store.ErrNoDatabase) {
@@ -156,26 +158,46 @@ func onImage(ctx context.Context, h home, reference string, f func(s *store.Stor
 	return imageError(reference, err)
 }
 
-// spellings returns the rows that mean a canonical reference, its own first.
-func spellings(ctx context.Context, s *store.Store, name string) ([]string, error) {
-	images, err := s.Images(ctx)
+// spellings returns the rows that mean a reference, however it was typed: the one of the
+// very name first, unless it is of an older image than another, then the newest.
+func spellings(ctx context.Context, s *store.Store, reference string) ([]store.Image, error) {
+	wanted, err := canonical(reference)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, i := range images {
-		switch own, err := canonical(i.Reference); {
-		case err != nil || own != name:
-		case i.Reference == name:
-			names = append([]string{name}, names...)
-		default:
-			names = append(names, i.Reference)
+	all, err := s.Images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	same := slices.DeleteFunc(all, func(i store.Image) bool {
+		own, err := canonical(i.Reference)
+		return err != nil || own != wanted
+	})
+	slices.SortStableFunc(same, func(a, b store.Image) int { return b.UpdatedAt.Compare(a.UpdatedAt) })
+	if n := slices.IndexFunc(same, func(i store.Image) bool { return i.Reference == reference }); n > 0 && same[n].Digest == same[0].Digest {
+		same[0], same[n] = same[n], same[0]
+	}
+	return same, nil
+}
+
+// saveImage records an image under the name that was given for it, and has all other
+// spellings of that stand for the same image.
+func (c *catalog) saveImage(ctx context.Context, i *oci.Image) (store.Image, error) {
+	row := stored(i)
+	others, err := spellings(ctx, c.store, i.Reference)
+	if err != nil {
+		return row, wrap(ErrInternal, err)
+	}
+	for _, other := range others {
+		if other.Reference != row.Reference && other.Digest != row.Digest {
+			moved := row
+			moved.Reference = other.Reference
+			if err := c.store.SaveImage(ctx, moved); err != nil {
+				return row, wrap(ErrInternal, err)
+			}
 		}
 	}
-	if len(names) == 0 {
-		return nil, store.ErrNotFound
-	}
-	return names, nil
+	return row, wrap(ErrInternal, c.store.SaveImage(ctx, row))
 }
 
 // Inspect returns a reference with its configuration and layers.
@@ -185,8 +207,8 @@ func (imageFactory) Inspect(ctx context.Context, reference string) (*ImageDetail
 	if err != nil {
 		return nil, err
 	}
-	err = onImage(ctx, h, reference, func(s *store.Store, names []string) (err error) {
-		img, err = s.Image(ctx, names[0])
+	err = onImage(ctx, h, reference, func(s *store.Store, rows []store.Image) (err error) {
+		img, err = s.Image(ctx, rows[0].Reference)
 		return err
 	})
 	if err != nil {
@@ -209,9 +231,9 @@ func (imageFactory) Remove(ctx context.Context, reference string, force bool) er
 	if err != nil {
 		return err
 	}
-	err = onImage(ctx, h, reference, func(s *store.Store, names []string) error {
-		for _, name := range names {
-			if _, err := s.RemoveImage(ctx, name, force); err != nil {
+	err = onImage(ctx, h, reference, func(s *store.Store, rows []store.Image) error {
+		for _, row := range rows {
+			if _, err := s.RemoveImage(ctx, row.Reference, force); err != nil {
 				return err
 			}
 		}
@@ -392,11 +414,11 @@ func (imageFactory) LoadFrom(ctx context.Context, r io.Reader, tags ...string) (
 	defer c.close()
 	all := make([]*ImageHandle, 0, len(loaded))
 	for _, i := range loaded {
-		img := stored(i)
-		if err := c.store.SaveImage(keep, img); err != nil {
-			return nil, errors.Join(loadErr, wrap(ErrInternal, err))
+		row, err := c.saveImage(keep, i)
+		if err != nil {
+			return nil, errors.Join(loadErr, err)
 		}
-		all = append(all, &ImageHandle{img})
+		all = append(all, &ImageHandle{row})
 	}
 	if loadErr != nil {
 		return nil, loadErr
@@ -421,7 +443,7 @@ func loadKind(err error) ErrorKind {
 func stored(i *oci.Image) store.Image {
 	c := i.Config
 	img := store.Image{
-		Reference: i.Reference, Digest: i.ManifestDigest.String(), MediaType: i.MediaType, ConfigDigest: i.ConfigDigest.String(),
+		Reference: i.Name, Digest: i.ManifestDigest.String(), MediaType: i.MediaType, ConfigDigest: i.ConfigDigest.String(),
 		Architecture: i.Architecture, OS: i.OS, Variant: i.Variant, LayerCount: len(i.Layers), TotalSize: i.TotalSize(), CreatedAt: i.Updated, UpdatedAt: i.Updated,
 		Config: store.ImageConfig{Env: c.Env, Cmd: c.Cmd, Entrypoint: c.Entrypoint, WorkingDir: c.WorkingDir, User: c.User, Labels: c.Labels, StopSignal: c.StopSignal},
 	}

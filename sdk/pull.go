@@ -113,15 +113,15 @@ func (imageFactory) Pull(ctx context.Context, reference string, o PullOptions) (
 	if err != nil {
 		return nil, false, err
 	}
-	row := stored(img)
 	keep := context.WithoutCancel(ctx) // what is in the cache belongs into the catalogue
 	c, err := openCatalog(keep, h, true)
 	if err != nil {
 		return nil, false, err
 	}
 	defer c.close()
-	if err := c.store.SaveImage(keep, row); err != nil {
-		return nil, false, wrap(ErrInternal, err)
+	row, err := c.saveImage(keep, img)
+	if err != nil {
+		return nil, false, err
 	}
 	if flat {
 		if o.Progress != nil {
@@ -160,7 +160,7 @@ func (h home) pull(ctx context.Context, reference string, o PullOptions) (img *o
 	if o.Progress != nil {
 		opts.Progress = func(e oci.Event) { o.Progress(pullEvent(e)) }
 	}
-	img, err = images.Pull(ctx, r.String(), remote, opts)
+	img, err = images.Pull(ctx, reference, remote, opts)
 	if errors.Is(err, oci.ErrUnauthorized) {
 		err = fmt.Errorf("%w: credentials for %s are missing or wrong: store some with msb registry login, or name them in %s", err, r.Registry(), h.configFile)
 	}

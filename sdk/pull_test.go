@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -34,7 +35,7 @@ func TestImagePull(t *testing.T) {
 	assert.True(t, pulled)
 	assert.Equal(t, []PullEventKind{PullResolving, PullResolved, PullMaterializeStarted, PullDownloadProgress, PullDownloadComplete}, kinds[:5])
 	assert.Equal(t, PullComplete, kinds[len(kinds)-1])
-	assert.Equal(t, name+":latest", i.Reference())
+	assert.Equal(t, name, i.Reference(), "as it was given")
 	assert.Equal(t, p.Descriptor.Digest.String(), i.ManifestDigest())
 	d, err := Image.Inspect(testContext(t), name)
 	require.NoError(t, err)
@@ -207,30 +208,55 @@ func TestImagePruneAndSave(t *testing.T) {
 	assert.EqualValues(t, 2, report.ImageRefsRemoved, "without a database nobody uses any image")
 }
 
-// TestImagesAsTyped: microsandbox 0.6.18 records references as they were typed.
+// TestImagesAsTyped: references are recorded as they were typed, as microsandbox 0.6.18
+// does, and found by each of their spellings.
 func TestImagesAsTyped(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
 	c, err := openCatalog(testContext(t), h, false)
 	require.NoError(t, err)
 	defer c.close()
+	references := func() (names []string) {
+		all, err := Image.List(testContext(t))
+		require.NoError(t, err)
+		for _, i := range all {
+			names = append(names, i.Reference())
+		}
+		return names
+	}
 	full, err := canonical(testImage)
 	require.NoError(t, err)
+	for _, typed := range []string{full, "library/" + testImage} { // full is what releases of ours wrote before
+		i, pulled, err := Image.Pull(testContext(t), typed, PullOptions{})
+		require.NoError(t, err)
+		assert.False(t, pulled)
+		assert.Equal(t, typed, i.Reference())
+	}
+	assert.Equal(t, []string{"library/" + testImage, full, testImage}, references(), "as 0.6.18 has them")
+	sb := create(t, "typed", WithImage("docker.io/"+testImage))
+	assert.Contains(t, references(), "docker.io/"+testImage)
+	require.NoError(t, sb.Kill(testContext(t)))
+	require.NoError(t, RemoveSandbox(testContext(t), "typed"))
+
+	// Another program has changed what one spelling stands for: the newest counts.
 	i, err := c.store.Image(testContext(t), full)
 	require.NoError(t, err)
-	_, err = c.store.RemoveImage(testContext(t), full, true)
+	i.Reference, i.Digest = full, "sha256:"+strings.Repeat("1", 64)
+	require.NoError(t, c.store.SaveImage(testContext(t), i))
+	got, err := Image.Get(testContext(t), testImage)
 	require.NoError(t, err)
-	for _, typed := range []string{"mini", testImage} {
-		i.Reference = typed
-		require.NoError(t, c.store.SaveImage(testContext(t), i))
+	assert.Equal(t, []string{full, i.Digest}, []string{got.Reference(), got.ManifestDigest()})
+	// What is stored by us is so for all spellings.
+	own, _, err := Image.Pull(testContext(t), testImage, PullOptions{})
+	require.NoError(t, err)
+	for _, typed := range references() {
+		got, err := Image.Get(testContext(t), typed)
+		require.NoError(t, err)
+		assert.Equal(t, []string{typed, own.ManifestDigest()}, []string{got.Reference(), got.ManifestDigest()})
 	}
-	got, err := Image.Get(testContext(t), full)
-	require.NoError(t, err)
-	assert.Equal(t, i.Digest, got.ManifestDigest())
-	require.NoError(t, Image.Remove(testContext(t), "mini:latest", false))
-	all, err := Image.List(testContext(t))
-	require.NoError(t, err)
-	assert.Empty(t, all, "all spellings of the reference are gone")
-	err = Image.Remove(testContext(t), "mini", false)
+
+	require.NoError(t, Image.Remove(testContext(t), "mini", false))
+	assert.Empty(t, references(), "all spellings of the reference are gone")
+	err = Image.Remove(testContext(t), testImage, false)
 	assert.True(t, IsKind(err, ErrImageNotFound), "%v", err)
 }
 

@@ -273,7 +273,8 @@ func (l *snapshotLoad) commit(ctx context.Context, found *snapshotarchive.Conten
 	}
 	images, err := l.images.Commit(ctx, wanted)
 	for _, i := range images { // also those before an error
-		err = errors.Join(err, wrap(ErrInternal, l.catalog.store.SaveImage(context.WithoutCancel(ctx), stored(i))))
+		_, saveErr := l.catalog.saveImage(context.WithoutCancel(ctx), i)
+		err = errors.Join(err, saveErr)
 	}
 	if err != nil {
 		return err

@@ -68,11 +68,17 @@ func (s *Store) SaveImage(ctx context.Context, img Image) error {
 		if err := saveLayers(ctx, tx, manifest, img.Layers, now); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO image_ref(reference, manifest_id, created_at, updated_at) VALUES(?, ?, ?, ?)
-			ON CONFLICT(reference) DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = excluded.updated_at`,
-			img.Reference, manifest, now, now)
-		return err
+		return s.pointReference(ctx, tx, img.Reference, manifest)
 	})
+}
+
+// pointReference makes a reference stand for a manifest, and notes its use.
+func (s *Store) pointReference(ctx context.Context, tx *sql.Tx, reference string, manifest int64) error {
+	now := s.stamp()
+	_, err := tx.ExecContext(ctx, `INSERT INTO image_ref(reference, manifest_id, created_at, updated_at) VALUES(?, ?, ?, ?)
+		ON CONFLICT(reference) DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = excluded.updated_at`,
+		reference, manifest, now, now)
+	return err
 }
 
 func saveConfig(ctx context.Context, tx *sql.Tx, manifest int64, img Image, now string) error {
@@ -183,10 +189,4 @@ func scanLayer(row scanner) (Layer, error) {
 	err := row.Scan(&l.DiffID, &l.BlobDigest, &media, &compressed, &erofs)
 	l.MediaType, l.CompressedSize, l.ErofsSize = media.String, compressed.Int64, erofs.Int64
 	return l, err
-}
-
-// TouchImage notes that an image was used now.
-func (s *Store) TouchImage(ctx context.Context, reference string) error {
-	_, err := s.exec(ctx, `UPDATE image_ref SET updated_at = ? WHERE reference = ?`, s.stamp(), reference)
-	return err
 }

@@ -259,10 +259,12 @@ func TestImages(t *testing.T) {
 	all, err := s.Images(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, all, 3)
-	require.NoError(t, s.TouchImage(t.Context(), one.Reference))
 
-	_, err = s.InsertSandbox(t.Context(), NewSandbox{Name: "user", Config: "{}", Status: Stopped, Rootfs: &Rootfs{ManifestDigest: "d1", Mode: "erofs", UpperFSType: "ext4"}})
+	_, err = s.InsertSandbox(t.Context(), NewSandbox{Name: "user", Config: "{}", Status: Stopped, Rootfs: &Rootfs{Reference: "a:1", ManifestDigest: "d1", Mode: "erofs", UpperFSType: "ext4"}})
 	require.NoError(t, err)
+	got, err = s.Image(t.Context(), "a:1")
+	require.NoError(t, err, "a reference that was used is known")
+	assert.Equal(t, "d1", got.Digest)
 	_, err = s.RemoveImage(t.Context(), one.Reference, false)
 	var use *InUseError
 	require.ErrorAs(t, err, &use)
@@ -277,6 +279,8 @@ func TestImages(t *testing.T) {
 	gone, err = s.PruneImages(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, Removed{References: []string{"docker.io/library/b:1"}, Manifests: []string{"d2"}, Layers: []string{"top2"}}, gone)
+	_, err = s.RemoveImage(t.Context(), "a:1", true)
+	require.NoError(t, err)
 	gone, err = s.RemoveImage(t.Context(), one.Reference, true)
 	require.NoError(t, err)
 	assert.Equal(t, Removed{References: []string{one.Reference}}, gone, "the sandbox still pins its layers")

@@ -51,6 +51,7 @@ type NewSandbox struct {
 
 // Rootfs records what a sandbox's root file system is made of.
 type Rootfs struct {
+	Reference      string // what the image was asked for as; empty for none
 	ManifestDigest string // pins the image; empty for other roots
 	Mode           string // erofs, bind or disk-image
 	UpperFSType    string // empty: NULL
@@ -77,8 +78,8 @@ func scanSandbox(row scanner) (Sandbox, error) {
 	return b, errors.Join(errs[:]...)
 }
 
-// InsertSandbox adds a sandbox with its labels and root, and gives it the lowest free
-// network slot. It fails with [ErrExists] if the name is taken, [ErrNoSlot], or
+// InsertSandbox adds a sandbox with its labels and root, gives it the lowest free network
+// slot, and notes that its image's reference was used. It fails with [ErrExists] if the name is taken, [ErrNoSlot], or
 // [ErrNotFound] for an unknown manifest.
 func (s *Store) InsertSandbox(ctx context.Context, n NewSandbox) (Sandbox, error) {
 	var b Sandbox
@@ -116,6 +117,11 @@ func (s *Store) insertRootfs(ctx context.Context, tx *sql.Tx, id int32, r *Rootf
 	if r.ManifestDigest != "" {
 		if err := tx.QueryRowContext(ctx, `SELECT id FROM manifest WHERE digest = ?`, r.ManifestDigest).Scan(&manifest); err != nil {
 			return fmt.Errorf("manifest %s: %w", r.ManifestDigest, classify(err))
+		}
+	}
+	if r.Reference != "" {
+		if err := s.pointReference(ctx, tx, r.Reference, manifest.Int64); err != nil {
+			return err
 		}
 	}
 	kind := r.RootDiskKind

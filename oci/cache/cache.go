@@ -89,6 +89,7 @@ func (c *Cache) Image(ctx context.Context, reference string) (*oci.Image, error)
 	if err != nil {
 		return nil, err
 	}
+	image.Name = r.Given()
 	d, err := c.openDisk(m.ManifestDigest, m.layerNames())
 	if err == nil {
 		image.DiskSize, err = d.compose(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/gomsb/gomsb/oci"
@@ -86,11 +87,11 @@ func nameImages(images []archive.Image, tags []ref.Reference) ([][]ref.Reference
 			}
 			if other, taken := owner[r.String()]; taken && other != i {
 				return nil, fmt.Errorf("%w: two images are called %s", oci.ErrArchive, r.Familiar())
-			} else if taken {
-				continue
 			}
 			owner[r.String()] = i
-			all[i] = append(all[i], r)
+			if !slices.ContainsFunc(all[i], func(other ref.Reference) bool { return other.Given() == r.Given() }) {
+				all[i] = append(all[i], r)
+			}
 		}
 		if len(all[i]) == 0 {
 			return nil, fmt.Errorf("%w: image %d of the archive (%s); give it one with --tag", oci.ErrUntagged, i+1, image.ConfigDigest)

@@ -71,9 +71,11 @@ func TestLoadDocker(t *testing.T) {
 	c := open(t)
 	s := image("app:v1", base(t), top(t))
 	var events []oci.Event
-	got, err := load(t, c, docker(t, s), LoadOptions{Tags: []string{"other"}, Progress: func(e oci.Event) { events = append(events, e) }})
+	got, err := load(t, c, docker(t, s), LoadOptions{Tags: []string{"other", "library/app:v1"}, Progress: func(e oci.Event) { events = append(events, e) }})
 	require.NoError(t, err)
-	require.Len(t, got, 2)
+	require.Len(t, got, 3)
+	assert.Equal(t, []string{"app:v1", "other", "library/app:v1"}, []string{got[0].Name, got[1].Name, got[2].Name}, "as they were given")
+	assert.Equal(t, got[0].Reference, got[2].Reference)
 	i := got[0]
 	assert.True(t, strings.HasSuffix(i.Reference, "/library/app:v1"))
 	assert.True(t, strings.HasSuffix(got[1].Reference, "/library/other:latest"))
@@ -217,7 +219,8 @@ func TestLoadNames(t *testing.T) {
 	a.tags, b.tags = []string{"a", "a:latest"}, []string{"b"}
 	got, err := load(t, c, docker(t, a, b), LoadOptions{})
 	require.NoError(t, err)
-	assert.Len(t, got, 2)
+	require.Len(t, got, 3)
+	assert.Equal(t, got[0].Reference, got[1].Reference, "two spellings of one reference are both kept")
 }
 
 func TestLoadRefusesAndLeavesNothing(t *testing.T) {

@@ -168,7 +168,7 @@ func (c *Cache) image(m metadata, updated time.Time) (*oci.Image, error) {
 		return nil, err
 	}
 	i := &oci.Image{
-		Reference:      m.Reference,
+		Reference: m.Reference, Name: m.Reference,
 		ManifestDigest: m.ManifestDigest, MediaType: m.MediaType, ConfigDigest: m.ConfigDigest,
 		OS: parsed.Platform.OS, Architecture: parsed.Platform.Architecture, Variant: parsed.Platform.Variant,
 		Created: parsed.Created, Updated: updated, Config: m.Config.run(), VMDK: c.vmdkPath(m.ManifestDigest),

@@ -84,7 +84,7 @@ type puller struct {
 // cached returns the image if it is complete: as the reference's own or, if that names a
 // manifest by its digest, as that of any reference.
 func (p *puller) cached(ctx context.Context) (*oci.Image, error) {
-	i, err := p.Image(ctx, p.reference.String())
+	i, err := p.Image(ctx, p.reference.Given())
 	if errors.Is(err, oci.ErrNotFound) && p.reference.Digest() != "" {
 		i, err = p.byDigest(ctx)
 	}
@@ -118,7 +118,7 @@ func (p *puller) byDigest(ctx context.Context) (*oci.Image, error) {
 	if err := p.writeDocument(p.reference, *found); err != nil {
 		return nil, err
 	}
-	return p.Image(ctx, p.reference.String())
+	return p.Image(ctx, p.reference.Given())
 }
 
 // pull fetches the image; the caller holds the reference's lock.

@@ -76,7 +76,7 @@ func (c *Cache) storeLocked(ctx context.Context, from origin, refs []ref.Referen
 		if err != nil {
 			return nil, err
 		}
-		done.DiskSize = size
+		done.Name, done.DiskSize = r.Given(), size
 		stored = append(stored, done)
 	}
 	about.Kind, about.Total = oci.EventComplete, 0

@@ -15,8 +15,12 @@ import (
 // with their separators are less.
 const maxLength = 1024
 
-// Reference is an image reference in canonical form. The zero value is no reference.
-type Reference struct{ parts parts }
+// Reference is an image reference. Those with the same String are the same, however they
+// were given. The zero value is no reference.
+type Reference struct {
+	parts parts
+	given string // what Parse read; "" if it comes from elsewhere
+}
 
 // Parse reads an image reference by Docker's rules: without a registry it lies on the
 // default one, a single name there is below "library/", without tag and digest the
@@ -33,7 +37,7 @@ func Parse(s string) (Reference, error) {
 	if p.tag == "" && p.digest == "" {
 		p.tag = defaultTag
 	}
-	return Reference{p}, nil
+	return Reference{p, s}, nil
 }
 
 // String returns the canonical form, which Parse maps to an equal reference.
@@ -42,6 +46,14 @@ func (r Reference) String() string {
 		return ""
 	}
 	return r.parts.registry + "/" + r.parts.repository + r.version()
+}
+
+// Given returns the text that Parse read, which microsandbox 0.6.18 knows an image by.
+func (r Reference) Given() string {
+	if r.given == "" {
+		return r.String()
+	}
+	return r.given
 }
 
 // Familiar returns the shortest form that Parse maps to the same reference, for display.
@@ -82,7 +94,7 @@ func (r Reference) Digest() digest.Digest { return r.parts.digest }
 // WithDigest returns the reference of the same repository that stands for one manifest
 // only; it has no tag.
 func (r Reference) WithDigest(d digest.Digest) Reference {
-	r.parts.tag, r.parts.digest = "", d
+	r.parts.tag, r.parts.digest, r.given = "", d, ""
 	return r
 }
 

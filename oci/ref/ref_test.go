@@ -23,7 +23,10 @@ func TestShortNamesAreOneReference(t *testing.T) {
 		assert.Equal(t, first.String(), r.String(), s)
 		assert.Equal(t, first.Key(), r.Key(), s)
 		assert.Equal(t, "python:latest", r.Familiar())
+		assert.Equal(t, s, r.Given())
 	}
+	pinned := first.WithDigest("sha256:" + hexes)
+	assert.Equal(t, pinned.String(), pinned.Given(), "nobody has given this one")
 	assert.Equal(t, "library/python", first.Repository())
 	assert.Equal(t, "latest", first.Tag())
 	assert.True(t, strings.HasSuffix(first.String(), "/library/python:latest"))

@@ -182,7 +182,7 @@ func TestListings(t *testing.T) {
 func TestImages(t *testing.T) {
 	home := newHome(t)
 	r := msbIn(strings.NewReader(string(archive(t, "mini:1"))), "load", "-t", "other.example/x:2")
-	assert.Equal(t, result{0, "", "   ✓ Loaded       docker.io/library/mini:1\n   ✓ Loaded       other.example/x:2\n"}, r)
+	assert.Equal(t, result{0, "", "   ✓ Loaded       mini:1\n   ✓ Loaded       other.example/x:2\n"}, r)
 	file := filepath.Join(home, "image.tar")
 	require.NoError(t, os.WriteFile(file, archive(t, "third"), 0o600))
 	assert.Equal(t, result{0, "", ""}, run("image", "load", "-q", "--input", file))
@@ -190,7 +190,7 @@ func TestImages(t *testing.T) {
 	golden(t, "image-ls-json", succeed(t, "images", "--format", "json").out)
 	golden(t, "image-inspect", succeed(t, "image", "inspect", "mini:1").out)
 	golden(t, "image-inspect-json", succeed(t, "image", "inspect", "mini:1", "--format", "json").out)
-	assert.Equal(t, "docker.io/library/third:latest\nother.example/x:2\ndocker.io/library/mini:1\n", succeed(t, "image", "list", "-q").out)
+	assert.Equal(t, "third\nother.example/x:2\nmini:1\n", succeed(t, "image", "list", "-q").out)
 	r = run("image", "rm", "mini:1", "nosuch", "third")
 	assert.Equal(t, 1, r.code)
 	assert.Equal(t, "   ✓ Removed      mini:1\nerror: image not found: nosuch\n   ✓ Removed      third\nerror: some images failed to remove\n", r.err)
