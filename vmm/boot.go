@@ -27,6 +27,9 @@ func (m *Machine) attachDevices(cfg *Config, own *backends) error {
 	if err := m.attach("balloon", m.balloon); err != nil {
 		return err
 	}
+	if err := m.attachPluggable(); err != nil {
+		return err
+	}
 	entropy, err := rng.New(rng.Config{Logger: m.log})
 	if err != nil {
 		return err
@@ -106,6 +109,9 @@ func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
 	words, possible := cfg.CommandLine(m.profile)+m.bus.words(), max(cfg.VCPUs, cfg.MaxVCPUs)
 	if possible > cfg.VCPUs {
 		words += fmt.Sprintf(" maxcpus=%d", cfg.VCPUs) // to start with
+	}
+	if m.spare != nil {
+		words += " " + pluggableWords
 	}
 	if limit := commandLineLimit(cfg.Kernel); len(words) > limit {
 		return fmt.Errorf("%w: kernel command line of %d bytes: this kernel takes %d", ErrConfig, len(words), limit)

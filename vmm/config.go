@@ -52,6 +52,9 @@ type Config struct {
 	MaxVCPUs int
 	// MemoryMiB is guest RAM in MiB, MinMemoryMiB to MaxMemoryMiB.
 	MemoryMiB int
+	// MaxMemoryMiB is how much RAM the guest may get while it runs, in MiB, at most
+	// MaxMemoryMiB; 0 is MemoryMiB. See Machine.PluggableMemory.
+	MaxMemoryMiB int
 	// Kernel is loaded at its own addresses. The caller may close it after New.
 	Kernel *kernel.Image
 	// CommandLine returns the kernel's words for the profile that was chosen; the
@@ -125,6 +128,8 @@ func (c *Config) Validate() error {
 		return bad("at most %d vCPUs: choose %d to %d", c.MaxVCPUs, c.VCPUs, MaxVCPUs)
 	case c.MemoryMiB < MinMemoryMiB || c.MemoryMiB > MaxMemoryMiB:
 		return bad("%d MiB of memory: choose %d to %d", c.MemoryMiB, MinMemoryMiB, MaxMemoryMiB)
+	case c.MaxMemoryMiB != 0 && (c.MaxMemoryMiB < c.MemoryMiB || c.MaxMemoryMiB > MaxMemoryMiB):
+		return bad("at most %d MiB of memory: choose %d to %d", c.MaxMemoryMiB, c.MemoryMiB, MaxMemoryMiB)
 	case c.Kernel == nil:
 		return bad("no kernel")
 	case c.CommandLine == nil:

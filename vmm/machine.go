@@ -13,6 +13,7 @@ import (
 	"github.com/gomsb/gomsb/vmm/soft"
 	"github.com/gomsb/gomsb/vmm/virtio/balloon"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
+	"github.com/gomsb/gomsb/vmm/virtio/mem"
 	"github.com/gomsb/gomsb/vmm/virtio/net"
 	"github.com/gomsb/gomsb/vmm/virtio/vsock"
 )
@@ -32,7 +33,8 @@ type Machine struct {
 	vsock    *vsock.Device // nil without Config.Vsock
 	net      *net.Device   // nil without Config.Net
 	balloon  *balloon.Device
-	boots    int // processors that run from the start
+	spare    *mem.Device // nil without Config.MaxMemoryMiB
+	boots    int         // processors that run from the start
 
 	want     atomic.Uint32 // wantRun, wantPark or wantEnd; written under mu
 	panicked atomic.Bool   // the guest kernel said so
@@ -119,7 +121,7 @@ func (m *Machine) build(cfg *Config, own *backends) error {
 	if err != nil {
 		return err
 	}
-	if err := m.mapMemory(cfg.MemoryMiB, supported); err != nil {
+	if err := m.mapMemory(cfg.MemoryMiB, cfg.pluggable(), supported); err != nil {
 		return err
 	}
 	if m.profile == ProfileSoft {

@@ -12,13 +12,17 @@ import (
 // says what to do. It wraps ErrConfig, since a smaller Config.MemoryMiB always helps.
 var ErrMemory = fmt.Errorf("%w: memory", ErrConfig)
 
-// mapMemory gives the machine mib MiB of RAM on a host with the supported CPUID table.
-func (m *Machine) mapMemory(mib int, supported []hv.CPUIDEntry) error {
+// mapMemory gives the machine mib MiB of RAM, and a place for what it may get later, on a
+// host with the supported CPUID table.
+func (m *Machine) mapMemory(mib int, later []memory.Range, supported []hv.CPUIDEntry) error {
 	if most := amd64.MaxMemory(supported) >> 20; uint64(mib) > most {
 		return fmt.Errorf("%w: %d MiB are more than this host's processor addresses: choose at most %d", ErrMemory, mib, most)
 	}
+	if err := checkPluggable(later, supported); err != nil {
+		return err
+	}
 	var err error
-	if m.mem, err = memory.New(amd64.Layout(uint64(mib) << 20)); err != nil {
+	if m.mem, err = memory.New(append(amd64.Layout(uint64(mib)<<20), later...)); err != nil {
 		return refused(mib, err)
 	}
 	for i, r := range m.mem.Regions() {

@@ -17,7 +17,7 @@ import (
 // TestTooMuchMemory: the error says what to do, and nothing is left behind.
 func TestTooMuchMemory(t *testing.T) {
 	narrow := []hv.CPUIDEntry{{Function: 0x80000008, EAX: 32}}
-	assert.EqualError(t, (&Machine{}).mapMemory(4096, narrow),
+	assert.EqualError(t, (&Machine{}).mapMemory(4096, nil, narrow),
 		"invalid machine configuration: memory: 4096 MiB are more than this host's processor addresses: choose at most 3328")
 
 	b, err := os.ReadFile("/proc/self/statm")

@@ -44,6 +44,7 @@ var floors = map[string]int{
 	"vmm/virtio/vsock":           2,
 	"vmm/virtio/rng":             2,
 	"vmm/virtio/balloon":         2,
+	"vmm/virtio/mem":             2,
 	"vmm/soft":                   2,
 	"oci":                        2,
 	"rootfs":                     2,

@@ -17,13 +17,18 @@ var (
 	ErrLayout = errors.New("invalid guest memory layout")
 )
 
-// Range is a guest-physical range, in bytes; both fields are multiples of PageSize.
-type Range struct{ Base, Size uint64 }
+// Range is a guest-physical range, in bytes, multiples of PageSize.
+type Range struct {
+	Base, Size uint64
+	// Pluggable memory is not the guest's from the start: a device hands it out.
+	Pluggable bool
+}
 
 // Region is a range of RAM with the host memory behind it.
 type Region struct {
 	Base, Size uint64
 	Host       []byte
+	Pluggable  bool // see Range
 }
 
 // Memory is the RAM of one guest. Methods are safe for concurrent use, except with
@@ -60,8 +65,10 @@ func New(ranges []Range) (*Memory, error) {
 			return nil, errors.Join(fmt.Errorf("map %d MiB of guest memory: %w", r.Size>>20, err), m.Close())
 		}
 		m.maps = append(m.maps, mp)
-		m.regions = append(m.regions, Region{Base: r.Base, Size: r.Size, Host: mp.usable})
-		m.size += r.Size
+		m.regions = append(m.regions, Region{Base: r.Base, Size: r.Size, Host: mp.usable, Pluggable: r.Pluggable})
+		if !r.Pluggable {
+			m.size += r.Size
+		}
 	}
 	return m, nil
 }
@@ -76,7 +83,7 @@ func (m *Memory) Close() error {
 	return errors.Join(errs...)
 }
 
-// Size is the amount of RAM in bytes.
+// Size is the amount of RAM in bytes, without what is pluggable.
 func (m *Memory) Size() uint64 { return m.size }
 
 // Regions lists the RAM in ascending order.

@@ -211,6 +211,9 @@ func zeroPage(mem *memory.Memory, c BootConfig, initrd span) []byte {
 	add(0, mpTableAddr, e820RAM)
 	add(mpTableAddr, lowMemoryEnd, e820Reserved)
 	for _, r := range mem.Regions() {
+		if r.Pluggable {
+			continue // its device tells the guest
+		}
 		add(max(r.Base, highMemory), r.Base+r.Size, e820RAM)
 	}
 	p[zpE820Count] = byte(n)

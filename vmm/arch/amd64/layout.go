@@ -30,9 +30,9 @@ const (
 // defaultAddressBits is the width of physical addresses where CPUID does not tell.
 const defaultAddressBits = 36
 
-// MaxMemory is how many bytes of RAM fit into the guest-physical addresses of a host with
-// the supported CPUID table (leaf 0x80000008; AMD APM vol. 3, Linux's KVM CPUID interface).
-func MaxMemory(supported []hv.CPUIDEntry) uint64 {
+// MaxAddress is where the guest-physical addresses of a host with the supported CPUID
+// table end (leaf 0x80000008; AMD APM vol. 3, Linux's KVM CPUID interface).
+func MaxAddress(supported []hv.CPUIDEntry) uint64 {
 	width := uint32(defaultAddressBits)
 	for _, e := range supported {
 		if e.Function == 0x80000008 {
@@ -42,7 +42,24 @@ func MaxMemory(supported []hv.CPUIDEntry) uint64 {
 			}
 		}
 	}
-	return 1<<min(max(width, 32), 52) - (HoleEnd - HoleStart)
+	return 1 << min(max(width, 32), 52)
+}
+
+// MaxMemory is how many bytes of RAM fit below MaxAddress.
+func MaxMemory(supported []hv.CPUIDEntry) uint64 {
+	return MaxAddress(supported) - (HoleEnd - HoleStart)
+}
+
+// pluggableAlign is the alignment of pluggable memory, bytes: a multiple of the 128 MiB
+// that Linux takes at once, and what it maps with one entry where it can.
+const pluggableAlign = 1 << 30
+
+// Pluggable is where n more bytes of memory may come later than size bytes of RAM: behind
+// them and the hole.
+func Pluggable(size, n uint64) memory.Range {
+	ram := Layout(size)
+	end := max(HoleEnd, ram[len(ram)-1].Base+ram[len(ram)-1].Size)
+	return memory.Range{Base: (end + pluggableAlign - 1) / pluggableAlign * pluggableAlign, Size: n, Pluggable: true}
 }
 
 // Layout spreads size bytes of RAM, whole pages, around the hole below 4 GiB.
