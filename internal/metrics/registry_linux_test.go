@@ -44,6 +44,13 @@ func TestLife(t *testing.T) {
 		Run: Run{ID: 9, PID: 1234, StartedAt: began}, Sample: s,
 	}, e)
 	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = w.Sample(&s) }))
+	grown := s
+	grown.MemoryTotal = 2 << 30
+	require.NoError(t, w.Sample(&grown))
+	require.NoError(t, w.Sample(&s))
+	e, err = r.ByRun(9)
+	require.NoError(t, err)
+	assert.EqualValues(t, 2<<30, e.MemoryLimit, "0 leaves it")
 	w.Release(Stale)
 	w.Release(Free) // too late
 	stale := r.Entries(Stale)

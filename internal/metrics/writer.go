@@ -19,9 +19,10 @@ type Sample struct {
 	Known        Field         // which of the fields below that may be unknown are not
 	VCPUTime     time.Duration // of all virtual processors together
 	CPUPercent   float32       // 100 is one whole processor
-	MemoryUsed   uint64        // bytes, as all below
-	MemoryFree   uint64        // what the guest could still use (MemoryAvailable)
-	HostResident uint64        // host memory behind the guest's
+	MemoryTotal  uint64        // bytes, as all below: the new Owner.MemoryLimit; 0 leaves it
+	MemoryUsed   uint64
+	MemoryFree   uint64 // what the guest could still use (MemoryAvailable)
+	HostResident uint64 // host memory behind the guest's
 	DiskRead     uint64
 	DiskWritten  uint64
 	NetReceived  uint64 // by the guest
@@ -78,6 +79,9 @@ func (wr *Writer) Sample(s *Sample) error {
 	w.u32(slotKnown).Store(uint32(s.Known))
 	w.u64(slotVCPUTime).Store(uint64(s.VCPUTime))
 	w.u32(slotCPUPercent).Store(math.Float32bits(s.CPUPercent))
+	if s.MemoryTotal != 0 {
+		w.u64(slotMemoryLimit).Store(s.MemoryTotal)
+	}
 	w.u64(slotMemoryUsed).Store(s.MemoryUsed)
 	w.u64(slotMemoryFree).Store(s.MemoryFree)
 	w.u64(slotHostResident).Store(s.HostResident)

@@ -23,7 +23,8 @@ const (
 	maxRequest = 4 << 20
 	// requestTime is how long a client of the control socket may take.
 	requestTime = 10 * time.Second
-	// changeTime is how long a guest may take to switch processors, under load and emulated.
+	// changeTime is how long a guest may take to switch processors, under load and
+	// emulated. Nobody waits here until it has plugged memory.
 	changeTime = 2 * time.Minute
 	// maxClients bounds the clients of the control socket at a time.
 	maxClients = 16
@@ -34,12 +35,12 @@ const (
 type changes struct {
 	sock    *socket
 	secrets *secrets.Store // nil: none
-	resizes bool           // processors can be added
+	room    room
 	log     *slog.Logger
 
-	processors atomic.Pointer[processors] // nil until the guest is ready
-	ctx        context.Context            // of requests
-	cancel     context.CancelFunc
+	guest  atomic.Pointer[guestResources] // nil until the guest is ready
+	ctx    context.Context                // of requests
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool
@@ -47,11 +48,21 @@ type changes struct {
 	wg      sync.WaitGroup
 }
 
+// room is what a guest can have more of than it starts with.
+type room struct{ processors, memory bool }
+
+// guestResources are what a running guest can have more or less of.
+type guestResources struct {
+	processors *processors
+	memory     *pluggedMemory
+}
+
 // changeRequest is what a client asks.
 type changeRequest struct {
-	Op      string         `json:"op"`
-	Changes []secretChange `json:"changes"` // of secrets_update
-	Online  int            `json:"online"`  // of cpu_target
+	Op       string         `json:"op"`
+	Changes  []secretChange `json:"changes"`   // of secrets_update
+	Online   int            `json:"online"`    // of cpu_target
+	TotalMiB uint32         `json:"total_mib"` // of memory_target
 }
 
 // secretChange is a change of a secret.
@@ -79,12 +90,12 @@ func (h *changedHost) UnmarshalJSON(b []byte) (err error) {
 // absence for a sandbox that cannot be changed.
 func (s *sandbox) openChanges() {
 	path, link := launch.ControlSocket(s.cfg.AgentSock), launch.ControlLink(s.inv.Config.Run(), s.inv.Name)
-	resizes := s.config.MaxVCPUs > s.config.VCPUs
+	room := room{processors: s.config.MaxVCPUs > s.config.VCPUs, memory: s.config.MaxMemoryMiB > s.config.MemoryMiB}
 	var secrets *secrets.Store
 	if s.network != nil {
 		secrets = s.network.secrets
 	}
-	if secrets == nil && !resizes {
+	if secrets == nil && !room.processors && !room.memory {
 		_ = os.Remove(path) // of a run that was killed
 		_ = os.Remove(link)
 		return
@@ -97,11 +108,11 @@ func (s *sandbox) openChanges() {
 	if err := sock.publish(link, s.log); err != nil {
 		s.log.Warn("cannot link the control socket for clients of old releases", "err", err)
 	}
-	s.changes = serveChanges(sock, secrets, resizes, s.log)
+	s.changes = serveChanges(sock, secrets, room, s.log)
 }
 
-func serveChanges(sock *socket, store *secrets.Store, resizes bool, log *slog.Logger) *changes {
-	l := &changes{sock: sock, secrets: store, resizes: resizes, log: log, clients: make(map[net.Conn]struct{})}
+func serveChanges(sock *socket, store *secrets.Store, room room, log *slog.Logger) *changes {
+	l := &changes{sock: sock, secrets: store, room: room, log: log, clients: make(map[net.Conn]struct{})}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.wg.Go(l.serve)
 	return l
@@ -175,36 +186,47 @@ func (l *changes) do(ctx context.Context, line []byte, reply *launch.ControlRepl
 	}
 	switch {
 	case r.Op == "capabilities":
-		reply.Capabilities = &launch.Capabilities{SecretsUpdate: l.secrets != nil, CPUResize: l.resizes}
+		g := l.guest.Load()
+		reply.Capabilities = &launch.Capabilities{
+			SecretsUpdate: l.secrets != nil, CPUResize: l.room.processors, MemoryResize: l.room.memory && (g == nil || g.memory.driven()),
+		}
 		return nil
 	case r.Op == "secrets_update" && l.secrets != nil:
 		return l.update(r.Changes)
-	case (r.Op == "cpu_target" || r.Op == "cpu_state") && l.resizes:
-		return l.resize(ctx, r, reply)
+	case (r.Op == "cpu_target" || r.Op == "cpu_state") && l.room.processors,
+		(r.Op == "memory_target" || r.Op == "memory_state") && l.room.memory:
+		g := l.guest.Load()
+		if g == nil {
+			return errors.New("the guest is not ready yet")
+		}
+		return l.resize(ctx, g, r, reply)
 	}
 	return fmt.Errorf("this runtime cannot do %q", r.Op)
 }
 
-// resize changes or tells the number of processors.
-func (l *changes) resize(ctx context.Context, r changeRequest, reply *launch.ControlReply) (err error) {
-	p := l.processors.Load()
-	if p == nil {
-		return errors.New("the guest is not ready yet")
-	}
-	if r.Op == "cpu_state" {
-		reply.CPU, err = p.state(ctx)
-		return err
-	}
-	if reply.CPU, err = p.setOnline(ctx, r.Online); err == nil {
-		l.log.Info("the number of processors was changed", "requested", r.Online, "online", reply.CPU.ActualOnline)
+// resize changes or tells what the guest has.
+func (l *changes) resize(ctx context.Context, g *guestResources, r changeRequest, reply *launch.ControlReply) (err error) {
+	switch r.Op {
+	case "cpu_state":
+		reply.CPU, err = g.processors.state(ctx)
+	case "cpu_target":
+		if reply.CPU, err = g.processors.setOnline(ctx, r.Online); err == nil {
+			l.log.Info("the number of processors was changed", "requested", r.Online, "online", reply.CPU.ActualOnline)
+		}
+	case "memory_state":
+		reply.Memory = g.memory.state()
+	case "memory_target":
+		if reply.Memory, err = g.memory.setTarget(r.TotalMiB); err == nil {
+			l.log.Info("the guest was asked to have other memory", "target_mib", reply.Memory.TargetMiB, "current_mib", reply.Memory.CurrentMiB)
+		}
 	}
 	return err
 }
 
-// serveProcessors takes requests for other processors from now on.
-func (l *changes) serveProcessors(p *processors) {
+// serveGuest takes requests for other resources of the guest from now on.
+func (l *changes) serveGuest(g *guestResources) {
 	if l != nil {
-		l.processors.Store(p)
+		l.guest.Store(g)
 	}
 }
 

@@ -21,14 +21,15 @@ const (
 
 // MachineConfig is the machine that a launch configuration asks for.
 type MachineConfig struct {
-	VCPUs     int
-	MaxVCPUs  int // that it may have while it runs
-	MemoryMiB int
-	Disks     []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them
-	Shares    []Share
-	Kernel    string // file to boot; empty: the embedded kernel
-	Words     string // to add to the kernel's command line
-	CacheDir  string // where the embedded kernel may be unpacked
+	VCPUs        int
+	MaxVCPUs     int // that it may have while it runs
+	MemoryMiB    int
+	MaxMemoryMiB int    // that it may have while it runs
+	Disks        []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them
+	Shares       []Share
+	Kernel       string // file to boot; empty: the embedded kernel
+	Words        string // to add to the kernel's command line
+	CacheDir     string // where the embedded kernel may be unpacked
 	// Ephemeral reports that the sandbox is removed when it ends; nil is never.
 	Ephemeral func() bool
 	Console   io.Writer
@@ -84,6 +85,10 @@ type Machine interface {
 	Resolved(uid, gid uint32)
 	// Allow lets the first n processors run, 1 to MaxVCPUs, and no others.
 	Allow(n int) error
+	// Memory is how much memory the guest has.
+	Memory() Memory
+	// SetMemory asks the guest to have so much memory, MemoryMiB to MaxMemoryMiB.
+	SetMemory(mib int) error
 	// Done is closed when the machine has ended.
 	Done() <-chan struct{}
 	// Outcome is how it ended; valid once Done is closed.
@@ -94,6 +99,13 @@ type Machine interface {
 	Close() error
 	// Stats is what is known of it now.
 	Stats() Stats
+}
+
+// Memory is how much memory a guest has.
+type Memory struct {
+	TargetMiB  int  // what it should have
+	CurrentMiB int  // what it has
+	Driven     bool // it can change that
 }
 
 // Outcome is how a machine ended.
@@ -115,6 +127,7 @@ type Stats struct {
 	MemoryKnown           bool          // the guest has reported the next two
 	MemoryUsed            uint64        // bytes, as all below
 	MemoryAvailable       uint64
+	MemoryTotal           uint64 // what it has, or may take at any time
 	DiskRead, DiskWritten uint64
 	NetReceived, NetSent  uint64 // by the guest
 }

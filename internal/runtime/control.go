@@ -298,7 +298,10 @@ func (c *control) onReady() {
 		}
 	})
 	n := c.config.VCPUs
-	c.changes.serveProcessors(&processors{possible: c.config.MaxVCPUs, requested: n, allowed: n, allow: c.machine.Allow, guest: c.files})
+	c.changes.serveGuest(&guestResources{
+		processors: &processors{possible: c.config.MaxVCPUs, requested: n, allowed: n, allow: c.machine.Allow, guest: c.files},
+		memory:     &pluggedMemory{boot: uint32(c.config.MemoryMiB), most: uint32(c.config.MaxMemoryMiB), machine: c.machine},
+	})
 	c.wg.Go(c.watchIdle)
 	c.wg.Go(c.sample)
 	if c.cfg.Startup != nil {

@@ -128,13 +128,13 @@ func TestProcessorsOfAGuestThatRefuses(t *testing.T) {
 func TestControlSocketResizes(t *testing.T) {
 	sock, err := listenAt(filepath.Join(socketDir(t), "control.sock"))
 	require.NoError(t, err)
-	c := serveChanges(sock, nil, true, quietLog)
+	c := serveChanges(sock, nil, room{processors: true}, quietLog)
 	defer c.close()
 	ask := func(line string) string { return askControl(t, sock.path, line+"\n") }
 	assert.JSONEq(t, `{"ok":true,"capabilities":{"cpu_resize":true,"memory_resize":false,"secrets_update":false}}`, ask(`{"op":"capabilities"}`))
 	assert.Contains(t, ask(`{"op":"cpu_state"}`), "not ready yet")
 	var allowed []int
-	c.serveProcessors(newProcessors(&fakeProcessors{online: []int{0}}, &allowed))
+	c.serveGuest(&guestResources{processors: newProcessors(&fakeProcessors{online: []int{0}}, &allowed)})
 	assert.JSONEq(t, `{"ok":true,"cpu":{"possible":4,"requested_online":2,"actual_online":2,"enforced":true}}`, ask(`{"op":"cpu_target","online":2}`))
 	assert.JSONEq(t, `{"ok":true,"cpu":{"possible":4,"requested_online":2,"actual_online":2,"enforced":true}}`, ask(`{"op":"cpu_state"}`))
 	for _, bad := range []string{`{"op":"cpu_target"}`, `{"op":"cpu_target","online":5}`, `{"op":"cpu_target","online":"2"}`, `{"op":"memory_target","total_mib":1024}`, `{"op":"secrets_update","changes":[]}`} {

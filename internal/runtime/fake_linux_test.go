@@ -113,6 +113,12 @@ func (m *fakeMachine) Start() error {
 
 func (m *fakeMachine) Allow(int) error { return nil }
 
+func (m *fakeMachine) Memory() Memory {
+	return Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}
+}
+
+func (m *fakeMachine) SetMemory(int) error { return errors.ErrUnsupported }
+
 func (m *fakeMachine) Resolved(uid, gid uint32) {
 	fmt.Fprintf(m.cfg.Console, "user %d:%d\r\n", uid, gid)
 }

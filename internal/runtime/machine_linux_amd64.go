@@ -22,8 +22,9 @@ const guestCID = 3
 
 // microVM is a Machine by package vmm.
 type microVM struct {
-	vm    *vmm.Machine
-	disks []vmm.Disk // the vm owns the backends; here for the last flush
+	vm        *vmm.Machine
+	memoryMiB int        // that it starts with
+	disks     []vmm.Disk // the vm owns the backends; here for the last flush
 
 	shares  []Share
 	servers []*passthrough.Server // of shares; the vm owns them
@@ -47,7 +48,7 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeDisks(disks))
 	}
-	m := &microVM{disks: disks, shares: cfg.Shares, servers: servers}
+	m := &microVM{memoryMiB: cfg.MemoryMiB, disks: disks, shares: cfg.Shares, servers: servers}
 	var shares []vmm.Share
 	for i, s := range cfg.Shares {
 		shares = append(shares, vmm.Share{Tag: s.Tag, Backend: servers[i]})
@@ -60,7 +61,7 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 		}
 	}
 	m.vm, err = vmm.New(vmm.Config{
-		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, MemoryMiB: cfg.MemoryMiB, Kernel: img, Disks: disks, Shares: shares,
+		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, MemoryMiB: cfg.MemoryMiB, MaxMemoryMiB: cfg.MaxMemoryMiB, Kernel: img, Disks: disks, Shares: shares,
 		CommandLine: func(p vmm.Profile) string {
 			return img.CommandLine(string(p)) + " " + rootWords(len(disks)-1) + " " + cfg.Words
 		},
@@ -180,8 +181,27 @@ func (m *microVM) Close() error {
 	return m.err
 }
 
+func (m *microVM) Memory() Memory {
+	d := m.vm.PluggableMemory()
+	if d == nil {
+		return Memory{TargetMiB: m.memoryMiB, CurrentMiB: m.memoryMiB}
+	}
+	s := d.Sizes()
+	return Memory{TargetMiB: m.memoryMiB + int(s.Target>>20), CurrentMiB: m.memoryMiB + int(s.Plugged>>20), Driven: d.Driven()}
+}
+
+func (m *microVM) SetMemory(mib int) error {
+	d := m.vm.PluggableMemory()
+	if d == nil {
+		return fmt.Errorf("%w: the machine started with all the memory that it can have", launch.ErrUnsupported)
+	}
+	// The last MiB of an odd number does not make a block.
+	return d.SetTarget(min(uint64(mib-m.memoryMiB)<<20, d.Sizes().Region))
+}
+
 func (m *microVM) Stats() Stats {
-	s := Stats{CPUTime: m.vm.CPUTime()}
+	memory := m.Memory()
+	s := Stats{CPUTime: m.vm.CPUTime(), MemoryTotal: uint64(max(memory.TargetMiB, memory.CurrentMiB)) << 20}
 	if guest, ok := m.vm.Balloon().Stats(); ok {
 		if used, ok := guest.Used(); ok {
 			s.MemoryKnown, s.MemoryUsed, s.MemoryAvailable = true, used, guest.Available

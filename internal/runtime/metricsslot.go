@@ -36,7 +36,7 @@ func activateMetrics(slot launch.MetricsSlot, run metrics.Run, upper string) (*m
 // sample publishes what is known now.
 func (m *metricsSlot) sample(now time.Time, s Stats) error {
 	next := metrics.Sample{
-		At: now, VCPUTime: s.CPUTime, DiskRead: s.DiskRead, DiskWritten: s.DiskWritten, NetReceived: s.NetReceived, NetSent: s.NetSent,
+		At: now, MemoryTotal: s.MemoryTotal, VCPUTime: s.CPUTime, DiskRead: s.DiskRead, DiskWritten: s.DiskWritten, NetReceived: s.NetReceived, NetSent: s.NetSent,
 	}
 	if wall := now.Sub(m.last.At); !m.last.At.IsZero() && wall > 0 {
 		next.Known |= metrics.CPUPercent

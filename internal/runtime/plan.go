@@ -24,7 +24,7 @@ func unsupported(stage launch.Stage, format string, args ...any) error {
 func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, error) {
 	c := inv.Config
 	m := MachineConfig{
-		VCPUs: int(inv.VCPUs), MaxVCPUs: int(max(inv.VCPUs, inv.MaxVCPUs)), MemoryMiB: int(inv.MemoryMiB),
+		VCPUs: int(inv.VCPUs), MaxVCPUs: int(max(inv.VCPUs, inv.MaxVCPUs)), MemoryMiB: int(inv.MemoryMiB), MaxMemoryMiB: int(max(inv.MemoryMiB, inv.MaxMemoryMiB)),
 		Kernel:   kernelPath(inv, getenv),
 		Words:    strings.TrimSpace("transparent_hugepage=" + c.THP + " " + getenv("MSB_KRUN_KERNEL_CMDLINE")),
 		CacheDir: filepath.Join(filepath.Dir(filepath.Dir(c.DBPath)), "cache", "gomsb"),

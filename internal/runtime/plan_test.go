@@ -41,7 +41,7 @@ func TestPlan(t *testing.T) {
 	require.NoError(t, err)
 	dir := filepath.Dir(*inv.Config.Rootfs.Disk)
 	assert.Equal(t, MachineConfig{
-		VCPUs: 4, MaxVCPUs: 4, MemoryMiB: 1024, Words: "transparent_hugepage=never", CacheDir: "/home/u/.microsandbox/cache/gomsb", StatsInterval: time.Second,
+		VCPUs: 4, MaxVCPUs: 4, MemoryMiB: 1024, MaxMemoryMiB: 1024, Words: "transparent_hugepage=never", CacheDir: "/home/u/.microsandbox/cache/gomsb", StatsInterval: time.Second,
 		Disks: []Disk{
 			{Path: filepath.Join(dir, "root.vmdk"), Format: "vmdk", ReadOnly: true, Serial: "vda", Root: true},
 			{Path: filepath.Join(dir, "upper.ext4"), Format: "raw", Serial: "vdb", Root: true},

@@ -258,19 +258,11 @@ func (s *sandbox) openMetrics() {
 	}
 }
 
-// ignored says what of the configuration makes no difference here: wishes about speed
-// and room to grow, without which the sandbox still is what was asked for.
+// ignored says what of the configuration makes no difference here: a wish about speed,
+// without which the sandbox still is what was asked for.
 func (s *sandbox) ignored() {
-	for _, w := range []struct {
-		asked bool
-		what  string
-	}{
-		{s.cfg.CPUPlacement != "inherit", "CPU placement: virtual processors run where the host's scheduler puts them"},
-		{s.inv.MaxMemoryMiB > s.inv.MemoryMiB, "adding memory while it runs"},
-	} {
-		if w.asked {
-			s.log.Warn("not supported by this runtime, and ignored: " + w.what)
-		}
+	if s.cfg.CPUPlacement != "inherit" {
+		s.log.Warn("not supported by this runtime, and ignored: CPU placement: virtual processors run where the host's scheduler puts them")
 	}
 }
 

@@ -125,7 +125,7 @@ func TestControlSocket(t *testing.T) {
 	store, err := secrets.NewStore(cfg.Secrets.Config(), secrets.Where{})
 	require.NoError(t, err)
 	var log strings.Builder
-	c := serveChanges(sock, store, false, slog.New(slog.NewTextHandler(&log, nil)))
+	c := serveChanges(sock, store, room{}, slog.New(slog.NewTextHandler(&log, nil)))
 	st, err := os.Stat(sock.path)
 	require.NoError(t, err)
 	assert.EqualValues(t, 0o600, st.Mode().Perm())
@@ -175,7 +175,7 @@ func TestControlSocketOutlivesFailures(t *testing.T) {
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
 	defer func() { _, _ = r.Close(), w.Close() }()
-	c := serveChanges(sock, nil, false, slog.New(slog.NewTextHandler(w, nil)))
+	c := serveChanges(sock, nil, room{}, slog.New(slog.NewTextHandler(w, nil)))
 	require.NoError(t, sock.listener.SetDeadline(time.Unix(1, 0)))
 	line, err := bufio.NewReader(r).ReadString('\n')
 	require.NoError(t, err)

@@ -58,6 +58,17 @@ func TestRegionsAreSortedAndZero(t *testing.T) {
 	}
 }
 
+func TestPluggableMemoryIsNotCounted(t *testing.T) {
+	t.Parallel()
+	m, err := memory.New([]memory.Range{{Base: 0, Size: page}, {Base: 4 * page, Size: 2 * page, Pluggable: true}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, m.Close()) })
+	assert.EqualValues(t, page, m.Size())
+	assert.Equal(t, []bool{false, true}, []bool{m.Regions()[0].Pluggable, m.Regions()[1].Pluggable})
+	_, err = m.Slice(4*page, 2*page)
+	assert.NoError(t, err)
+}
+
 func TestSliceChecksItsEnd(t *testing.T) {
 	t.Parallel()
 	m := twoRegions(t)

@@ -150,6 +150,14 @@ func (m *machine) Resolved(uid, gid uint32) {}
 // Allow implements runtime.Machine.
 func (m *machine) Allow(int) error { return nil }
 
+// Memory implements runtime.Machine.
+func (m *machine) Memory() runtime.Memory {
+	return runtime.Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}
+}
+
+// SetMemory implements runtime.Machine.
+func (m *machine) SetMemory(int) error { return errors.ErrUnsupported }
+
 // Done implements runtime.Machine.
 func (m *machine) Done() <-chan struct{} { return m.done }
 

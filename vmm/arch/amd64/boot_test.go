@@ -117,6 +117,18 @@ func TestZeroPage(t *testing.T) {
 	})
 }
 
+// TestE820LeavesOutWhatIsPluggable: the guest must not take it for RAM.
+func TestE820LeavesOutWhatIsPluggable(t *testing.T) {
+	t.Parallel()
+	plugged, err := memory.New([]memory.Range{{Base: 0, Size: ramSize}, Pluggable(ramSize, 2*mib)})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, plugged.Close()) })
+	m := ram(t, ramSize)
+	require.NoError(t, Load(plugged, plain()))
+	require.NoError(t, Load(m, plain()))
+	assert.Equal(t, read(t, m, zeroPageAddr, 4096), read(t, plugged, zeroPageAddr, 4096))
+}
+
 func TestE820(t *testing.T) {
 	t.Parallel()
 	type entry struct {

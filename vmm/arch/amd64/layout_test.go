@@ -40,6 +40,16 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+func TestPluggable(t *testing.T) {
+	t.Parallel()
+	const mib, gib = 1 << 20, 1 << 30
+	for size, base := range map[uint64]uint64{
+		64 * mib: 4 * gib, HoleStart: 4 * gib, HoleStart + mib: 5 * gib, 4 * gib: 5 * gib, HoleStart + gib: 5 * gib, HoleStart + gib + mib: 6 * gib,
+	} {
+		assert.Equal(t, memory.Range{Base: base, Size: 6 * mib, Pluggable: true}, Pluggable(size, 6*mib), "behind %d", size)
+	}
+}
+
 // TestLowMemoryMap checks that nothing that Load places overlaps anything else.
 func TestLowMemoryMap(t *testing.T) {
 	t.Parallel()

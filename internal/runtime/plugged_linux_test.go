@@ -1,0 +1,79 @@
+package runtime
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/internal/launch"
+)
+
+// memoryGuest takes what memory it is offered, up to a limit of its own.
+type memoryGuest struct {
+	has   Memory
+	limit int
+}
+
+func (g *memoryGuest) Memory() Memory { return g.has }
+
+func (g *memoryGuest) SetMemory(mib int) error {
+	g.has.TargetMiB, g.has.CurrentMiB = mib, min(mib, g.limit)
+	return nil
+}
+
+func newPluggedMemory(g *memoryGuest) *pluggedMemory {
+	return &pluggedMemory{boot: 256, most: 1024, machine: g}
+}
+
+func TestPluggedMemory(t *testing.T) {
+	t.Parallel()
+	g := &memoryGuest{has: Memory{TargetMiB: 256, CurrentMiB: 256, Driven: true}, limit: 700}
+	p := newPluggedMemory(g)
+	for mib, current := range map[uint32]uint32{256: 256, 300: 300, 1024: 700} {
+		s, err := p.setTarget(mib)
+		require.NoError(t, err)
+		assert.Equal(t, &launch.MemoryState{BootMiB: 256, TargetMiB: mib, CurrentMiB: current, MaxMiB: 1024}, s)
+		assert.Equal(t, s, p.state())
+	}
+	before := p.state()
+	for mib, text := range map[uint32]string{
+		0: "started with 256 MiB, and keeps these", 255: "started with 256 MiB", 1025: "choose 256 to 1024", 1<<32 - 1: "choose 256 to 1024",
+	} {
+		_, err := p.setTarget(mib)
+		assert.ErrorContains(t, err, text)
+	}
+	g.has.Driven = false
+	_, err := p.setTarget(512)
+	assert.ErrorIs(t, err, errNoMemoryDriver)
+	assert.Equal(t, before, p.state())
+}
+
+func TestControlSocketResizesMemory(t *testing.T) {
+	sock, err := listenAt(filepath.Join(socketDir(t), "control.sock"))
+	require.NoError(t, err)
+	c := serveChanges(sock, nil, room{memory: true}, quietLog)
+	defer c.close()
+	ask := func(line string) string { return askControl(t, sock.path, line+"\n") }
+	capabilities := func(memory string) string {
+		return `{"ok":true,"capabilities":{"cpu_resize":false,"memory_resize":` + memory + `,"secrets_update":false}}`
+	}
+	assert.JSONEq(t, capabilities("true"), ask(`{"op":"capabilities"}`), "the guest may still come to it")
+	assert.Contains(t, ask(`{"op":"memory_state"}`), "not ready yet")
+	g := &memoryGuest{has: Memory{TargetMiB: 256, CurrentMiB: 256}, limit: 700}
+	c.serveGuest(&guestResources{memory: newPluggedMemory(g)})
+	assert.JSONEq(t, capabilities("false"), ask(`{"op":"capabilities"}`), "there is no driver")
+	assert.Contains(t, ask(`{"op":"memory_target","total_mib":512}`), "no driver")
+	g.has.Driven = true
+	assert.JSONEq(t, capabilities("true"), ask(`{"op":"capabilities"}`))
+	assert.JSONEq(t, `{"ok":true,"memory":{"boot_mib":256,"target_mib":512,"current_mib":512,"max_mib":1024}}`, ask(`{"op":"memory_target","total_mib":512}`))
+	assert.JSONEq(t, `{"ok":true,"memory":{"boot_mib":256,"target_mib":512,"current_mib":512,"max_mib":1024}}`, ask(`{"op":"memory_state"}`))
+	for _, bad := range []string{
+		`{"op":"memory_target"}`, `{"op":"memory_target","total_mib":-1}`, `{"op":"memory_target","total_mib":"512"}`, `{"op":"memory_target","total_mib":4294967296}`,
+		`{"op":"memory_target","total_mib":512.5}`, `{"op":"cpu_target","online":1}`, `{"op":"cpu_state"}`,
+	} {
+		assert.Contains(t, ask(bad), `"ok":false`, bad)
+	}
+	assert.Equal(t, 512, g.has.TargetMiB)
+}
