@@ -2,6 +2,8 @@
 
 package compat
 
+import "strings"
+
 // nativeScripts boot nothing.
 var nativeScripts = []Script{
 	{"usage", []string{
@@ -75,6 +77,7 @@ var nativeScripts = []Script{
 		"msb completion",
 		"msb completion tcsh",
 		"msb metrics a b",
+		"msb create --net-conf c.yaml --net-rule deny@x.com a",
 	}},
 	{"values", []string{
 		"msb run --memory 1T a",
@@ -229,4 +232,64 @@ var nativeScripts = []Script{
 		"msb uninstall tool nosuch",
 		"msb install --list",
 	}},
+	{"configuration", configurationSteps()},
+}
+
+// tryScript creates a sandbox with flags and a configuration file, and shows what it would
+// run with: no runtime starts.
+const tryScript = `#!/bin/sh
+echo "$1" >c.yaml; shift
+FOO=foo TOK=tok PW=pw MSB_PATH=/bin/false "$MSB" create -q --name a "$@" >out 2>&1
+echo $?
+grep -v "libkrunfw\|startup info\|did not start\|failed to start\|full diagnostics" out
+"$MSB" inspect a --format json 2>/dev/null
+"$MSB" rm -q a
+`
+
+// configurationSteps read configuration files.
+func configurationSteps() []string {
+	steps := []string{"mkdir root sub; touch hostfile; truncate -s 1M disk.raw; printf 'patches: [{remove: {path: /x}}]' >p.yaml; printf 'strict: true' >strict.yaml\n" +
+		"cat >try <<'END'\n" + tryScript + "END\nchmod +x try"}
+	file := func(flags, yaml string) { steps = append(steps, "./try '"+yaml+"' "+flags) }
+	root := " $PWD/root"
+	for _, yaml := range []string{
+		"{cpus: 2, memory: 1G, max_duration: 10m, idle_timeout: \"30\", rlimits: [{resource: nofile, soft: 10, hard: 20}, {resource: core, soft: 0}]}",
+		"{workdir: /w, shell: bash, user: \"1000:1000\", hostname: hh, security: restricted, entrypoint: [/bin/e, x], cmd: [a, b]}",
+		"{env: {B: \"2\", A: \"x${FOO}y\", C: \"$FOO $$\"}, labels: {team: z}, init: {cmd: auto, args: [a], env: {K: v}}}",
+		"{entrypoint: [], cmd: [], workdir: null}",
+		"{ports: [\"8080:80\", \"127.0.0.1:53:53/udp\"], network: {ports: [\"90:90\"]}}",
+		"{scripts: {hi: \"echo hi\\n\", there: x}, pull_policy: always, registry: {username: a, password_env: PW}}",
+		"network: none", "network: public", "network: open",
+		"network: {allow: [\"example.com:tcp:443\", \"*.pypi.org\", .npmjs.org, \"10.0.0.0/8:udp\", public, dns], deny: [10.0.0.1]}",
+		"network: {policy: open, deny: [example.com], tls: {bypass: [\"*.x.com\"], block_quic: false}}",
+		"network: {policy: none, dns: {rebind_protection: false, nameservers: [\"1.1.1.1:53\"], query_timeout: 3s}, strict: true, trust_host_cas: true, max_connections: 10, tls: {enabled: true, verify_upstream: false}}",
+		"{secrets: {TOK: {allow: [a.com, \"*.b.com\"]}, OTHER: {value: \"${TOK}\", allow: [c.com], inject: [basic_auth, query_params], require_tls_identity: false}}, network: {policy: none}}",
+		"{mounts: [{tmpfs: {size: 64M}, target: /f}, {tmpfs: {}, target: /g, readonly: true, noexec: true, nosuid: true, nodev: true}, {disk: disk.raw, target: /h, fstype: ext4}]}",
+		"{mounts: [sub:/a, \"hostfile:/b:ro\", {bind: sub, target: /c, uid: 5, gid: 6, stat_virtualization: relaxed, host_permissions: mirror}]}",
+		"{patch_files: [p.yaml], patches: [{text: {path: /a, content: hi, mode: \"0600\", replace: true}}, {file: {path: /b, content_base64: gAA=}}, {copy_file: {src: hostfile, dst: /c}}, {mkdir: {path: /m, mode: \"0700\"}}]}",
+		// mistakes
+		"zzz: 1", "cpus: x", "cpus: 300", "memory: 5", "security: zz", "pull_policy: if-missing", "rlimits: [{soft: 1}]", "image: {disk: x, bind: y}", "image: {bind: x, upper_size: 1G}",
+		"mounts: [{target: /x}]", "mounts: [{bind: sub}]", "mounts: [{bind: sub, target: x}]", "mounts: [{bind: sub, create: create, target: /x}]", "mounts: [{bind: sub, format: raw, target: /x}]",
+		"mounts: [{tmpfs: {}, uid: 1, gid: 1, target: /x}]", "mounts: [{bind: sub, uid: 1, target: /x}]", "patches: [{text: {path: /a, content: b, mode: \"600\"}}]", "patches: [{append: {}}]",
+		"env: {A: \"${NOT_SET}\"}", "registry: {username: a}",
+	} {
+		if strings.HasPrefix(yaml, "image: ") {
+			file("--conf c.yaml", yaml)
+			continue
+		}
+		file("--conf c.yaml"+root, yaml)
+	}
+	file("--conf c.yaml", "image: {bind: root}")
+	file("--conf c.yaml", "image: {disk: disk.raw, fstype: ext4}")
+	file("--conf c.yaml", "cpus: 1")
+	file("--runtime-conf c.yaml --resource-conf c.yaml"+root, "cpus: 1")
+	file("--net-conf c.yaml --net-conf strict.yaml"+root, "{policy: none, allow: [a.com]}")
+	file("--fs-conf c.yaml --mkdir /m"+root, "patches: [{remove: {path: /x}}]")
+	file("--secret-conf c.yaml --net none"+root, "TOK: {allow: [a.com]}")
+	file("--script-conf c.yaml"+root, "hi: echo")
+	file("--resource-conf c.yaml --cpus 3 --memory 600M --max-duration 5s"+root, "{cpus: 2, memory: 1G, max_duration: 1m}")
+	return append(steps,
+		"printf 'image: debian' >c.yaml; msb install -n tool --no-pull --net-conf strict.yaml --conf c.yaml -c 2 -- ps; cat $MSB_HOME/bin/tool",
+		"msb install -n tool2 --no-pull --net-conf strict.yaml", "msb install -n tool2 --no-pull --conf nosuch",
+	)
 }

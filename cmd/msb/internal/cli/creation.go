@@ -17,6 +17,7 @@ import (
 // creation holds the flags that run and create share.
 type creation struct {
 	mountFlags
+	configuration
 	name, hostname, user string
 	labels, env          []string
 	cpus, maxCPUs        uint8
@@ -37,6 +38,7 @@ type creation struct {
 }
 
 func (c *creation) flags(f *pflag.FlagSet) {
+	c.configuration.flags(f)
 	f.StringVarP(&c.name, "name", "n", "", "name of the sandbox; without one it gets a generated name")
 	f.StringVarP(&c.hostname, "hostname", "H", "", "the guest's host name (default: the sandbox's name)")
 	f.StringArrayVar(&c.labels, "label", nil, "attach a label, KEY=VALUE or KEY (repeatable)")
@@ -72,6 +74,9 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.BoolVar(&c.replace, "replace", false, "remove a sandbox of the same name first")
 	f.StringVar(&c.replaceTimeout, "replace-with-timeout", "", "like --replace, killing the old one after this time; 0 kills at once")
 	c.network.flags(f)
+	for _, name := range []string{"net", "no-net", "net-rule", "net-default", "net-default-egress", "net-default-ingress"} {
+		exclusive(f, "net-conf", name)
+	}
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "print no progress")
 }
 
@@ -102,7 +107,20 @@ func parsed[T any](flag, value string, parse func(string) (T, error), set func(T
 
 // options turns the flags into options for the sdk.
 func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.SandboxOption, error) {
-	err := firstError(
+	if c.snapshot != "" && image != "" {
+		return nil, usage("the argument '--from-snapshot <PATH_OR_NAME>' cannot be used with '[IMAGE]'")
+	}
+	if c.init == "" && (len(c.initArgs) > 0 || len(c.initEnv) > 0) {
+		return nil, lacking(withValue("init"))
+	}
+	image, opts, err := c.configure(cmd.Flags(), image)
+	if err != nil {
+		return nil, err
+	}
+	if image != "" || c.snapshot != "" {
+		opts = append(opts, msb.WithImage(image), msb.WithFromSnapshot(c.snapshot))
+	}
+	err = firstError(
 		expect("pull policy", c.pull, "always", "if-missing", "never"),
 		oneOf("security", c.security, "default", "restricted"),
 		oneOf("thp", c.thp, "always", "madvise", "never"),
@@ -111,10 +129,6 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	if err != nil {
 		return nil, err
 	}
-	if c.snapshot != "" && image != "" {
-		return nil, usage("the argument '--from-snapshot <PATH_OR_NAME>' cannot be used with '[IMAGE]'")
-	}
-	opts := []msb.SandboxOption{msb.WithImage(image), msb.WithFromSnapshot(c.snapshot)}
 	add := func(o ...msb.SandboxOption) { opts = append(opts, o...) }
 	changed := cmd.Flags().Changed
 	if c.rootDisk != "" && c.upperSize != "" {
@@ -160,9 +174,6 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	if changed("entrypoint") {
 		add(msb.WithEntrypoint(strings.Fields(c.entrypoint)...))
 	}
-	if c.init == "" && (len(c.initArgs) > 0 || len(c.initEnv) > 0) {
-		return nil, lacking(withValue("init"))
-	}
 	if c.init != "" {
 		env := map[string]string{}
 		for _, e := range c.initEnv {
@@ -174,7 +185,7 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		}
 		add(msb.WithInit(msb.Init.Cmd(c.init, msb.InitOptions{Args: c.initArgs, Env: env})))
 	}
-	mounts, err := c.mounts()
+	mounts, err := c.mounts(c.mounted)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/gomsb/gomsb/cmd/msb/internal/flagtype"
+	"github.com/gomsb/gomsb/cmd/msb/internal/sandboxconf"
 	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
 	"github.com/gomsb/gomsb/internal/atomicfile"
 	msb "github.com/gomsb/gomsb/sdk"
@@ -96,6 +97,7 @@ func aliasOf(image string) string {
 // installation holds the flags of install.
 type installation struct {
 	mountFlags
+	configuration
 	name, memory, workdir, shell string
 	cpus                         uint8
 	env                          []string
@@ -103,6 +105,7 @@ type installation struct {
 }
 
 func (i *installation) flags(f *pflag.FlagSet) {
+	i.configuration.flags(f)
 	f.StringVarP(&i.name, "name", "n", "", "name of the command (default: the image's)")
 	f.Uint8VarP(&i.cpus, "cpus", "c", 0, "number of virtual processors")
 	f.StringVarP(&i.memory, "memory", "m", "", "guest memory, such as 512M or 2G")
@@ -118,7 +121,7 @@ func (i *installation) flags(f *pflag.FlagSet) {
 // check reports what run would refuse later. A launcher may be run anywhere, so that host
 // paths and variables are its own affair.
 func (i *installation) check() error {
-	if _, err := i.mounts(); err != nil {
+	if _, err := i.mounts(nil); err != nil {
 		return err
 	}
 	for _, e := range i.env {
@@ -129,19 +132,47 @@ func (i *installation) check() error {
 	return parsed("memory", i.memory, positiveMiB, func(uint32) {})
 }
 
-// words are the command line of the launcher.
+// configured reads the configuration files, whose paths become absolute, for the command
+// may be run anywhere. It returns the image that they name, if any, and whether it is
+// one to pull.
+func (i *installation) configured() (image string, pull bool, err error) {
+	conf, err := sandboxconf.Load(i.sources)
+	if err != nil {
+		return "", false, err
+	}
+	for n := range i.sources {
+		if i.sources[n].Path, err = filepath.Abs(i.sources[n].Path); err != nil {
+			return "", false, err
+		}
+	}
+	c := creation{}
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	c.flags(f)
+	if _, _, err := c.apply(conf, f, ""); err != nil {
+		return "", false, err
+	}
+	image = conf.Image.Source()
+	return image, image != "" && c.snapshot == "" && conf.Image.Disk == "" && conf.Image.Bind == "", nil
+}
+
+// words are the command line of the launcher. The image is empty if a configuration file has it.
 func (i *installation) words(image string, command []string) []string {
 	words := []string{"msb", "run"}
 	if !i.tmp {
 		words = append(words, "-n", i.name)
 	}
-	words = append(words, image)
+	if image != "" {
+		words = append(words, image)
+	}
 	add := func(flag string, values ...string) {
 		for _, v := range values {
 			if v != "" {
 				words = append(words, flag, v)
 			}
 		}
+	}
+	for _, s := range i.sources {
+		add("--"+string(s.Kind), s.Path)
 	}
 	if i.cpus > 0 {
 		add("-c", strconv.Itoa(int(i.cpus)))
@@ -162,14 +193,14 @@ func (i *installation) words(image string, command []string) []string {
 	return words
 }
 
-// script is the launcher itself.
-func (i *installation) script(image string, command []string) string {
+// script is the launcher itself. The source is the image, or what configuration files have in its place.
+func (i *installation) script(image, source string, command []string) string {
 	mode := "persisted"
 	if i.tmp {
 		mode = "tmp"
 	}
 	oneLine := strings.NewReplacer("\n", `\n`, "\r", `\r`)
-	lines := []string{"#!/bin/sh", generatedMark, "# image: " + oneLine.Replace(image), "# mode: " + mode}
+	lines := []string{"#!/bin/sh", generatedMark, "# image: " + oneLine.Replace(source), "# mode: " + mode}
 	if len(command) > 0 {
 		lines = append(lines, "# command: "+oneLine.Replace(strings.Join(command, " ")))
 	}
@@ -193,7 +224,7 @@ func (a *app) installCmd() *cobra.Command {
 			switch {
 			case err != nil:
 				return err
-			case image == "":
+			case image == "" && len(i.sources) == 0:
 				return lacking("<IMAGE>")
 			case cmd.Flags().Changed("cpus") && i.cpus == 0:
 				return errors.New("cpus must be greater than 0")
@@ -207,7 +238,17 @@ func (a *app) installCmd() *cobra.Command {
 }
 
 func (a *app) install(cmd *cobra.Command, i *installation, image string, command []string) error {
-	i.name = cmp.Or(i.name, aliasOf(image))
+	source, pull, err := i.configured()
+	if err != nil {
+		return err
+	}
+	if image != "" {
+		source, pull = image, true
+	}
+	if source == "" {
+		return errors.New("missing required sandbox field `image`; provide an image argument or set `image` in --conf")
+	}
+	i.name = cmp.Or(i.name, aliasOf(source))
 	if err := firstError(checkAlias(i.name), i.check()); err != nil {
 		return err
 	}
@@ -225,8 +266,8 @@ func (a *app) install(cmd *cobra.Command, i *installation, image string, command
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if !i.noPull && !flagtype.IsPath(image) {
-		if err := a.pullImage(cmd.Context(), image, msb.PullOptions{}, false); err != nil {
+	if !i.noPull && pull && !flagtype.IsPath(source) {
+		if err := a.pullImage(cmd.Context(), source, msb.PullOptions{}, false); err != nil {
 			return err
 		}
 	}
@@ -236,7 +277,7 @@ func (a *app) install(cmd *cobra.Command, i *installation, image string, command
 	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // never through a link
 	}
-	if err := atomicfile.Write(file, []byte(i.script(image, command)), 0o755); err != nil {
+	if err := atomicfile.Write(file, []byte(i.script(image, source, command)), 0o755); err != nil {
 		return err
 	}
 	ui.Done(a.Err, "Installed", i.name, 0)

@@ -18,6 +18,7 @@ type interception struct {
 	cert, key       string
 	trusted, scoped []string
 	unverified      []string
+	noVerify        bool // of a configuration file
 }
 
 func (i *interception) flags(f *pflag.FlagSet) {
@@ -32,12 +33,13 @@ func (i *interception) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&i.unverified, "tls-no-verify-upstream-for", nil, "do not verify the certificates of the hosts of a pattern (repeatable)")
 }
 
-// config is what the flags ask for, nil if they do not.
-func (i *interception) config(changed func(string) bool) (*msb.TLSConfig, error) {
+// config is what the flags ask for, nil if they do not. For secrets, which have it
+// intercepted, that is whatever they say.
+func (i *interception) config(changed func(string) bool, secrets bool) (*msb.TLSConfig, error) {
 	if !slices.ContainsFunc([]string{
 		"tls-intercept-port", "tls-bypass", "tls-intercept-ca-cert", "tls-intercept-ca-key", "tls-upstream-ca-cert", "tls-upstream-ca-cert-for",
-		"tls-no-verify-upstream-for",
-	}, changed) && !i.on && !i.quic {
+		"tls-no-verify-upstream-for", "no-block-quic",
+	}, changed) && !i.on && !secrets {
 		return nil, nil
 	}
 	c := &msb.TLSConfig{Bypass: i.bypass, CACert: i.cert, CAKey: i.key, UpstreamCACerts: i.trusted}
@@ -58,9 +60,12 @@ func (i *interception) config(changed func(string) bool) (*msb.TLSConfig, error)
 	for _, p := range i.unverified {
 		c.ScopedVerifyUpstream = append(c.ScopedVerifyUpstream, msb.ScopedVerifyUpstream{Pattern: p})
 	}
+	no := false
 	if i.quic {
-		block := false
-		c.BlockQUIC = &block
+		c.BlockQUIC = &no
+	}
+	if i.noVerify {
+		c.VerifyUpstream = &no
 	}
 	return c, nil
 }

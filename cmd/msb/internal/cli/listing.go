@@ -47,11 +47,31 @@ func formatFlag(cmd *cobra.Command, dst *bool) {
 	})
 }
 
+// timeJSON is a time as JSON shows it: RFC 3339 with the offset, and as many digits of a
+// second as it has, in threes.
 func timeJSON(t time.Time) any {
 	if t.IsZero() {
 		return nil
 	}
-	return t.Local().Format(time.RFC3339)
+	t = t.Local()
+	layout := "2006-01-02T15:04:05.000000000-07:00"
+	switch n := t.Nanosecond(); {
+	case n == 0:
+		layout = "2006-01-02T15:04:05-07:00"
+	case n%1e6 == 0:
+		layout = "2006-01-02T15:04:05.000-07:00"
+	case n%1e3 == 0:
+		layout = "2006-01-02T15:04:05.000000-07:00"
+	}
+	return t.Format(layout)
+}
+
+// memory is an amount of MiB in the largest unit that divides it.
+func memory[N ~uint32 | ~uint64](mib N) string {
+	if mib > 0 && mib%1024 == 0 {
+		return fmt.Sprintf("%d GiB", mib/1024)
+	}
+	return fmt.Sprintf("%d MiB", mib)
 }
 
 // capitalised is a status as JSON shows it.
@@ -178,7 +198,7 @@ func (a *app) printStatus(all []*msb.SandboxHandle, asJSON, quiet, one bool, non
 			"memory_mib": c.MemoryMiB, "max_memory_mib": c.MaxMemoryMiB, "ports": ports, "thp": thp(c),
 		})
 		rows = append(rows, []string{h.Name(), ui.Clip(h.Image(), 36), ui.Clip(command, 40), fmt.Sprintf("%d / %d", c.CPUs, c.MaxCPUs),
-			fmt.Sprintf("%d MiB / %d MiB", c.MemoryMiB, c.MaxMemoryMiB), string(h.Status()), ui.Clip(cmp.Or(strings.Join(ports, ", "), "-"), 32)})
+			memory(c.MemoryMiB) + " / " + memory(c.MaxMemoryMiB), string(h.Status()), ui.Clip(cmp.Or(strings.Join(ports, ", "), "-"), 32)})
 	}
 	switch {
 	case asJSON && one:
@@ -213,55 +233,13 @@ func thp(c *msb.SandboxConfig) msb.THPPolicy {
 	return c.THP
 }
 
-func (a *app) inspectCmd() *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: "inspect <NAME>", Short: "Show everything known about a sandbox",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			h, err := msb.GetSandbox(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			c, err := h.EffectiveConfig()
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				out := map[string]any{"name": h.Name(), "status": capitalised(h.Status()), "config": json.RawMessage(h.ConfigJSON()),
-					"created_at": timeJSON(h.CreatedAt()), "updated_at": timeJSON(h.UpdatedAt())}
-				if active := h.ActiveConfigJSON(); active != "" {
-					out["active_config"] = json.RawMessage(active)
-				}
-				return printJSON(a.Out, out)
-			}
-			line := func(key, value string) {
-				if value != "" {
-					fmt.Fprintf(a.Out, "%-12s %s\n", key+":", ui.Plain(value))
-				}
-			}
-			line("Name", h.Name())
-			line("Status", string(h.Status()))
-			line("Image", h.Image())
-			line("CPUs", strconv.Itoa(int(c.CPUs)))
-			line("Memory", strconv.FormatUint(uint64(c.MemoryMiB), 10)+" MiB")
-			line("Workdir", c.Workdir)
-			line("User", c.User)
-			line("Hostname", c.Hostname)
-			line("Shell", c.Shell)
-			line("Command", strings.Join(c.DefaultCommand(), " "))
-			for _, p := range publishedPorts(c) {
-				line("Port", p)
-			}
-			for _, k := range sorted(c.Labels) {
-				line("Label", k+"="+c.Labels[k])
-			}
-			line("Created", ui.Time(h.CreatedAt()))
-			line("Updated", ui.Time(h.UpdatedAt()))
-			return nil
-		},
+// assignments are KEY=VALUE each, for these keys.
+func assignments[V ~string](keys []string, m map[string]V) []string {
+	var list []string
+	for _, k := range keys {
+		list = append(list, k+"="+string(m[k]))
 	}
-	formatFlag(cmd, &asJSON)
-	return cmd
+	return list
 }
 
-func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

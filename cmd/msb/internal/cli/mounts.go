@@ -25,8 +25,8 @@ func (m *mountFlags) flags(f *pflag.FlagSet) {
 	f.StringArrayVar(&m.tmpfs, "tmpfs", nil, "mount a file system in memory, /GUEST[:SIZE][:OPTIONS] (repeatable)")
 }
 
-// mounts are all mounts by their path in the guest.
-func (m *mountFlags) mounts() (map[string]msb.MountConfig, error) {
+// mounts are all mounts by their path in the guest, those of configuration files too.
+func (m *mountFlags) mounts(configured []configuredMount) (map[string]msb.MountConfig, error) {
 	all, seen := map[string]msb.MountConfig{}, map[string]bool{}
 	add := func(guest string, c msb.MountConfig) error {
 		clean := path.Clean(guest)
@@ -35,6 +35,11 @@ func (m *mountFlags) mounts() (map[string]msb.MountConfig, error) {
 		}
 		all[guest], seen[clean] = c, true
 		return nil
+	}
+	for _, c := range configured {
+		if err := add(c.guest, c.mount); err != nil {
+			return nil, err
+		}
 	}
 	for _, list := range []struct {
 		flag   string

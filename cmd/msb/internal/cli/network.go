@@ -31,6 +31,8 @@ type networking struct {
 	tls                interception
 	secrets            []string
 	onViolation        string
+	configured         *msb.NetworkConfig // policy of configuration files, nil for none
+	configuredSecrets  bool               // they have some
 }
 
 func (n *networking) flags(f *pflag.FlagSet) {
@@ -112,7 +114,7 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	if cfg.OutboundProxy, err = n.outboundProxy(changed); err != nil {
 		return nil, err
 	}
-	if cfg.TLS, err = n.tls.config(changed); err != nil {
+	if cfg.TLS, err = n.tls.config(changed, len(n.secrets) > 0 || n.configuredSecrets); err != nil {
 		return nil, err
 	}
 	if changed("max-connections") {
@@ -191,6 +193,8 @@ func (n *networking) policy(changed func(string) bool) (*msb.NetworkConfig, erro
 			DefaultEgress:  msb.PolicyAction(firstOf(n.egress, n.byDefault, "deny")),
 			DefaultIngress: msb.PolicyAction(firstOf(n.ingress, n.byDefault, "allow")),
 		}
+	case n.configured != nil:
+		cfg = n.configured
 	case len(rules) == 0:
 		return &msb.NetworkConfig{}, nil
 	default:

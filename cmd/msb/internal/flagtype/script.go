@@ -39,12 +39,17 @@ func Script(s, shell string) (name, program string, err error) {
 	if err != nil {
 		return "", "", err
 	}
+	body = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\r`, "\r", `\\`, `\`, `\"`, `"`, `\'`, `'`).Replace(body)
+	return name, ShellScript(shell, body), nil
+}
+
+// ShellScript makes a program for the shell, "" for /bin/sh, of its commands.
+func ShellScript(shell, body string) string {
 	if shell == "" {
 		shell = "/bin/sh"
 	}
 	if !strings.Contains(shell, "/") {
 		shell = "/usr/bin/env " + shell
 	}
-	body = strings.NewReplacer(`\n`, "\n", `\t`, "\t", `\r`, "\r", `\\`, `\`, `\"`, `"`, `\'`, `'`).Replace(body)
-	return name, "#!" + shell + "\n" + body + "\n", nil
+	return "#!" + shell + "\n" + strings.TrimSuffix(body, "\n") + "\n"
 }

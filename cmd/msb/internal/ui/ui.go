@@ -120,12 +120,15 @@ func Table(w io.Writer, headers []string, rows [][]string) {
 	}
 }
 
-// Clip shortens s to n characters, the last of which is an ellipsis if it was cut.
+// Clip shortens s to n characters, the last three of which are dots if it was cut and n leaves room for more.
 func Clip(s string, n int) string {
 	if utf8.RuneCountInString(s) <= n {
 		return s
 	}
-	return string([]rune(s)[:n-1]) + "…"
+	if n <= 3 {
+		return string([]rune(s)[:n])
+	}
+	return string([]rune(s)[:n-3]) + "..."
 }
 
 // Time renders a time for tables, "-" if it is unknown.

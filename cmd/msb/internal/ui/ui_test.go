@@ -39,7 +39,8 @@ func TestRendering(t *testing.T) {
 		assert.Equal(t, want, Size(n))
 	}
 	assert.Equal(t, "abc", Clip("abc", 3))
-	assert.Equal(t, "äb…", Clip("äbcd", 3))
+	assert.Equal(t, "äb...", Clip("äbcdef", 5))
+	assert.Equal(t, "äb", Clip("äbcd", 2))
 	assert.Equal(t, "-", Time(time.Time{}))
 	assert.Regexp(t, `^2026-11-2\d \d\d:00:00$`, Time(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)))
 }
