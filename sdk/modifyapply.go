@@ -135,17 +135,24 @@ type resizable struct {
 	socket controlSocket
 	set    controlRequest
 	get    controlRequest
-	have   func(*launch.ControlReply) (actual uint32, enforced, ok bool)
+	have   func(*launch.ControlReply) resized
+}
+
+// resized is how far a guest is. The zero value is one that has not begun.
+type resized struct {
+	actual   uint32
+	enforced bool
+	done     bool
 }
 
 func processorsOf(s controlSocket, n uint8) resizable {
 	return resizable{
 		name: "cpus", want: uint32(n), socket: s, set: controlRequest{Op: "cpu_target", Online: n}, get: controlRequest{Op: "cpu_state"},
-		have: func(r *launch.ControlReply) (uint32, bool, bool) {
+		have: func(r *launch.ControlReply) resized {
 			if r.CPU == nil {
-				return 0, false, false
+				return resized{}
 			}
-			return uint32(r.CPU.ActualOnline), r.CPU.Enforced, true
+			return resized{uint32(r.CPU.ActualOnline), r.CPU.Enforced, r.CPU.ActualOnline == n}
 		},
 	}
 }
@@ -153,19 +160,21 @@ func processorsOf(s controlSocket, n uint8) resizable {
 func memoryOf(s controlSocket, mib uint32) resizable {
 	return resizable{
 		name: "memory", want: mib, socket: s, set: controlRequest{Op: "memory_target", TotalMiB: mib}, get: controlRequest{Op: "memory_state"},
-		have: func(r *launch.ControlReply) (uint32, bool, bool) {
+		have: func(r *launch.ControlReply) resized {
 			if r.Memory == nil {
-				return 0, false, false
+				return resized{}
 			}
-			return r.Memory.CurrentMiB, false, true
+			// The target is what was asked for in whole blocks of memory.
+			return resized{r.Memory.CurrentMiB, false, r.Memory.CurrentMiB == mib || r.Memory.CurrentMiB == r.Memory.TargetMiB}
 		},
 	}
 }
 
 const (
-	// resizePatience is how long a guest is watched at a resize before it is left alone
-	// with it.
+	// resizePatience is how long a guest is watched that makes no progress with a resize
+	// before it is left alone with it, and resizeLimit how long in all.
 	resizePatience = 5 * time.Second
+	resizeLimit    = time.Minute
 	resizeInterval = 25 * time.Millisecond
 )
 
@@ -175,21 +184,23 @@ func (m *modification) resize(ctx context.Context, r resizable) error {
 	if err != nil {
 		return err
 	}
-	status := ResourceResizeStatus{Resource: r.name, Requested: r.want, State: "converging"}
-	for deadline := time.Now().Add(resizePatience); ; {
-		var ok bool
-		if status.Actual, status.Enforced, ok = r.have(reply); ok && status.Actual == r.want {
-			status.State = "applied"
-		}
-		if status.State == "applied" || time.Now().After(deadline) {
-			break
-		}
+	began := time.Now()
+	moved, has := began, r.have(reply)
+	for !has.done && time.Since(moved) < resizePatience && time.Since(began) < resizeLimit {
 		if err := pause(ctx, resizeInterval); err != nil {
 			return err
 		}
 		if reply, err = r.socket.ask(ctx, r.get); err != nil {
 			return err
 		}
+		before := has.actual
+		if has = r.have(reply); has.actual != before {
+			moved = time.Now()
+		}
+	}
+	status := ResourceResizeStatus{Resource: r.name, Requested: r.want, Actual: has.actual, Enforced: has.enforced, State: "converging"}
+	if has.done {
+		status.State = "applied"
 	}
 	m.ResizeStatus = append(m.ResizeStatus, status)
 	return nil

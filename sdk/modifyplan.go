@@ -13,12 +13,13 @@ import (
 // modification is a plan with what it takes to carry it out.
 type modification struct {
 	SandboxModificationPlan
-	catalog *catalog
-	options ModifyOptions
-	row     store.Sandbox
-	stored  *spec // what the row says
-	current *spec // what the running machine uses; stored if none runs
-	can     launch.Capabilities
+	catalog     *catalog
+	options     ModifyOptions
+	row         store.Sandbox
+	stored      *spec // what the row says
+	current     *spec // what the running machine uses; stored if none runs
+	can         launch.Capabilities
+	memoryState *launch.MemoryState // of a running machine that can change it
 
 	edits   []edit
 	cpus    uint8  // to have online in the running machine; 0 leaves it
@@ -46,7 +47,7 @@ func (c *catalog) planModification(ctx context.Context, row store.Sandbox, o Mod
 		return nil, err
 	}
 	if row.Status == store.Running {
-		if m.can, err = c.home.control(row.Name).capabilities(ctx); err != nil {
+		if err := m.askMachine(ctx, c.home.control(row.Name)); err != nil {
 			return nil, err
 		}
 	}
@@ -58,6 +59,22 @@ func (c *catalog) planModification(ctx context.Context, row store.Sandbox, o Mod
 	m.planWorkdir()
 	m.planSecrets()
 	return m, nil
+}
+
+// askMachine asks the running machine what it can change.
+func (m *modification) askMachine(ctx context.Context, socket controlSocket) (err error) {
+	if m.can, err = socket.capabilities(ctx); err != nil || !m.can.MemoryResize || m.options.MemoryMiB == 0 {
+		return err
+	}
+	reply, err := socket.ask(ctx, controlRequest{Op: "memory_state"})
+	if IsKind(err, ErrUnsupportedOperation) { // not yet
+		m.can.MemoryResize = false
+		return nil
+	}
+	if err == nil {
+		m.memoryState = reply.Memory
+	}
+	return err
 }
 
 // running reports that there is a machine that a change may have to wait for.
@@ -118,6 +135,7 @@ type size[N uint8 | uint32] struct {
 	want, wantMax                N      // 0 for no change
 	stored, storedMax            N
 	current, currentMax          N
+	currentMin                   N // what the running machine started with and keeps
 	least, most                  N
 	can                          bool
 }
@@ -140,9 +158,12 @@ func planSize[N uint8 | uint32](m *modification, s size[N]) (live N) {
 	raised := limit < target // the ceiling goes with it
 	limit = max(limit, target)
 	if s.want != 0 && (s.want != s.stored || m.now() && s.want != s.current) {
-		can := s.can && target <= s.currentMax
+		can := s.can && target >= s.currentMin && target <= s.currentMax
 		otherwise := "the running sandbox cannot be resized"
-		if s.can {
+		switch {
+		case s.can && target < s.currentMin:
+			otherwise = fmt.Sprintf("the running sandbox keeps the %d%s that it started with", s.currentMin, s.unit)
+		case s.can:
 			otherwise = fmt.Sprintf("the running sandbox has room for %d%s", s.currentMax, s.unit)
 		}
 		if m.update(s.field, decimal(s.current)+s.unit, decimal(target)+s.unit, can, otherwise, func(d document) { d.set(target, "resources", s.key) }) {
@@ -175,10 +196,14 @@ func (m *modification) planProcessors() {
 
 func (m *modification) planMemory() {
 	s, c := m.stored.Resources, m.current.Resources
+	keeps := uint32(0)
+	if m.memoryState != nil {
+		keeps = m.memoryState.BootMiB
+	}
 	m.memory = planSize(m, size[uint32]{
 		field: "memory", maxField: "max_memory", key: "memory_mib", maxKey: "max_memory_mib", unit: " MiB", want: m.options.MemoryMiB, wantMax: m.options.MaxMemoryMiB,
 		stored: s.MemoryMiB, storedMax: max(s.MaxMemoryMiB, s.MemoryMiB), current: c.MemoryMiB, currentMax: max(c.MaxMemoryMiB, c.MemoryMiB), least: minMemoryMiB,
-		can: m.can.MemoryResize,
+		currentMin: keeps, can: m.can.MemoryResize,
 	})
 }
 

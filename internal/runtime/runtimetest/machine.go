@@ -28,6 +28,9 @@ type Guest struct {
 	DiesAtBoot  bool             // the machine resets before the agent connects
 	BootFailure *proto.CoreError // what the agent says instead of being ready
 	BootTime    time.Duration    // until the agent connects
+
+	NoMemoryDriver bool // the guest leaves the memory device alone
+	KeepsMemory    bool // it gives no memory back
 }
 
 // Use makes the test binary the runtime of every sandbox that the test starts. TestMain
@@ -65,6 +68,7 @@ func (g Guest) build(cfg runtime.MachineConfig) (runtime.Machine, error) {
 		return nil, errors.New(g.BuildError)
 	}
 	m := &machine{guest: g, cfg: cfg, done: make(chan struct{})}
+	m.memory = runtime.Memory{TargetMiB: cfg.MemoryMiB, CurrentMiB: cfg.MemoryMiB, Driven: cfg.MaxMemoryMiB > cfg.MemoryMiB && !g.NoMemoryDriver}
 	m.agent = &guesttest.Agent{BootFailure: g.BootFailure, NeverReady: g.NeverReady, IgnoreStop: g.IgnoreStop, Crash: m.crash}
 	return m, nil
 }
@@ -78,6 +82,7 @@ type machine struct {
 	wg    sync.WaitGroup
 
 	mu      sync.Mutex
+	memory  runtime.Memory  // protected by mu
 	ended   bool            // protected by mu
 	outcome runtime.Outcome // protected by mu
 	conns   []net.Conn      // the guest's ends; protected by mu
@@ -152,11 +157,21 @@ func (m *machine) Allow(int) error { return nil }
 
 // Memory implements runtime.Machine.
 func (m *machine) Memory() runtime.Memory {
-	return runtime.Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.memory
 }
 
 // SetMemory implements runtime.Machine.
-func (m *machine) SetMemory(int) error { return errors.ErrUnsupported }
+func (m *machine) SetMemory(mib int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.memory.TargetMiB = mib
+	if mib > m.memory.CurrentMiB || !m.guest.KeepsMemory {
+		m.memory.CurrentMiB = mib
+	}
+	return nil
+}
 
 // Done implements runtime.Machine.
 func (m *machine) Done() <-chan struct{} { return m.done }
