@@ -23,18 +23,22 @@ func (m *Machine) mapMemory(mib int, later []memory.Range, supported []hv.CPUIDE
 	}
 	var err error
 	if m.mem, err = memory.New(append(amd64.Layout(uint64(mib)<<20), later...)); err != nil {
-		return refused(mib, err)
+		return refused(mib, later, err)
 	}
 	for i, r := range m.mem.Regions() {
 		if err := m.vm.MapMemory(uint32(i), r.Base, r.Host); err != nil {
-			return refused(mib, err)
+			return refused(mib, later, err)
 		}
 	}
 	return nil
 }
 
 // refused describes memory that the host's kernel does not give.
-func refused(mib int, err error) error {
-	return fmt.Errorf("%w: the host refuses %d MiB: choose less, or raise its limits on address space (ulimit -v) and on overcommitment (vm.overcommit_memory): %w",
-		ErrMemory, mib, err)
+func refused(mib int, later []memory.Range, err error) error {
+	room := ""
+	for _, r := range later {
+		room = fmt.Sprintf(" and room for %d more", r.Size>>20)
+	}
+	return fmt.Errorf("%w: the host refuses %d MiB%s: choose less, or raise its limits on address space (ulimit -v) and on overcommitment (vm.overcommit_memory): %w",
+		ErrMemory, mib, room, err)
 }

@@ -40,4 +40,9 @@ func TestTooMuchMemory(t *testing.T) {
 	assert.ErrorIs(t, err, unix.ENOMEM)
 	assert.ErrorContains(t, err, "the host refuses 32768 MiB: choose less, or raise its limits on address space (ulimit -v)")
 	assert.Equal(t, before, descriptors(t))
+	c.MemoryMiB, c.MaxMemoryMiB = 64, 32<<10
+	_, err = New(c)
+	require.ErrorIs(t, err, ErrMemory)
+	assert.ErrorContains(t, err, "the host refuses 64 MiB and room for 32704 more: choose less")
+	assert.Equal(t, before, descriptors(t))
 }
