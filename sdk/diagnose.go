@@ -28,7 +28,8 @@ type DiagnosisCheck struct {
 	OK       bool
 	Required bool
 	Detail   string
-	Remedies []string // what to do if it is not OK, best first
+	Remedies []string   // what to do if it is not OK, best first
+	Fixes    [][]string // commands that root runs to mend it, in order; none if that takes more
 }
 
 // OK reports that every required check passed.
@@ -49,7 +50,7 @@ func Diagnose(context.Context) *Diagnosis {
 	return &Diagnosis{
 		Info: []DiagnosisInfo{
 			{"Platform", goruntime.GOOS + "/" + goruntime.GOARCH},
-			{"Version", SDKVersion()},
+			{"Version", "v" + SDKVersion()},
 			{"MSB_HOME", h.root},
 		},
 		Checks: append([]DiagnosisCheck{checkBinary(h), checkSettings(h, err), checkHome(h), checkSpace(h), checkKernel(h)}, thisHost().checks()...),

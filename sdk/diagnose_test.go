@@ -63,6 +63,9 @@ func TestDiagnoseHost(t *testing.T) {
 				if check.OK {
 					assert.Empty(t, remedies, check.Name)
 				}
+				for _, fix := range check.Fixes {
+					assert.Contains(t, remedies, "sudo "+strings.Join(fix, " "), "nothing is done that is not said")
+				}
 				broken = broken || check.Required && !check.OK
 			}
 			assert.Equal(t, name != "works" && name != "soft", broken)
@@ -75,7 +78,9 @@ func TestGroupOfDevice(t *testing.T) {
 	require.NoError(t, os.WriteFile(device, nil, 0o660))
 	require.NoError(t, os.Chmod(device, 0o660))
 	h := host{device: device, user: "me"}
-	first := h.accessRemedies()[0]
+	remedies, fixes := h.accessRemedies()
+	first := remedies[0]
+	assert.Len(t, fixes, len(remedies))
 	if os.Getgid() == 0 {
 		assert.Contains(t, first, "setfacl", "nobody should join root's group")
 		return

@@ -113,13 +113,14 @@ func (h *host) checkDevice() DiagnosisCheck {
 	if h.inContainer() {
 		c.Remedies = append(c.Remedies, "this is a container: start it with --device "+h.device)
 	}
-	switch h.virtualization() {
-	case "vmx":
-		c.Remedies = append(c.Remedies, "sudo modprobe kvm_intel")
-	case "svm":
-		c.Remedies = append(c.Remedies, "sudo modprobe kvm_amd")
-	default:
+	module, ok := map[string]string{"vmx": "kvm_intel", "svm": "kvm_amd"}[h.virtualization()]
+	if !ok {
 		c.Remedies = append(c.Remedies, enableHardware)
+		return c
+	}
+	c.Remedies = append(c.Remedies, "sudo modprobe "+module)
+	if !h.inContainer() {
+		c.Fixes = [][]string{{"modprobe", module}}
 	}
 	return c
 }
@@ -131,7 +132,7 @@ func (h *host) checkAccess(err error) DiagnosisCheck {
 		c.OK, c.Detail = true, "this user can create virtual machines"
 		return c
 	case errors.Is(err, kvm.ErrPermission):
-		c.Remedies = h.accessRemedies()
+		c.Remedies, c.Fixes = h.accessRemedies()
 	case errors.Is(err, kvm.ErrNoDevice):
 		c.Remedies = []string{"see KVM device"}
 	case errors.Is(err, kvm.ErrBusy):
@@ -142,20 +143,22 @@ func (h *host) checkAccess(err error) DiagnosisCheck {
 }
 
 // accessRemedies says how this user gets at the device: by its group if that is meant for
-// people, else by an access control list.
-func (h *host) accessRemedies() []string {
-	acl := "sudo setfacl -m u:" + h.user + ":rw " + h.device + " (until the next restart)"
+// people, and until the next login, or without such a group, by an access control list.
+func (h *host) accessRemedies() (remedies []string, fixes [][]string) {
+	acl := []string{"setfacl", "-m", "u:" + h.user + ":rw", h.device}
+	remedies, fixes = []string{"sudo " + strings.Join(acl, " ") + " (until the next restart)"}, [][]string{acl}
 	st, err := os.Stat(h.device)
 	if err != nil {
-		return []string{acl}
+		return remedies, fixes
 	}
 	sys, ok := st.Sys().(*syscall.Stat_t)
 	if !ok || sys.Gid == 0 || st.Mode()&0o060 != 0o060 {
-		return []string{acl}
+		return remedies, fixes
 	}
 	group := strconv.Itoa(int(sys.Gid))
 	if g, err := user.LookupGroupId(group); err == nil {
 		group = g.Name
 	}
-	return []string{"sudo usermod -aG " + group + " " + h.user + ", then log in again", acl}
+	join := []string{"usermod", "-aG", group, h.user}
+	return append([]string{"sudo " + strings.Join(join, " ") + ", then log in again"}, remedies...), append([][]string{join}, fixes...)
 }

@@ -50,7 +50,7 @@ func (a *app) imagePruneCmd() *cobra.Command {
 		Use: "prune", Short: "Remove cached images that no sandbox uses",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
-				if ok, err := a.confirm("Remove all cached images that no sandbox uses?"); err != nil || !ok {
+				if ok, err := a.confirm("Remove all cached images that no sandbox uses?", "use --yes to prune cached images"); err != nil || !ok {
 					return err
 				}
 			}
@@ -89,10 +89,11 @@ func (a *app) imagePruneCmd() *cobra.Command {
 	return cmd
 }
 
-// confirm asks a question on the terminal; anything but yes is no.
-func (a *app) confirm(question string) (bool, error) {
+// confirm asks a question on the terminal; anything but yes is no. Without a terminal it
+// fails and says what to do instead.
+func (a *app) confirm(question, instead string) (bool, error) {
 	if _, tty := ui.Terminal(a.In); !tty {
-		return false, errors.New("non-interactive terminal; use --yes to prune cached images")
+		return false, errors.New("non-interactive terminal; " + instead)
 	}
 	fmt.Fprintf(a.Err, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(a.In).ReadString('\n')

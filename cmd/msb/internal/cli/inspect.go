@@ -137,6 +137,7 @@ func (a *app) describeSandbox(h *msb.SandboxHandle, pending []pendingChange) err
 		mounts = append(mounts, fmt.Sprintf("%-15s → %s", guest, mountText(c.Volumes[guest])))
 	}
 	a.section("Mounts", mounts)
+	a.section("Ports", publishedPorts(c))
 	return nil
 }
 

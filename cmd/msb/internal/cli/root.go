@@ -53,7 +53,7 @@ func (a *app) root() *cobra.Command {
 	add("Images", a.imageCmd(), a.pullCmd(), a.loadCmd(), a.saveCmd(), a.registryCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")),
 		hidden(a.registryListCmd("registries")))
 	add("Storage", a.volumeCmd(), a.snapshotCmd(), hidden(a.volumeListCmd("volumes")), hidden(a.snapshotListCmd("snapshots")))
-	add("Installation", a.installCmd(), a.uninstallCmd(), a.doctorCmd("doctor"), a.selfCmd(), a.completionCmd(root))
+	add("Installation", a.installCmd(), a.uninstallCmd(), a.doctorCmd("doctor"), a.updateCmd(), a.downgradeCmd(), a.selfCmd(), a.completionCmd(root))
 	add("Other", a.versionCmd())
 	root.SetHelpCommand(helpCmd(root))
 	root.SetHelpCommandGroupID("Other")

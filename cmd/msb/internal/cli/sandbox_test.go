@@ -297,7 +297,7 @@ func TestDoctor(t *testing.T) {
 	home := newHome(t)
 	r := run("doctor")
 	assert.Empty(t, r.out, "the report is on standard error")
-	for _, want := range []string{"Platform ", "Version ", "MSB_HOME ", "msb ", "Data root ", "Disk space ", "Guest kernel ", "CPU virt ", "KVM device ", "KVM access "} {
+	for _, want := range []string{"info Platform: ", "info Version: v", "info MSB_HOME: ", "msb ", "Data root ", "Disk space ", "Guest kernel ", "CPU virt ", "KVM device ", "KVM access "} {
 		assert.Contains(t, r.err, want)
 	}
 	assert.Equal(t, strings.Contains(r.err, "✗"), r.code == 1)
@@ -305,7 +305,8 @@ func TestDoctor(t *testing.T) {
 	for _, args := range [][]string{{"doctor"}, {"check"}, {"self", "doctor"}} {
 		r = run(args...)
 		assert.Equal(t, 1, r.code)
-		assert.Regexp(t, `✗ msb +.*no such file or directory\n  → let MSB_PATH name the msb command, or unset it\n`, r.err)
+		assert.Regexp(t, `✗ msb +.*no such file or directory\n`, r.err)
+		assert.Regexp(t, `error: msb: .*no such file or directory\n  → let MSB_PATH name the msb command, or unset it\n`, r.err)
 	}
 }
 
