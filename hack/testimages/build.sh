@@ -13,6 +13,7 @@
 #                      layered-oci.tar  the same as an OCI layout, gzip layers
 #   build.sh clients   clients.tar      docker archive, one plain layer: Debian with python3, pip, requests,
 #                                       websockets, node, npm, git, sqlite3, curl, wget, ssh, dig, ping
+#   build.sh systemd   systemd.tar      docker archive, one plain layer: Debian with systemd, and little else
 #   build.sh scratch   scratch.tar      docker archive: one static program, /echo, and nothing else
 #   build.sh hostile   hostile.tar      docker archive, three layers of all that a tar file can
 #                                       hold and a root file system must show faithfully
@@ -94,6 +95,19 @@ clients() {
   python3 "$here/pack.py" clients:latest "$work" clients "$work/clients.layer"
 }
 
+systemd() {
+  "$here/../setup" mmdebstrap:mmdebstrap python3-minimal:python3 >&2
+  local suite
+  suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  # Nothing like udev tells this systemd of the console: it would wait for it.
+  SOURCE_DATE_EPOCH=1600000000 mmdebstrap --quiet --variant=essential --include=systemd-sysv \
+    --customize-hook='ln -s /dev/null "$1"/etc/systemd/system/serial-getty@hvc0.service' \
+    --customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/share/doc "$1"/usr/share/locale "$1"/usr/share/man' \
+    "$suite" "$work/base.tar" >&2
+  mv "$work/base.tar" "$work/systemd.layer"
+  python3 "$here/pack.py" systemd:latest "$work" systemd "$work/systemd.layer"
+}
+
 scratch() {
   "$here/../setup" busybox-static:busybox python3-minimal:python3 >&2
   python3 "$here/crafted.py" scratch "$work" "$(command -v busybox)"
@@ -108,10 +122,9 @@ recipe=("$here/build.sh" "$here/pack.py")
 case ${1:-} in
   mini | debian) files=("$1-oci.tar" "$1.tar") ;;
   layered) files=("$1-oci.tar" "$1.tar") recipe+=("$here/layered.py") ;;
-  clients) files=(clients.tar) ;;
-  iperf) files=(iperf.tar) ;;
+  clients | iperf | systemd) files=("$1.tar") ;;
   scratch | hostile) files=("$1.tar") recipe+=("$here/crafted.py") ;;
-  *) sed -n '2,25s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,26s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 out=${XDG_CACHE_HOME:-$HOME/.cache}/gomsb-test/images/$(cat "${recipe[@]}" | sha256sum | cut -c1-16)
 mkdir -p "$out"
