@@ -27,7 +27,11 @@ var nodeScripts embed.FS
 // only it and the runtime have touched. The scripts after the first connect to its sandbox;
 // the last one removes it.
 func TestNodeSDK(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, newHome(t, "").home)
+	images, shared := filepath.Join(n.dir, "mini.tar"), filepath.Join(n.dir, "shared")
+	cli(t, "image", "save", "-q", "-o", images, "mini").ok(t)
+	require.NoError(t, os.Mkdir(shared, 0o755))
+	n.env = append(n.env, "IMAGES="+images, "SHARED="+shared, "PUBLISHED="+freePort(t))
 	require.True(t, n.run(t, "create"), "the others have nothing to connect to")
 	n.run(t, "exec")
 	n.run(t, "files")
@@ -42,6 +46,28 @@ func TestNodeSDK(t *testing.T) {
 	}
 }
 
+// TestNodeSecrets has the official SDK make a sandbox with a policy, intercepted TLS and a
+// secret, among the servers of TestSecrets.
+func TestNodeSecrets(t *testing.T) {
+	if !inNameSpace(t) {
+		return
+	}
+	v := newVault(t)
+	n := newNode(t, data("by-official"))
+	n.env = append(n.env, "TRUSTED="+v.trusted, "ROTATED="+rotated, "WEB="+strconv.Itoa(int(v.web)))
+	require.True(t, n.run(t, "guarded"))
+	assert.Equal(t, []string{
+		"www.good.test|/p?k=" + sesame + "|Bearer " + sesame + "|me:" + sesame + "|b=" + sesame,
+		"bad.test|/||:|",
+		"v4.good.test|/|$MSB_KEY|:|",
+		"www.good.test|/|" + rotated + "|:|",
+	}, v.got())
+	assert.NoDirExists(t, filepath.Join(n.home, "sandboxes", "guarded"))
+}
+
+// nodeSandboxes are those that the scripts make.
+var nodeSandboxes = []string{"docs", "branch", "guarded"}
+
 // node is a folder with the scripts and the SDK, and a home.
 type node struct {
 	dir  string
@@ -49,22 +75,17 @@ type node struct {
 	env  []string
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t *testing.T, home string) *node {
 	modules, err := os.ReadFile(data("node-sdk"))
 	require.NoError(t, err)
-	n := &node{dir: t.TempDir(), home: newHome(t, "").home}
+	n := &node{dir: t.TempDir(), home: home}
 	scripts, err := fs.Sub(nodeScripts, "node")
 	require.NoError(t, err)
 	require.NoError(t, os.CopyFS(n.dir, scripts))
 	require.NoError(t, os.Symlink(strings.TrimSpace(string(modules)), filepath.Join(n.dir, "node_modules")))
-	images, shared := filepath.Join(n.dir, "mini.tar"), filepath.Join(n.dir, "shared")
-	cli(t, "image", "save", "-q", "-o", images, "mini").ok(t)
-	require.NoError(t, os.Mkdir(shared, 0o755))
-
-	n.env = append(os.Environ(),
-		"MSB_HOME="+n.home, "HOME="+t.TempDir(), "IMAGES="+images, "SHARED="+shared, "PUBLISHED="+freePort(t), "KEY="+sesame)
+	n.env = append(os.Environ(), "MSB_HOME="+n.home, "HOME="+t.TempDir(), "KEY="+sesame)
 	t.Cleanup(func() { // if the scripts have not come that far
-		cmd := exec.Command(os.Getenv("MSB_PATH"), "rm", "-f", "docs", "branch")
+		cmd := exec.Command(os.Getenv("MSB_PATH"), append([]string{"rm", "-f"}, nodeSandboxes...)...)
 		cmd.Env = n.env
 		_ = cmd.Run()
 	})
@@ -91,7 +112,7 @@ func (n *node) run(t *testing.T, script string) bool {
 	started := time.Now()
 	out, err := n.command(t, script).CombinedOutput()
 	if err != nil {
-		for _, name := range []string{"docs", "branch"} {
+		for _, name := range nodeSandboxes {
 			log, _ := os.ReadFile(filepath.Join(n.home, "sandboxes", name, "logs", "runtime.log"))
 			t.Logf("runtime.log of %s: %s", name, log)
 		}
