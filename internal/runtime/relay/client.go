@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
@@ -19,6 +20,10 @@ type client struct {
 	queue *queue
 	open  openIDs   // protected by relay.mu
 	left  time.Time // when it was gone, zero before; protected by relay.mu
+
+	gone    chan struct{}  // closed when nothing more can be written to it
+	keeps   bool           // it knows windows; used by read only
+	feeders sync.WaitGroup // see feed
 }
 
 const clientBuffer = 16 << 10
@@ -33,7 +38,7 @@ func (r *Relay) Attach(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	c := &client{relay: r, conn: conn, slot: slot, ids: proto.SlotRange(slot), queue: newQueue(r.pool, r.flow)}
+	c := &client{relay: r, conn: conn, slot: slot, ids: proto.SlotRange(slot), queue: newQueue(r.pool, r.flow), gone: make(chan struct{})}
 	// The handshake goes through the queue: it is first, and a client that does not
 	// read it holds up nobody.
 	hello := r.pool.get(8 + len(r.ready))
@@ -54,6 +59,7 @@ func (c *client) write() {
 		c.queue.close(true)
 	}
 	_ = c.conn.Close() // wakes read
+	close(c.gone)
 }
 
 // read passes the client's frames to the guest, and cleans up when there are no more.
@@ -72,13 +78,14 @@ func (c *client) read() {
 	}
 	c.queue.close(true)
 	_ = c.conn.Close()
+	c.feeders.Wait() // its ids will be somebody else's
 	c.relay.detach(c)
 }
 
 // errForbidden reports a frame outside the client's ids.
 var errForbidden = errors.New("frame with an id of somebody else")
 
-// forward passes one frame to the guest, unmodified. It takes over f.
+// forward passes one frame to the guest, unmodified, when it may be passed. It takes over f.
 func (c *client) forward(f *frame) error {
 	r := c.relay
 	defer r.pool.release(f)
@@ -90,6 +97,9 @@ func (c *client) forward(f *frame) error {
 		r.mu.Lock()
 		c.open.add(id)
 		r.mu.Unlock()
+		c.keeps = c.keeps || flags&proto.FlagSessionStart == 0 && keepsWindows(f)
+	} else if i := c.inputOf(id); i != nil && !c.admit(f, i) {
+		return nil
 	}
 	switch {
 	case flags&proto.FlagSessionStart != 0:
@@ -112,6 +122,20 @@ func (c *client) forward(f *frame) error {
 	return r.encode(func(dst []byte) ([]byte, error) { return c.request(dst, f) })
 }
 
+// inputOf is what limits the input of a session; nil if nothing does, or the client sees to
+// that itself.
+func (c *client) inputOf(id uint32) *input {
+	if c.keeps || c.relay.input == 0 {
+		return nil
+	}
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	if s := c.relay.sessions[id]; s != nil {
+		return s.input
+	}
+	return nil
+}
+
 // request appends a frame that opens a session behind the session's window, unless the
 // client has more sessions than anybody keeps track of.
 func (c *client) request(dst []byte, f *frame) ([]byte, error) {
@@ -121,7 +145,7 @@ func (c *client) request(dst []byte, f *frame) ([]byte, error) {
 	c.relay.mu.Unlock()
 	if known {
 		var err error
-		if dst, err = c.queue.open(dst, id); err != nil {
+		if dst, err = c.queue.open(dst, id, c.inputOf(id) != nil); err != nil {
 			return dst, err
 		}
 	}
@@ -139,7 +163,11 @@ func (c *client) startSession(f *frame) {
 	r := c.relay
 	r.mu.Lock()
 	r.counter++
-	r.sessions[f.id()] = &session{number: r.counter, tty: tty, owner: c}
+	s := &session{number: r.counter, tty: tty, owner: c}
+	if !c.keeps && r.input > 0 && c.open.has(f.id()) {
+		s.input = newInput(r.input)
+	}
+	r.sessions[f.id()] = s
 	r.mu.Unlock()
 }
 

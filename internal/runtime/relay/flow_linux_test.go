@@ -27,10 +27,15 @@ const never = time.Hour
 // startReal boots a relay with a real agent behind it.
 func startReal(t *testing.T) *world {
 	t.Helper()
+	return startRealWith(t, never)
+}
+
+func startRealWith(t *testing.T, stall time.Duration) *world {
+	t.Helper()
 	w := &world{log: &logged{}, ran: make(chan error, 1)}
 	host, guest := net.Pipe()
 	w.guest = guest
-	w.Relay = New(Config{Guest: host, Log: w.log, Stall: never})
+	w.Relay = New(Config{Guest: host, Log: w.log, Stall: stall})
 	over := make(chan struct{})
 	go func() {
 		defer close(over)

@@ -60,7 +60,8 @@ func (q *queue) push(f *frame) bool {
 }
 
 // open gives a session that is about to begin a window, and appends what tells the guest.
-func (q *queue) open(dst []byte, id uint32) ([]byte, error) {
+// With input it asks for limits of the session's input as well.
+func (q *queue) open(dst []byte, id uint32, input bool) ([]byte, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -68,7 +69,16 @@ func (q *queue) open(dst []byte, id uint32) ([]byte, error) {
 	}
 	w := flow.NewWindow(windowBytes)
 	q.windows[id] = w
-	return q.flow.AppendOpen(dst, id, w, false)
+	return q.flow.AppendOpen(dst, id, w, input)
+}
+
+// skip counts a frame that goes no further as taken.
+func (q *queue) skip(f *frame) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if w := q.windows[f.id()]; w != nil {
+		q.flow.Taken(f.id(), w, len(f.buf))
+	}
 }
 
 // end forgets the window of a session that has ended.

@@ -50,6 +50,7 @@ type Relay struct {
 	guest *frameReader
 	ready []byte       // the ready frame as received; set by Boot
 	flow  *flow.Teller // nil if the guest knows no windows; set by Boot
+	input uint64       // with what limit of input sessions begin, 0 if the guest has none; set by Boot
 
 	guestMu sync.Mutex // orders writes to the guest
 
@@ -68,6 +69,7 @@ type Relay struct {
 type session struct {
 	number uint64
 	tty    bool
+	input  *input  // nil if the client keeps to limits itself, or there are none
 	owner  *client // nil once it no longer needs a kill at disconnect
 }
 
@@ -232,6 +234,9 @@ func (r *Relay) route(f *frame) {
 	s := r.sessions[id]
 	if terminal {
 		delete(r.sessions, id)
+		if s != nil && s.input != nil {
+			s.input.end(r.pool)
+		}
 		if c != nil {
 			c.open.end(id)
 			c.queue.end(id)
@@ -239,6 +244,9 @@ func (r *Relay) route(f *frame) {
 		}
 	}
 	r.mu.Unlock()
+	if c != nil && s != nil && s.input != nil && !terminal && c.limited(f, s.input) {
+		return
+	}
 	if c != nil {
 		f.refs.Add(1)
 		r.deliver(c, f)
@@ -383,7 +391,7 @@ func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
 			}
 			r.ready = append([]byte(nil), f.buf...)
 			if ready.Flow {
-				r.flow = flow.New(proto.HopRelay)
+				r.flow, r.input = flow.New(proto.HopRelay), ready.Input
 			}
 			return ready, nil
 		}
