@@ -66,7 +66,7 @@ type SandboxModificationPlan struct {
 	Changes      []PlannedChange        `json:"changes"`
 	Conflicts    []ModificationConflict `json:"conflicts"`
 	Warnings     []ModificationWarning  `json:"warnings"`
-	ResizeStatus []ResourceResizeStatus `json:"resize_status"`
+	ResizeStatus []ResourceResizeStatus `json:"resize_status,omitempty"`
 }
 
 // Kinds of PlannedChange.
@@ -99,23 +99,24 @@ type PlannedChange struct {
 	BeforeRef, AfterRef *string
 	Disposition         string   // live, next start, requires restart or unsupported
 	AllowHosts          []string // of a secret, afterwards
-	Reason              string   // why the disposition is not live, where that is not plain
+	Reason              *string  // why the disposition is not live, where that is not plain
 }
 
-// MarshalJSON writes the fields of the change's kind.
+// MarshalJSON writes the fields of the change's kind, without those that are nil.
 func (c PlannedChange) MarshalJSON() ([]byte, error) {
+	fields := map[string]any{"kind": c.Kind, "field": c.Field, "change": c.Change, "disposition": c.Disposition}
 	if c.Kind == changeSecret {
-		hosts := c.AllowHosts
-		if hosts == nil {
-			hosts = []string{}
-		}
-		return json.Marshal(map[string]any{
-			"kind": c.Kind, "name": c.Name, "change": c.Change, "before_ref": c.BeforeRef, "after_ref": c.AfterRef, "allow_hosts": hosts, "disposition": c.Disposition,
-		})
+		fields["name"] = c.Name
 	}
-	return json.Marshal(map[string]any{
-		"kind": c.Kind, "field": c.Field, "change": c.Change, "before": c.Before, "after": c.After, "disposition": c.Disposition, "reason": pointer(c.Reason),
-	})
+	for name, v := range map[string]*string{"before": c.Before, "after": c.After, "before_ref": c.BeforeRef, "after_ref": c.AfterRef, "reason": c.Reason} {
+		if v != nil {
+			fields[name] = *v
+		}
+	}
+	if len(c.AllowHosts) > 0 {
+		fields["allow_hosts"] = c.AllowHosts
+	}
+	return json.Marshal(fields)
 }
 
 // ModificationConflict is why a modification is refused.
@@ -133,10 +134,10 @@ type ModificationWarning struct {
 // ResourceResizeStatus is how far a running guest is with a change of its size.
 type ResourceResizeStatus struct {
 	Resource  string `json:"resource"`  // cpus or memory
-	Requested uint32 `json:"requested"` // processors or MiB
-	Actual    uint32 `json:"actual"`
-	Enforced  bool   `json:"enforced"` // the guest cannot use more than it has now
-	State     string `json:"state"`    // applied, or converging: the guest is at it
+	Requested string `json:"requested"` // such as 2, 768 MiB or 1 GiB
+	Actual    string `json:"actual"`    // what the guest has
+	Enforced  string `json:"enforced"`  // what it can have at most by now
+	State     string `json:"state"`     // applied, or converging: the guest is at it
 }
 
 // Modify changes the sandbox, which is Refresh'ed before, and returns what it did. It does

@@ -251,7 +251,7 @@ func TestModifySecrets(t *testing.T) {
 	require.Len(t, p.Warnings, 1)
 	text := string(must(json.Marshal(p)))
 	assert.NotContains(t, text, "sw0rdfish")
-	assert.JSONEq(t, `{"kind":"secret","name":"KEY","change":"rotated","before_ref":"env:GOMSB_OTHER","after_ref":"env:GOMSB_OTHER","allow_hosts":["*.example.org"],"disposition":"live"}`,
+	assert.JSONEq(t, `{"kind":"secret","field":"secret","name":"KEY","change":"rotated","before_ref":"env:GOMSB_OTHER","after_ref":"env:GOMSB_OTHER","allow_hosts":["*.example.org"],"disposition":"live"}`,
 		string(must(json.Marshal(p.Changes[0]))))
 
 	add := ModifyOptions{Secrets: map[string]SecretModifySpec{"NEW": {Env: "GOMSB_KEY", AllowedHosts: []string{"example.com"}}, "KEY": {Placeholder: "$KEY"}}}

@@ -135,37 +135,37 @@ type resizable struct {
 	socket controlSocket
 	set    controlRequest
 	get    controlRequest
+	text   func(uint32) string
 	have   func(*launch.ControlReply) resized
 }
 
 // resized is how far a guest is. The zero value is one that has not begun.
 type resized struct {
-	actual   uint32
-	enforced bool
-	done     bool
+	actual, enforced uint32
+	done             bool
 }
 
 func processorsOf(s controlSocket, n uint8) resizable {
 	return resizable{
-		name: "cpus", want: uint32(n), socket: s, set: controlRequest{Op: "cpu_target", Online: n}, get: controlRequest{Op: "cpu_state"},
+		name: "cpus", want: uint32(n), text: decimal[uint32], socket: s, set: controlRequest{Op: "cpu_target", Online: n}, get: controlRequest{Op: "cpu_state"},
 		have: func(r *launch.ControlReply) resized {
 			if r.CPU == nil {
 				return resized{}
 			}
-			return resized{uint32(r.CPU.ActualOnline), r.CPU.Enforced, r.CPU.ActualOnline == n}
+			return resized{uint32(r.CPU.ActualOnline), uint32(r.CPU.Enforced), r.CPU.ActualOnline == n}
 		},
 	}
 }
 
 func memoryOf(s controlSocket, mib uint32) resizable {
 	return resizable{
-		name: "memory", want: mib, socket: s, set: controlRequest{Op: "memory_target", TotalMiB: mib}, get: controlRequest{Op: "memory_state"},
+		name: "memory", want: mib, text: mebibytes, socket: s, set: controlRequest{Op: "memory_target", TotalMiB: mib}, get: controlRequest{Op: "memory_state"},
 		have: func(r *launch.ControlReply) resized {
 			if r.Memory == nil {
 				return resized{}
 			}
 			// The target is what was asked for in whole blocks of memory.
-			return resized{r.Memory.CurrentMiB, false, r.Memory.CurrentMiB == mib || r.Memory.CurrentMiB == r.Memory.TargetMiB}
+			return resized{r.Memory.CurrentMiB, r.Memory.TargetMiB, r.Memory.CurrentMiB == mib || r.Memory.CurrentMiB == r.Memory.TargetMiB}
 		},
 	}
 }
@@ -198,7 +198,7 @@ func (m *modification) resize(ctx context.Context, r resizable) error {
 			moved = time.Now()
 		}
 	}
-	status := ResourceResizeStatus{Resource: r.name, Requested: r.want, Actual: has.actual, Enforced: has.enforced, State: "converging"}
+	status := ResourceResizeStatus{Resource: r.name, Requested: r.text(r.want), Actual: r.text(has.actual), Enforced: r.text(has.enforced), State: "converging"}
 	if has.done {
 		status.State = "applied"
 	}

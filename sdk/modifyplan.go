@@ -95,18 +95,18 @@ func (m *modification) warn(field, format string, args ...any) {
 
 // disposition is when a change takes effect of which the running machine can say whether
 // it takes it; otherwise is why it does not.
-func (m *modification) disposition(can bool, otherwise string) (disposition, reason string) {
+func (m *modification) disposition(can bool, otherwise string) (disposition string, reason *string) {
 	switch {
 	case !m.running():
-		return takesNextStart, ""
+		return takesNextStart, nil
 	case m.now() && can:
-		return takesLive, ""
+		return takesLive, nil
 	case m.row.Ephemeral:
-		return takesUnsupported, "an ephemeral sandbox is removed when it stops"
+		return takesUnsupported, pointer("an ephemeral sandbox is removed when it stops")
 	case m.Policy == ModificationPolicyNextStart:
-		return takesNextStart, ""
+		return takesNextStart, nil
 	}
-	return takesRestart, otherwise
+	return takesRestart, pointer(otherwise)
 }
 
 // add plans a change of the configuration.
@@ -128,11 +128,19 @@ func (m *modification) update(field, before, after string, can bool, otherwise s
 
 func decimal[N uint8 | uint32](n N) string { return strconv.FormatUint(uint64(n), 10) }
 
+// mebibytes writes an amount of MiB as 0.6.18 does.
+func mebibytes(mib uint32) string {
+	if mib > 0 && mib%1024 == 0 {
+		return decimal(mib/1024) + " GiB"
+	}
+	return decimal(mib) + " MiB"
+}
+
 // size is what planSize plans for processors or memory.
 type size[N uint8 | uint32] struct {
 	field, maxField, key, maxKey string
-	unit                         string // with a blank before it
-	want, wantMax                N      // 0 for no change
+	text                         func(N) string
+	want, wantMax                N // 0 for no change
 	stored, storedMax            N
 	current, currentMax          N
 	currentMin                   N // what the running machine started with and keeps
@@ -146,13 +154,13 @@ func planSize[N uint8 | uint32](m *modification, s size[N]) (live N) {
 	case s.want == 0 && s.wantMax == 0:
 		return 0
 	case target < s.least || s.most > 0 && target > s.most:
-		m.conflict(s.field, "%d%s is out of range: choose %s", target, s.unit, rangeText(s.least, s.most, s.unit))
+		m.conflict(s.field, "%s is out of range: choose %s", s.text(target), s.choice())
 		return 0
 	case s.most > 0 && limit > s.most:
-		m.conflict(s.maxField, "%d%s is out of range: choose %s", limit, s.unit, rangeText(s.least, s.most, s.unit))
+		m.conflict(s.maxField, "%s is out of range: choose %s", s.text(limit), s.choice())
 		return 0
 	case s.wantMax != 0 && limit < target:
-		m.conflict(s.maxField, "%d%s is less than %s %d%s", limit, s.unit, s.field, target, s.unit)
+		m.conflict(s.maxField, "%s is less than %s %s", s.text(limit), s.field, s.text(target))
 		return 0
 	}
 	raised := limit < target // the ceiling goes with it
@@ -162,34 +170,35 @@ func planSize[N uint8 | uint32](m *modification, s size[N]) (live N) {
 		otherwise := "the running sandbox cannot be resized"
 		switch {
 		case s.can && target < s.currentMin:
-			otherwise = fmt.Sprintf("the running sandbox keeps the %d%s that it started with", s.currentMin, s.unit)
+			otherwise = fmt.Sprintf("the running sandbox keeps the %s that it started with", s.text(s.currentMin))
 		case s.can:
-			otherwise = fmt.Sprintf("the running sandbox has room for %d%s", s.currentMax, s.unit)
+			otherwise = fmt.Sprintf("the running sandbox has room for %s", s.text(s.currentMax))
 		}
-		if m.update(s.field, decimal(s.current)+s.unit, decimal(target)+s.unit, can, otherwise, func(d document) { d.set(target, "resources", s.key) }) {
+		if m.update(s.field, s.text(s.current), s.text(target), can, otherwise, func(d document) { d.set(target, "resources", s.key) }) {
 			live = target
 		}
 	}
 	if raised {
-		m.warn(s.maxField, "%s rises to %d%s with it", s.maxField, limit, s.unit)
+		m.warn(s.maxField, "%s rises to %s with it", s.maxField, s.text(limit))
 		m.edits = append(m.edits, edit{false, func(d document) { d.set(limit, "resources", s.maxKey) }})
 	} else if limit != s.storedMax {
-		m.update(s.maxField, decimal(s.storedMax)+s.unit, decimal(limit)+s.unit, false, "room is set aside at the start", func(d document) { d.set(limit, "resources", s.maxKey) })
+		m.update(s.maxField, s.text(s.storedMax), s.text(limit), false, "room is set aside at the start", func(d document) { d.set(limit, "resources", s.maxKey) })
 	}
 	return live
 }
 
-func rangeText[N uint8 | uint32](least, most N, unit string) string {
-	if most == 0 {
-		return fmt.Sprintf("at least %d%s", least, unit)
+// choice says what there is to choose.
+func (s *size[N]) choice() string {
+	if s.most == 0 {
+		return "at least " + s.text(s.least)
 	}
-	return fmt.Sprintf("%d to %d%s", least, most, unit)
+	return s.text(s.least) + " to " + s.text(s.most)
 }
 
 func (m *modification) planProcessors() {
 	s, c := m.stored.Resources, m.current.Resources
 	m.cpus = planSize(m, size[uint8]{
-		field: "cpus", maxField: "max_cpus", key: "cpus", maxKey: "max_cpus", want: m.options.CPUs, wantMax: m.options.MaxCPUs,
+		field: "cpus", maxField: "max_cpus", key: "cpus", maxKey: "max_cpus", text: decimal[uint8], want: m.options.CPUs, wantMax: m.options.MaxCPUs,
 		stored: s.CPUs, storedMax: max(s.MaxCPUs, s.CPUs), current: c.CPUs, currentMax: max(c.MaxCPUs, c.CPUs), least: 1, most: maxCPUs, can: m.can.CPUResize,
 	})
 }
@@ -201,7 +210,7 @@ func (m *modification) planMemory() {
 		keeps = m.memoryState.BootMiB
 	}
 	m.memory = planSize(m, size[uint32]{
-		field: "memory", maxField: "max_memory", key: "memory_mib", maxKey: "max_memory_mib", unit: " MiB", want: m.options.MemoryMiB, wantMax: m.options.MaxMemoryMiB,
+		field: "memory", maxField: "max_memory", key: "memory_mib", maxKey: "max_memory_mib", text: mebibytes, want: m.options.MemoryMiB, wantMax: m.options.MaxMemoryMiB,
 		stored: s.MemoryMiB, storedMax: max(s.MaxMemoryMiB, s.MemoryMiB), current: c.MemoryMiB, currentMax: max(c.MaxMemoryMiB, c.MemoryMiB), least: minMemoryMiB,
 		currentMin: keeps, can: m.can.MemoryResize,
 	})
@@ -221,13 +230,13 @@ func (m *modification) planRootDisk() {
 	before := value(image.RootDisk.SizeMiB)
 	switch {
 	case want < before:
-		m.conflict(field, "a root disk of %d MiB cannot shrink to %d MiB", before, want)
+		m.conflict(field, "a root disk of %s cannot shrink to %s", mebibytes(before), mebibytes(want))
 	case want > before:
 		text := ""
 		if before > 0 {
-			text = decimal(before) + " MiB"
+			text = mebibytes(before)
 		}
-		m.update(field, text, decimal(want)+" MiB", false, "a root disk grows while the sandbox is stopped", func(d document) { d.set(want, "image", "Oci", "root_disk", "size_mib") })
+		m.update(field, text, mebibytes(want), false, "a root disk grows while the sandbox is stopped", func(d document) { d.set(want, "image", "Oci", "root_disk", "size_mib") })
 	}
 }
 
@@ -312,7 +321,7 @@ func (m *modification) refusal() error {
 	for _, c := range m.Changes {
 		switch {
 		case c.Disposition == takesUnsupported:
-			return fail(ErrUnsupportedOperation, "cannot modify sandbox %s: %s: %s", m.Sandbox, c.Field, c.Reason)
+			return fail(ErrUnsupportedOperation, "cannot modify sandbox %s: %s: %s", m.Sandbox, c.Field, value(c.Reason))
 		case c.Disposition == takesRestart && m.Policy == ModificationPolicyNoRestart:
 			return fail(ErrUnsupportedOperation, "cannot modify sandbox %s: %s requires a restart: allow one, or choose the next start", m.Sandbox, c.Field)
 		}

@@ -32,7 +32,7 @@ type CPUState struct {
 	Possible        uint8 `json:"possible"`
 	RequestedOnline uint8 `json:"requested_online"`
 	ActualOnline    uint8 `json:"actual_online"`
-	Enforced        bool  `json:"enforced"` // more than requested cannot run, whatever the guest does
+	Enforced        uint8 `json:"enforced"` // more cannot run, whatever the guest does
 }
 
 // SecretChange is a change of a secret: rotate with a Value, remove, or set_allowed_hosts

@@ -88,7 +88,7 @@ func TestProcessors(t *testing.T) {
 		f.writes = nil
 		s, err := p.setOnline(t.Context(), c.n)
 		require.NoError(t, err)
-		assert.Equal(t, &launch.CPUState{Possible: 4, RequestedOnline: uint8(c.n), ActualOnline: uint8(c.n), Enforced: true}, s)
+		assert.Equal(t, &launch.CPUState{Possible: 4, RequestedOnline: uint8(c.n), ActualOnline: uint8(c.n), Enforced: uint8(c.n)}, s)
 		assert.Equal(t, c.writes, strings.Join(f.writes, " "))
 	}
 	assert.Equal(t, []int{3, 4, 1}, allowed, "processors run before they are used, and stop afterwards")
@@ -106,12 +106,12 @@ func TestProcessorsOfAGuestThatRefuses(t *testing.T) {
 	p.requested, p.allowed = 4, 4
 	s, err := p.setOnline(t.Context(), 2)
 	require.NoError(t, err)
-	assert.Equal(t, &launch.CPUState{Possible: 4, RequestedOnline: 2, ActualOnline: 4}, s)
+	assert.Equal(t, &launch.CPUState{Possible: 4, RequestedOnline: 2, ActualOnline: 4, Enforced: 4}, s)
 	assert.Empty(t, allowed, "what is in use goes on: the guest would stand still")
 	f.online = []int{0, 1}
 	s, err = p.state(t.Context())
 	require.NoError(t, err)
-	assert.True(t, s.Enforced, "it came round")
+	assert.EqualValues(t, 2, s.Enforced, "it came round")
 	assert.Equal(t, []int{2}, allowed)
 
 	f.refuses = true
@@ -135,8 +135,8 @@ func TestControlSocketResizes(t *testing.T) {
 	assert.Contains(t, ask(`{"op":"cpu_state"}`), "not ready yet")
 	var allowed []int
 	c.serveGuest(&guestResources{processors: newProcessors(&fakeProcessors{online: []int{0}}, &allowed)})
-	assert.JSONEq(t, `{"ok":true,"cpu":{"possible":4,"requested_online":2,"actual_online":2,"enforced":true}}`, ask(`{"op":"cpu_target","online":2}`))
-	assert.JSONEq(t, `{"ok":true,"cpu":{"possible":4,"requested_online":2,"actual_online":2,"enforced":true}}`, ask(`{"op":"cpu_state"}`))
+	assert.JSONEq(t, `{"ok":true,"cpu":{"possible":4,"requested_online":2,"actual_online":2,"enforced":2}}`, ask(`{"op":"cpu_target","online":2}`))
+	assert.JSONEq(t, `{"ok":true,"cpu":{"possible":4,"requested_online":2,"actual_online":2,"enforced":2}}`, ask(`{"op":"cpu_state"}`))
 	for _, bad := range []string{`{"op":"cpu_target"}`, `{"op":"cpu_target","online":5}`, `{"op":"cpu_target","online":"2"}`, `{"op":"memory_target","total_mib":1024}`, `{"op":"secrets_update","changes":[]}`} {
 		assert.Contains(t, ask(bad), `"ok":false`, bad)
 	}

@@ -23,16 +23,16 @@ type pluggedMemory struct {
 // driven reports that the guest can be asked.
 func (p *pluggedMemory) driven() bool { return p.machine.Memory().Driven }
 
-// setTarget asks the guest to have so many MiB.
+// setTarget asks the guest to have so many MiB. It keeps what it started with if that is
+// more, as in the official runtime, whose clients count on it; the state says so.
 func (p *pluggedMemory) setTarget(mib uint32) (*launch.MemoryState, error) {
 	switch {
-	case mib < p.boot:
-		return nil, fmt.Errorf("%d MiB of memory are not possible: it started with %d MiB, and keeps these", mib, p.boot)
-	case mib > p.most:
+	case mib == 0 || mib > p.most:
 		return nil, fmt.Errorf("%d MiB of memory are not possible: choose %d to %d", mib, p.boot, p.most)
 	case !p.driven():
 		return nil, errNoMemoryDriver
 	}
+	mib = max(mib, p.boot)
 	if err := p.machine.SetMemory(int(mib)); err != nil {
 		return nil, err
 	}

@@ -111,7 +111,7 @@ func (p *processors) look(ctx context.Context, g guestFiles) (*launch.CPUState, 
 		p.allowed = p.requested
 	}
 	return &launch.CPUState{
-		Possible: uint8(p.possible), RequestedOnline: uint8(p.requested), ActualOnline: uint8(min(len(online), p.possible)), Enforced: p.allowed == p.requested,
+		Possible: uint8(p.possible), RequestedOnline: uint8(p.requested), ActualOnline: uint8(min(len(online), p.possible)), Enforced: uint8(p.allowed),
 	}, nil
 }
 

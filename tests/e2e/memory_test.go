@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -31,7 +33,7 @@ func modifyMemory(t *testing.T, sb *msb.Sandbox, mib uint32) {
 	require.Len(t, p.Changes, 1)
 	assert.Equal(t, "live", p.Changes[0].Disposition)
 	require.Len(t, p.ResizeStatus, 1)
-	assert.Equal(t, mib, p.ResizeStatus[0].Requested)
+	assert.Equal(t, fmt.Sprint(mib, " MiB"), p.ResizeStatus[0].Requested)
 	eventually(t, "the guest has the memory", func() bool { n := memoryTotal(t, sb); return n > int(mib)-64 && n <= int(mib) })
 }
 
@@ -67,7 +69,7 @@ func TestModifyMemory(t *testing.T) {
 	}
 	r := cli(t, "modify", sb.Name(), "--memory", "512M", "--dry-run")
 	assert.Zero(t, r.code)
-	assert.Equal(t, []string{"memory", "updated", "256", "MiB", "512", "MiB"}, strings.Fields(strings.Split(r.stdout, "\n")[1]))
+	assert.Equal(t, []string{"memory", "updated", "256", "MiB", "512", "MiB", "live"}, strings.Fields(strings.Split(r.stdout, "\n")[1]))
 	assert.Less(t, memoryTotal(t, sb), 256)
 	r = cli(t, "modify", sb.Name(), "--memory", "1G", "--cpus", "2")
 	assert.Zero(t, r.code, r.stderr)
@@ -92,8 +94,32 @@ func TestModifyMemoryOfOfficialKernels(t *testing.T) {
 			p, err := sb.Modify(within(t, patience), msb.ModifyOptions{MemoryMiB: 384})
 			require.True(t, msb.IsKind(err, msb.ErrUnsupportedOperation), "%v", err)
 			assert.Equal(t, "requires restart", p.Changes[0].Disposition)
-			assert.Equal(t, "the running sandbox cannot be resized", p.Changes[0].Reason)
+			assert.Equal(t, "the running sandbox cannot be resized", *p.Changes[0].Reason)
 			assert.Less(t, memoryTotal(t, sb), 256)
 		})
 	}
+}
+
+// TestOfficialCommandModifies a running sandbox of ours.
+func TestOfficialCommandModifies(t *testing.T) {
+	official, err := os.ReadFile(data("official"))
+	require.NoError(t, err)
+	sb := create(t, msb.WithMemory(256), msb.WithMaxMemory(512), msb.WithMaxCPUs(2))
+	at := elsewhere{program: string(official), runtime: os.Getenv("MSB_PATH"), home: os.Getenv("MSB_HOME")}
+	modify := func(args ...string) (plan msb.SandboxModificationPlan) {
+		t.Helper()
+		out := at.run(t, append([]string{"modify", sb.Name(), "--format", "json"}, args...)...)
+		require.NoError(t, json.Unmarshal([]byte(out), &plan), out)
+		assert.True(t, plan.Applied)
+		return plan
+	}
+	p := modify("--cpus", "2", "--memory", "512M")
+	require.Len(t, p.ResizeStatus, 2)
+	assert.Equal(t, "2 of 2", p.ResizeStatus[0].Enforced+" of "+p.ResizeStatus[0].Requested)
+	assert.Equal(t, "512 MiB of 512 MiB", p.ResizeStatus[1].Enforced+" of "+p.ResizeStatus[1].Requested)
+	eventually(t, "the guest has both", func() bool { return memoryTotal(t, sb) > 450 && shell(t, sb, "nproc") == "2" })
+	p = modify("--memory", "128M")
+	require.Len(t, p.ResizeStatus, 1)
+	assert.Equal(t, "256 MiB of 128 MiB", p.ResizeStatus[0].Enforced+" of "+p.ResizeStatus[0].Requested, "it keeps what it started with")
+	eventually(t, "it goes back to that", func() bool { return memoryTotal(t, sb) < 256 })
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -33,7 +34,8 @@ func TestModifyProcessors(t *testing.T) {
 		assert.True(t, p.Applied)
 		require.Len(t, p.Changes, 1)
 		assert.Equal(t, "live", p.Changes[0].Disposition)
-		assert.Equal(t, []msb.ResourceResizeStatus{{Resource: "cpus", Requested: uint32(step.cpus), Actual: uint32(step.cpus), Enforced: true, State: "applied"}}, p.ResizeStatus)
+		n := fmt.Sprint(step.cpus)
+		assert.Equal(t, []msb.ResourceResizeStatus{{Resource: "cpus", Requested: n, Actual: n, Enforced: n, State: "applied"}}, p.ResizeStatus)
 		assert.Equal(t, step.want, processors())
 	}
 	p, err := sb.Modify(ctx, msb.ModifyOptions{CPUs: 3})

@@ -2,7 +2,7 @@ package cli
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -121,10 +121,13 @@ func (a *app) reportPlan(p *msb.SandboxModificationPlan, asJSON, dryRun bool, re
 		}
 		return refused
 	}
-	if len(p.Changes) == 0 && len(p.Conflicts) == 0 {
+	switch {
+	case len(p.Changes) == 0 && len(p.Conflicts) == 0:
 		fmt.Fprintln(a.Out, "No changes.")
-	} else {
+	case dryRun || refused != nil:
 		a.printChanges(p)
+	default:
+		a.printResizes(p)
 	}
 	for _, w := range p.Warnings {
 		ui.Warn(a.Err, w.Field+": "+w.Message)
@@ -132,41 +135,43 @@ func (a *app) reportPlan(p *msb.SandboxModificationPlan, asJSON, dryRun bool, re
 	for _, c := range p.Conflicts {
 		ui.Warn(a.Err, "conflict: "+c.Field+": "+c.Message)
 	}
-	for _, r := range p.ResizeStatus {
-		if r.State != "applied" {
-			ui.Warn(a.Err, fmt.Sprintf("%s: the guest is at %d of %d: %s", r.Resource, r.Actual, r.Requested, r.State))
-		}
-	}
 	switch {
 	case refused != nil:
 		return refused
 	case dryRun:
 		fmt.Fprintln(a.Err, ui.Dim(a.Err, "dry run · nothing applied"))
+	case p.Policy == msb.ModificationPolicyNextStart && len(p.Changes) > 0:
+		ui.Done(a.Err, "Modified", p.Sandbox+" (next start)", 0)
 	case len(p.Changes) > 0:
 		ui.Done(a.Err, "Modified", p.Sandbox, 0)
 	}
 	return nil
 }
 
-// printChanges prints the table of a plan. Its last column is there if any change has to
-// wait.
-func (a *app) printChanges(p *msb.SandboxModificationPlan) {
-	headers := []string{"FIELD", "CHANGE", "BEFORE", "AFTER"}
-	waits := slices.ContainsFunc(p.Changes, func(c msb.PlannedChange) bool { return c.Disposition != "live" })
-	if waits {
-		headers = append(headers, "EFFECT")
+// printResizes prints how far the guest is with sizes that it does not have yet.
+func (a *app) printResizes(p *msb.SandboxModificationPlan) {
+	var rows [][]string
+	for _, r := range p.ResizeStatus {
+		if r.State != "applied" {
+			rows = append(rows, []string{r.Resource, r.Requested, r.Actual, r.Enforced, r.State})
+		}
 	}
+	if len(rows) > 0 {
+		ui.Table(a.Out, []string{"FIELD", "REQUESTED", "ACTUAL", "ENFORCED", "STATE"}, rows)
+	}
+}
+
+// printChanges prints the table of a plan.
+func (a *app) printChanges(p *msb.SandboxModificationPlan) {
 	var rows [][]string
 	for _, c := range p.Changes {
-		field, before, after := c.Field, c.Before, c.After
+		field, before, after := strings.ReplaceAll(c.Field, "_", " "), c.Before, c.After
 		if c.Kind == "secret" {
 			field, before, after = "secret "+c.Name, c.BeforeRef, c.AfterRef
 		}
-		row := []string{field, c.Change, orDash(before), orDash(after)}
-		if waits {
-			row = append(row, c.Disposition)
-		}
-		rows = append(rows, row)
+		rows = append(rows, []string{field, c.Change, orDash(before), orDash(after), c.Disposition})
 	}
-	ui.Table(a.Out, headers, rows)
+	if len(rows) > 0 {
+		ui.Table(a.Out, []string{"FIELD", "CHANGE", "BEFORE", "AFTER", "EFFECT"}, rows)
+	}
 }

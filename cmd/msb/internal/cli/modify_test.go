@@ -24,11 +24,12 @@ func TestModify(t *testing.T) {
 	assert.Equal(t, result{1, plan, "warn: max_cpus: max_cpus rises to 2 with it\nerror: cannot modify sandbox a: cpus requires a restart: allow one, or choose the next start\n"},
 		modify("--cpus 2 --label tier=web"))
 	assert.Contains(t, run("ls", "--label", "tier=web").err, "No sandboxes")
-	assert.Equal(t, result{0, "FIELD    CHANGE    BEFORE    AFTER\nlabel    added     -         tier=web\n", "   ✓ Modified     a\n"}, modify("--label tier=web"))
+	assert.Equal(t, result{0, "", "   ✓ Modified     a\n"}, modify("--label tier=web"))
 	golden(t, "modify-json", succeed(t, "mod", "a", "--memory", "1G", "--secret", "GOMSB_KEY@*.example.com,api.example.org", "--format", "json", "--next-start").out)
 	golden(t, "modify-conflict-json", modify("--max-cpus 99 --root-disk 1M --dry-run --format json").out)
 	r := modify("--restart --env A=b")
-	assert.Equal(t, result{0, "FIELD    CHANGE    BEFORE    AFTER    EFFECT\nenv      added     -         A=b      requires restart\n", "   ✓ Modified     a\n"}, r)
+	assert.Equal(t, result{0, "", "   ✓ Modified     a\n"}, r)
+	assert.Equal(t, result{0, "", "   ✓ Modified     a (next start)\n"}, modify("--env B=c --next-start"))
 	succeed(t, "stop", "a")
 	assert.Zero(t, modify("--secret-rm GOMSB_KEY --env-rm A --label-rm tier --workdir /tmp --max-memory 2G --max-cpus 4").code)
 	for line, want := range map[string]string{
@@ -48,4 +49,14 @@ func TestModify(t *testing.T) {
 		assert.Contains(t, r.err, want, line)
 	}
 	assert.Equal(t, result{1, "", "error: sandbox not found: b\n"}, run("modify", "b", "--cpus", "2"))
+}
+
+// TestModifyMemory prints how far the guest is, unless it is there.
+func TestModifyMemory(t *testing.T) {
+	newGuests(t, runtimetest.Guest{KeepsMemory: true})
+	succeed(t, "create", "--name", "a", "--pull", "never", "--memory", "256M", "--max-memory", "1G", "mini")
+	modify := func(line string) result { return run(append([]string{"modify", "a"}, strings.Fields(line)...)...) }
+	assert.Equal(t, result{0, "FIELD     CHANGE     BEFORE     AFTER    EFFECT\nmemory    updated    256 MiB    1 GiB    live\n", "dry run · nothing applied\n"}, modify("--memory 1G --dry-run"))
+	assert.Equal(t, result{0, "", "   ✓ Modified     a\n"}, modify("--memory 1G"))
+	assert.Equal(t, result{0, "FIELD     REQUESTED    ACTUAL    ENFORCED    STATE\nmemory    512 MiB      1 GiB     512 MiB     converging\n", "   ✓ Modified     a\n"}, modify("--memory 512M"))
 }
