@@ -32,7 +32,7 @@ type profile struct {
 
 // DefaultBackendInfo tells the backend that MSB_BACKEND, else the profile that
 // MSB_PROFILE names, else the active profile of config.json chooses; the local one by
-// default. It fails with ErrInvalidConfig where the choice is none.
+// default. MSB_BACKEND=cloud takes MSB_API_KEY and MSB_API_URL, or such a profile. It fails with ErrInvalidConfig where the choice is none.
 func DefaultBackendInfo() (BackendInfo, error) {
 	h, err := openHome()
 	if err != nil {
@@ -43,20 +43,24 @@ func DefaultBackendInfo() (BackendInfo, error) {
 
 func (h home) backend() (BackendInfo, error) {
 	none := BackendInfo{Kind: BackendUnknown}
-	switch kind := BackendKind(os.Getenv("MSB_BACKEND")); {
-	case kind == BackendCloud && os.Getenv("MSB_API_KEY") == "":
-		return none, fail(ErrInvalidConfig, "MSB_BACKEND=cloud requires a non-empty MSB_API_KEY or a cloud profile")
-	case kind == BackendLocal || kind == BackendCloud:
-		return BackendInfo{Kind: kind, Source: "MSB_BACKEND"}, nil
-	case kind != "":
-		return none, fail(ErrInvalidConfig, "MSB_BACKEND must be 'local' or 'cloud', got %q", string(kind))
-	}
 	name, source := os.Getenv("MSB_PROFILE"), "MSB_PROFILE"
 	if name == "" {
 		name, source = h.settings.ActiveProfile, "active_profile"
 	}
-	if name == "" {
+	switch kind := BackendKind(os.Getenv("MSB_BACKEND")); {
+	case kind == "" && name == "":
 		return BackendInfo{Kind: BackendLocal, Source: "default"}, nil
+	case kind == "":
+	case kind == BackendLocal:
+		return BackendInfo{Kind: kind, Source: "MSB_BACKEND"}, nil
+	case kind != BackendCloud:
+		return none, fail(ErrInvalidConfig, "MSB_BACKEND must be 'local' or 'cloud', got %q", string(kind))
+	case os.Getenv("MSB_API_KEY") != "":
+		return BackendInfo{Kind: kind, Source: "MSB_BACKEND", APIURL: orDefault(os.Getenv("MSB_API_URL"), defaultAPI)}, nil
+	case name == "":
+		return none, fail(ErrInvalidConfig, "MSB_BACKEND=cloud requires a non-empty MSB_API_KEY or a cloud profile")
+	default:
+		source = "MSB_BACKEND"
 	}
 	p, ok := h.settings.Profiles[name]
 	if !ok {
@@ -66,11 +70,17 @@ func (h home) backend() (BackendInfo, error) {
 		return none, err
 	}
 	info := BackendInfo{Kind: orDefault(p.Backend, BackendLocal), Source: source, Profile: name}
-	if info.Kind == BackendCloud {
-		info.APIURL = p.URL
+	switch {
+	case info.Kind == BackendCloud:
+		info.APIURL = orDefault(p.URL, defaultAPI)
+	case source == "MSB_BACKEND":
+		return none, fail(ErrInvalidConfig, "MSB_BACKEND=cloud cannot select local profile %q", name)
 	}
 	return info, nil
 }
+
+// defaultAPI is where the cloud is unless MSB_API_URL or a profile says otherwise.
+const defaultAPI = "https://api.microsandbox.dev"
 
 // check reports a profile that chooses nothing.
 func (p *profile) check(name string) error {

@@ -22,12 +22,15 @@ func TestDefaultBackendInfo(t *testing.T) {
 		"nothing chosen":  {"", nil, BackendInfo{Kind: BackendLocal, Source: "default"}, ""},
 		"key alone":       {"", env{"MSB_API_KEY": "k"}, BackendInfo{Kind: BackendLocal, Source: "default"}, ""},
 		"variable":        {config, env{"MSB_BACKEND": "local", "MSB_PROFILE": "q"}, BackendInfo{Kind: BackendLocal, Source: "MSB_BACKEND"}, ""},
-		"cloud":           {"", env{"MSB_BACKEND": "cloud", "MSB_API_KEY": "k"}, BackendInfo{Kind: BackendCloud, Source: "MSB_BACKEND"}, ""},
+		"cloud":           {"", env{"MSB_BACKEND": "cloud", "MSB_API_KEY": "k"}, BackendInfo{Kind: BackendCloud, APIURL: defaultAPI, Source: "MSB_BACKEND"}, ""},
+		"cloud elsewhere": {config, env{"MSB_BACKEND": "cloud", "MSB_API_KEY": "k", "MSB_API_URL": "http://y", "MSB_PROFILE": "q"}, BackendInfo{Kind: BackendCloud, APIURL: "http://y", Source: "MSB_BACKEND"}, ""},
+		"cloud, profile":  {config, env{"MSB_BACKEND": "cloud", "MSB_PROFILE": "q", "TEST_KEY": "1"}, BackendInfo{Kind: BackendCloud, APIURL: "http://x", Source: "MSB_BACKEND", Profile: "q"}, ""},
+		"cloud, local":    {config, env{"MSB_BACKEND": "cloud"}, local, `MSB_BACKEND=cloud cannot select local profile "p"`},
 		"cloud, no key":   {"", env{"MSB_BACKEND": "cloud"}, local, "MSB_BACKEND=cloud requires a non-empty MSB_API_KEY or a cloud profile"},
 		"odd variable":    {"", env{"MSB_BACKEND": "x"}, local, `MSB_BACKEND must be 'local' or 'cloud', got "x"`},
 		"active profile":  {config, nil, BackendInfo{Kind: BackendLocal, Source: "active_profile", Profile: "p"}, ""},
 		"profile":         {config, env{"MSB_PROFILE": "q", "TEST_KEY": "1"}, BackendInfo{Kind: BackendCloud, APIURL: "http://x", Source: "MSB_PROFILE", Profile: "q"}, ""},
-		"inline key":      {config, env{"MSB_PROFILE": "i"}, BackendInfo{Kind: BackendCloud, Source: "MSB_PROFILE", Profile: "i"}, ""},
+		"inline key":      {config, env{"MSB_PROFILE": "i"}, BackendInfo{Kind: BackendCloud, APIURL: defaultAPI, Source: "MSB_PROFILE", Profile: "i"}, ""},
 		"key is not set":  {config, env{"MSB_PROFILE": "q"}, local, `profile "q": env var "TEST_KEY" not set`},
 		"no key":          {config, env{"MSB_PROFILE": "none"}, local, `profile "none" backend=cloud requires an 'api_key_ref' field`},
 		"unknown profile": {config, env{"MSB_PROFILE": "nix"}, local, `active profile "nix" not found in SDK config`},
@@ -36,7 +39,7 @@ func TestDefaultBackendInfo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
-			for _, key := range []string{"MSB_BACKEND", "MSB_API_KEY", "MSB_PROFILE", "TEST_KEY"} {
+			for _, key := range []string{"MSB_BACKEND", "MSB_API_KEY", "MSB_API_URL", "MSB_PROFILE", "TEST_KEY"} {
 				t.Setenv(key, c.env[key])
 			}
 			if c.config != "" {

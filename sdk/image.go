@@ -430,11 +430,9 @@ func loadKind(err error) ErrorKind {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ErrCancelled
-	case errors.Is(err, oci.ErrReference), errors.Is(err, oci.ErrUntagged):
-		return ErrInvalidArgument
-	case errors.Is(err, oci.ErrArchive), errors.Is(err, oci.ErrManifest), errors.Is(err, oci.ErrLayer), errors.Is(err, oci.ErrLimit),
+	case errors.Is(err, oci.ErrReference), errors.Is(err, oci.ErrUntagged), errors.Is(err, oci.ErrArchive), errors.Is(err, oci.ErrManifest), errors.Is(err, oci.ErrLayer), errors.Is(err, oci.ErrLimit),
 		errors.Is(err, oci.ErrDigestMismatch), errors.Is(err, oci.ErrSizeMismatch), errors.Is(err, oci.ErrCompression), errors.Is(err, oci.ErrMediaType), errors.Is(err, oci.ErrPlatform):
-		return ErrInvalidConfig
+		return ErrInvalidArgument
 	}
 	return ErrIO
 }

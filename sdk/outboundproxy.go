@@ -41,7 +41,7 @@ func splitProxyURL(text string) (protocol string, a netip.AddrPort, err error) {
 	protocol, address, ok := strings.Cut(text, "://")
 	switch {
 	case !ok:
-		return "", a, fail(ErrInvalidConfig, "an outbound proxy's URL must include a protocol, for example socks5://127.0.0.1:1080")
+		return "", a, fail(ErrInvalidConfig, "outbound proxy URI must include a protocol, for example socks5://127.0.0.1:1080")
 	case protocol != "socks4" && protocol != "socks5":
 		return "", a, fail(ErrInvalidConfig, "unsupported outbound proxy protocol %q; supported protocols are socks4:// and socks5://", protocol)
 	case strings.Contains(address, "@"): // no part of it in the text, it may be a password

@@ -58,11 +58,11 @@ func (c *SandboxConfig) validate() error {
 	case c.CPUs > maxCPUs:
 		return fail(ErrInvalidConfig, "cpus must be at most %d: got %d", maxCPUs, c.CPUs)
 	case c.MaxCPUs != 0 && c.MaxCPUs < orDefault(c.CPUs, defaultCPUs):
-		return fail(ErrInvalidConfig, "max cpus %d is less than cpus %d", c.MaxCPUs, orDefault(c.CPUs, defaultCPUs))
+		return fail(ErrInvalidConfig, "max_cpus %d must be greater than or equal to cpus %d", c.MaxCPUs, orDefault(c.CPUs, defaultCPUs))
+	case c.MaxMemoryMiB != 0 && c.MaxMemoryMiB < orDefault(c.MemoryMiB, defaultMemoryMiB):
+		return fail(ErrInvalidConfig, "max_memory %d MiB must be greater than or equal to memory %d MiB", c.MaxMemoryMiB, orDefault(c.MemoryMiB, defaultMemoryMiB))
 	case c.MemoryMiB != 0 && c.MemoryMiB < minMemoryMiB:
 		return fail(ErrInvalidConfig, "memory must be at least %d MiB: got %d", minMemoryMiB, c.MemoryMiB)
-	case c.MaxMemoryMiB != 0 && c.MaxMemoryMiB < orDefault(c.MemoryMiB, defaultMemoryMiB):
-		return fail(ErrInvalidConfig, "max memory %d MiB is less than memory %d MiB", c.MaxMemoryMiB, orDefault(c.MemoryMiB, defaultMemoryMiB))
 	case len(c.Hostname) > maxHostnameBytes:
 		return fail(ErrInvalidConfig, "hostname is too long: %d bytes (max %d)", len(c.Hostname), maxHostnameBytes)
 	case c.Shell != "" && (c.Shell == "/" || strings.ContainsAny(c.Shell, " \t\r\n\v\f\x00")):
@@ -155,7 +155,7 @@ func reservedPrefix(key string) string {
 func (r Rlimit) validate() error {
 	switch {
 	case !slices.Contains(rlimitNames, r.Resource):
-		return fail(ErrInvalidConfig, "unknown resource limit %q: use one of %s", r.Resource, strings.Join(rlimitNames, " "))
+		return fail(ErrInvalidConfig, "unknown rlimit resource: %s: use one of %s", r.Resource, strings.Join(rlimitNames, " "))
 	case r.Soft > r.Hard:
 		return fail(ErrInvalidConfig, "resource limit %s: soft %d exceeds hard %d", r.Resource, r.Soft, r.Hard)
 	}

@@ -44,6 +44,7 @@ func TestParseRules(t *testing.T) {
 		"allow@example.com:tcp:443":      {rule(Allow, Egress, domain("example.com"), tcp, port(443, 443))},
 		"allow@Example.COM.":             one(domain("example.com")),
 		"allow@suffix=corp.internal":     one(suffixed("corp.internal")),
+		"allow@.corp.internal":           one(domain("corp.internal")), // no suffix: dots around a name mean nothing, as in 0.6.18
 		"deny@*.ads.example.com":         {rule(Deny, Egress, suffixed("ads.example.com"), nil, nil)},
 		"allow@domain=public":            one(domain("public")),
 		"allow@[2001:db8::1]:tcp:443":    {rule(Allow, Egress, cidr("2001:db8::1/128"), tcp, port(443, 443))},

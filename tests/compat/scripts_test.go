@@ -233,6 +233,22 @@ var nativeScripts = []Script{
 		"msb install --list",
 	}},
 	{"configuration", configurationSteps()},
+	{"backend", []string{
+		`echo '{"active_profile":"p","profiles":{"p":{"backend":"cloud","api_key_ref":"env:TOK","url":"https://p"},"q":{"backend":"cloud","api_key_ref":"inline:x"},"l":{"backend":"local"}}}' >c.json`,
+		"MSB_BACKEND=cloud msb context",
+		"MSB_BACKEND=x msb ls",
+		"MSB_BACKEND=cloud MSB_API_KEY=k msb context",
+		"MSB_BACKEND=cloud MSB_API_KEY=k MSB_API_URL=https://x.y/z msb context --format json",
+		"MSB_API_KEY=k MSB_API_URL=https://x.y/z msb context --format json",
+		"TOK=t MSB_CONFIG_PATH=c.json msb context --format json",
+		"MSB_CONFIG_PATH=c.json msb ls",
+		"MSB_PROFILE=q MSB_CONFIG_PATH=c.json msb context --format json",
+		"MSB_PROFILE=l MSB_CONFIG_PATH=c.json msb context --format json",
+		"MSB_PROFILE=nosuch MSB_CONFIG_PATH=c.json msb context",
+		"TOK=t MSB_BACKEND=cloud MSB_CONFIG_PATH=c.json msb context --format json",
+		"MSB_BACKEND=cloud MSB_PROFILE=l MSB_CONFIG_PATH=c.json msb context --format json",
+		"MSB_BACKEND=local MSB_PROFILE=q MSB_CONFIG_PATH=c.json msb context --format json",
+	}},
 }
 
 // tryScript creates a sandbox with flags and a configuration file, and shows what it would

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"encoding/json"
+
 	"github.com/spf13/cobra"
 
 	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
@@ -17,7 +19,9 @@ func (a *app) contextCmd() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printJSON(a.Out, info)
+				e := json.NewEncoder(a.Out) // other than elsewhere, the keys come in this order
+				e.SetIndent("", "  ")
+				return e.Encode(info)
 			}
 			var rows [][]string
 			for _, row := range [][]string{{"Backend", string(info.Kind)}, {"API URL", info.APIURL}, {"Source", info.Source}, {"Profile", info.Profile}} {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,9 +43,20 @@ func endpoint(s string) (name, path string) {
 	return name, path
 }
 
+// ambiguous reports that a local path looks like one of a sandbox.
+func ambiguous(s string) bool {
+	name, _, ok := strings.Cut(s, ":")
+	return ok && name != "" && !strings.ContainsAny(name, "/\\")
+}
+
 func copyEndpoints(ctx context.Context, src, dst string) error {
 	fromName, from := endpoint(src)
 	toName, to := endpoint(dst)
+	for i, s := range [...]string{src, dst} {
+		if name := [...]string{fromName, toName}[i]; name == "" && ambiguous(s) {
+			return fmt.Errorf("ambiguous copy endpoint `%s`; use SANDBOX:/absolute/path for sandbox paths or prefix local paths with ./", s)
+		}
+	}
 	if fromName == "" && toName == "" {
 		return errors.New("msb copy requires at least one sandbox endpoint (SANDBOX:/path)")
 	}

@@ -120,6 +120,9 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	if image != "" || c.snapshot != "" {
 		opts = append(opts, msb.WithImage(image), msb.WithFromSnapshot(c.snapshot))
 	}
+	if !hasRoot(opts) {
+		return nil, errNoImage
+	}
 	err = firstError(
 		expect("pull policy", c.pull, "always", "if-missing", "never"),
 		oneOf("security", c.security, "default", "restricted"),
@@ -135,7 +138,7 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		return nil, usage("the argument '--root-disk <SPEC>' cannot be used with '--oci-upper-size <SIZE>'")
 	}
 	if changed("cpus") && c.cpus == 0 {
-		return nil, errors.New("cpus must be greater than 0")
+		return nil, errors.New("invalid config: cpus must be greater than 0")
 	}
 	add(msb.WithCPUs(c.cpus), msb.WithMaxCPUs(c.maxCPUs), msb.WithHostname(c.hostname), msb.WithUser(c.user), msb.WithWorkdir(c.workdir), msb.WithShell(c.shell),
 		msb.WithPullPolicy(msb.PullPolicy(c.pull)), msb.WithSecurityProfile(msb.SecurityProfile(c.security)), msb.WithTHP(msb.THPPolicy(c.thp)))
@@ -211,6 +214,17 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		add(msb.WithLogLevel(msb.LogLevel(level)))
 	}
 	return opts, nil
+}
+
+var errNoImage = errors.New("missing required sandbox field `image`; provide an image argument or set `image` in --conf")
+
+// hasRoot reports that a sandbox with these options has something to start from.
+func hasRoot(opts []msb.SandboxOption) bool {
+	c := &msb.SandboxConfig{}
+	for _, o := range opts {
+		o(c)
+	}
+	return c.Image+c.ImageBind+c.Snapshot != ""
 }
 
 // oneOf checks a flag that has a few possible values; empty is not given.

@@ -246,7 +246,7 @@ func (a *app) install(cmd *cobra.Command, i *installation, image string, command
 		source, pull = image, true
 	}
 	if source == "" {
-		return errors.New("missing required sandbox field `image`; provide an image argument or set `image` in --conf")
+		return errNoImage
 	}
 	i.name = cmp.Or(i.name, aliasOf(source))
 	if err := firstError(checkAlias(i.name), i.check()); err != nil {

@@ -36,7 +36,7 @@ func TestModify(t *testing.T) {
 		"--cpus 0":           "cpus must be greater than 0",
 		"--memory 0":         "memory must be greater than 0",
 		"--root-disk x":      "invalid value",
-		"--secret GOMSB_KEY": "expected ENV@HOST",
+		"--secret GOMSB_KEY": "secret must be in format ENV@HOST",
 		"--env =":            "has no name",
 	} {
 		r := modify(line)

@@ -76,7 +76,7 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	for _, p := range n.ports {
 		bind, host, guest, udp, err := flagtype.Port(p)
 		if err != nil {
-			return nil, fmt.Errorf("invalid value '%s' for '--port': %w", p, err)
+			return nil, err
 		}
 		b := msb.PortBinding{Bind: bind, HostPort: host, GuestPort: guest}
 		if udp {
@@ -87,7 +87,7 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	for _, v := range n.vsock {
 		path, port, dgram, err := flagtype.Vsock(v)
 		if err != nil {
-			return nil, fmt.Errorf("invalid value '%s' for '--vsock': %w", v, err)
+			return nil, err
 		}
 		r := msb.VsockRoute{HostSocket: path, Port: port}
 		if dgram {
@@ -102,7 +102,7 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 	for _, v := range n.secrets {
 		env, hosts, err := flagtype.Secret(v)
 		if err != nil {
-			return nil, fmt.Errorf("invalid value for '--secret': %w", err)
+			return nil, err
 		}
 		opts = append(opts, msb.WithSecrets(msb.Secret.FromEnv(env, msb.SecretEnvOptions{AllowHostPatterns: hosts})))
 	}

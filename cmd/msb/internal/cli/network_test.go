@@ -101,7 +101,7 @@ func TestNetworkFlagsThatMakeNoSense(t *testing.T) {
 		"--proxy socks5://1.2.3.4:1 --socks5-username x":      "requires --socks5-password-env",
 		"--proxy socks5://1.2.3.4:1 --socks5-password-env PW": "requires --socks5-username",
 		"--proxy socks4://1.2.3.4:1 --socks4-user-id=":        "must not be empty",
-		"-p 80": "invalid value '80' for '--port'",
+		"-p 80": "port must be in format HOST:GUEST",
 	} {
 		_, err := networkOf(line)
 		assert.ErrorContains(t, err, want, line)

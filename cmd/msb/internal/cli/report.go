@@ -28,7 +28,11 @@ func (a *app) report(err error) int {
 	case errors.Is(err, context.Canceled) && a.sig != nil && a.sig.caught() != 0:
 		return exitBySig + int(a.sig.caught())
 	}
-	ui.Error(a.Err, err.Error())
+	text := err.Error()
+	if e, ok := err.(*msb.Error); ok && e.Kind == msb.ErrInvalidConfig { //nolint:errorlint // not if it is part of a longer text
+		text = "invalid config: " + text
+	}
+	ui.Error(a.Err, text)
 	return exitError
 }
 

@@ -118,16 +118,16 @@ func TestBadValues(t *testing.T) {
 	newHome(t)
 	for line, want := range map[string]string{
 		"exec a --timeout 1d -- ls":     "invalid digit found in string",
-		"exec a --rlimit x -- ls":       "RESOURCE=SOFT[:HARD]",
+		"exec a --rlimit x -- ls":       "RESOURCE=SOFT:HARD",
 		"exec a -e =x -- ls":            "has no name",
-		"exec a -e GOMSB_NOT_SET -- ls": "is not set on the host",
+		"exec a -e GOMSB_NOT_SET -- ls": "environment variable 'GOMSB_NOT_SET' not set",
 		"run --memory 1T mini":          "invalid value '1T' for '--memory'",
 		"run --memory 0 mini":           "memory must be greater than 0",
 		"run --cpus 0 mini":             "cpus must be greater than 0",
 		"run --pull maybe mini":         "invalid pull policy: maybe (expected: always, if-missing, never)",
 		"run --log-level x mini":        "invalid log level: x (expected: error, warn, info, debug, trace)",
 		"run --root-disk disk.raw mini": "such as ./disk.raw",
-		"run --label =x mini":           "has no key",
+		"run --label =x mini":           "label key must not be empty",
 		"logs a --grep (":               "invalid value '(' for '--grep'",
 	} {
 		r := run(strings.Fields(line)...)
@@ -143,9 +143,9 @@ func TestErrorsThatAreNoUsage(t *testing.T) {
 	for line, want := range map[string]string{
 		"run":                            "error: missing required sandbox field `image`; provide an image argument or set `image` in --conf\n",
 		"run --pull never alpine":        "error: image error: image not cached: docker.io/library/alpine:latest\n",
-		"create -e MSB_X=1 alpine":       "error: environment variable \"MSB_X\" uses the reserved MSB_ prefix\n",
-		"create --label service.a=1 x":   "error: label key 'service.a' uses reserved prefix 'service.'\n",
-		"create --name -- x":             "error: sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: --\n",
+		"create -e MSB_X=1 alpine":       "error: invalid config: environment variable \"MSB_X\" uses the reserved MSB_ prefix\n",
+		"create --label service.a=1 x":   "error: invalid config: label key 'service.a' uses reserved prefix 'service.'\n",
+		"create --name -- x":             "error: invalid config: sandbox name must start with an alphanumeric and contain only alphanumeric, dots, hyphens, and underscores: --\n",
 		"start nosuch":                   "error: sandbox not found: nosuch\n",
 		"stop -q nosuch":                 "error: sandbox not found: nosuch\n",
 		"rm nosuch":                      "error: sandbox not found: nosuch\n",

@@ -62,7 +62,7 @@ func TestMountsThatCannotBe(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	for line, want := range map[string]string{
-		"run --tmpfs x mini":                          "guest mount path must be absolute: x",
+		"run --tmpfs x mini":                          "invalid config: guest mount path must be absolute: x",
 		"run -v data:m mini":                          "volume must be in format source:/guest[:options]: data:m",
 		"run -v /d:/m,ro mini":                        "volume options must use source:guest:options syntax, for example /d:/m:ro",
 		"run --mount-disk /d:/m,ro mini":              "mount-disk options must use source:guest:options syntax, for example /d:/m:ro",
@@ -75,12 +75,12 @@ func TestMountsThatCannotBe(t *testing.T) {
 		"create -v data:/m:kind=disk mini":            "mount option `kind` is not valid here",
 		"create --mount-named db:/m:kind=disk mini":   "mount-named kind=disk requires size=SIZE",
 		"create --mount-named ./db:/m mini":           "mount-named source must be a volume name, not a host path: ./db",
-		"create --pull never -v a/b:/m mini":          "volume name must start with an alphanumeric character and contain only alphanumeric characters, dots, hyphens, and underscores: a/b",
-		"create --pull never -v data:/a/../b mini":    `mount path "/a/../b" must not contain ..`,
-		"create --mount-disk x.vmdk:/m mini":          "mount /m: a vmdk image can only be mounted read-only",
+		"create --pull never -v a/b:/m mini":          "invalid config: volume name must start with an alphanumeric character and contain only alphanumeric characters, dots, hyphens, and underscores: a/b",
+		"create --pull never -v data:/a/../b mini":    `invalid config: mount path "/a/../b" must not contain ..`,
+		"create --mount-disk x.vmdk:/m mini":          "invalid config: mount /m: a vmdk image can only be mounted read-only",
 		"create -v data:/m:stat-virt=off,uid=0 mini":  "mount options `uid` and `gid` must be specified together",
 		"create --mount-disk /d:/m:format=zip mini":   `invalid format "zip" (expected raw|qcow2|vmdk)`,
-		"run -v /:/m:stat-virt=off,host-perms=mirror": "mount /m: without stat virtualization the host's permissions are the guest's already: leave out mirror",
+		"run -v /:/m:stat-virt=off,host-perms=mirror": "invalid config: mount /m: without stat virtualization the host's permissions are the guest's already: leave out mirror",
 	} {
 		if !strings.HasSuffix(line, "mini") {
 			line += " mini"

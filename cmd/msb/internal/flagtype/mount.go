@@ -80,7 +80,7 @@ func (o *MountOptions) checkNamed(source string) error {
 func Tmpfs(s string) (guest string, o MountOptions, err error) {
 	guest, rest, more := strings.Cut(s, ":")
 	if !strings.HasPrefix(guest, "/") {
-		return "", o, fmt.Errorf("guest mount path must be absolute: %s", guest)
+		return "", o, fmt.Errorf("invalid config: guest mount path must be absolute: %s", guest)
 	}
 	if !more {
 		return guest, o, nil

@@ -16,11 +16,11 @@ func Port(s string) (bind string, host, guest uint16, udp bool, err error) {
 	case "udp":
 		udp = true
 	default:
-		return "", 0, 0, false, fmt.Errorf("unknown protocol %q: use tcp or udp", proto)
+		return "", 0, 0, false, fmt.Errorf("invalid guest port: %s: its protocol is tcp or udp", s[strings.LastIndex(ports, ":")+1:])
 	}
 	left, last, ok := cutLast(ports, ":")
 	if !ok {
-		return "", 0, 0, false, fmt.Errorf("expected [BIND:]HOST:GUEST[/tcp|/udp]")
+		return "", 0, 0, false, fmt.Errorf("port must be in format HOST:GUEST[/udp] or BIND_ADDR:HOST:GUEST[/udp]: %s", s)
 	}
 	first := left
 	if b, h, ok := cutLast(left, ":"); ok {
@@ -28,17 +28,17 @@ func Port(s string) (bind string, host, guest uint16, udp bool, err error) {
 		if strings.HasPrefix(b, "[") && strings.HasSuffix(b, "]") {
 			bind = b[1 : len(b)-1]
 		} else if strings.Contains(b, ":") {
-			return "", 0, 0, false, fmt.Errorf("an IPv6 address goes in brackets: [%s]", b)
+			return "", 0, 0, false, fmt.Errorf("invalid bind address: %s: an IPv6 address goes in brackets", b)
 		}
 		if _, err := netip.ParseAddr(bind); err != nil {
-			return "", 0, 0, false, fmt.Errorf("%q is no address to publish at", b)
+			return "", 0, 0, false, fmt.Errorf("invalid bind address: %s", b)
 		}
 	}
-	if host, err = port(first); err == nil {
-		guest, err = port(last)
+	if host, err = port("host", first); err == nil {
+		guest, err = port("guest", last)
 	}
 	if err == nil && guest == 0 {
-		err = fmt.Errorf("the guest's port is 1 to 65535")
+		err = fmt.Errorf("invalid guest port: 0")
 	}
 	return bind, host, guest, udp, err
 }
@@ -51,10 +51,10 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-func port(s string) (uint16, error) {
+func port(whose, s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no port", s)
+		return 0, fmt.Errorf("invalid %s port: %s", whose, s)
 	}
 	return uint16(n), nil
 }

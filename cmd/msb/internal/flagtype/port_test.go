@@ -28,8 +28,8 @@ func TestPort(t *testing.T) {
 		assert.Equal(t, want, parsed{bind, host, guest, udp}, s)
 	}
 	for s, want := range map[string]string{
-		"": "expected", "80": "expected", "80:x": "no port", "x:80": "no port", "80:0": "1 to 65535", "80:65536": "no port", "1:2/sctp": "use tcp or udp",
-		"localhost:1:2": "no address", "::1:80:80": "in brackets", "[::1:80:80": "in brackets", "1:2:3:4": "in brackets", "-1:2": "no port",
+		"": "must be in format", "80": "must be in format", "80:x": "guest port: x", "x:80": "host port: x", "80:0": "guest port: 0", "80:65536": "guest port: 65536",
+		"1:2/sctp": "guest port: 2/sctp", "localhost:1:2": "bind address: localhost", "::1:80:80": "in brackets", "[::1:80:80": "in brackets", "1:2:3:4": "in brackets", "-1:2": "host port: -1",
 	} {
 		_, _, _, _, err := Port(s)
 		assert.ErrorContains(t, err, want, s)

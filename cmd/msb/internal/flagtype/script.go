@@ -9,7 +9,7 @@ import (
 func CopyPatch(s string) (src, dst string, err error) {
 	i := strings.Index(s, ":/")
 	if i <= 0 {
-		return "", "", fmt.Errorf("invalid copy %q: use SOURCE:/PATH/IN/THE/SANDBOX", s)
+		return "", "", fmt.Errorf("--copy must be in format source:/guest[:options]: %s", s)
 	}
 	return s[:i], s[i+1:], nil
 }
@@ -18,7 +18,7 @@ func CopyPatch(s string) (src, dst string, err error) {
 func RawScript(s string) (name, body string, err error) {
 	name, body, ok := strings.Cut(s, "=")
 	if !ok || name == "" {
-		return "", "", fmt.Errorf("invalid script %q: use NAME=BODY", s)
+		return "", "", fmt.Errorf("script must be in format NAME=BODY: %s", s)
 	}
 	return name, body, nil
 }
@@ -27,7 +27,7 @@ func RawScript(s string) (name, body string, err error) {
 func ScriptPath(s string) (name, path string, err error) {
 	name, path, ok := strings.Cut(s, ":")
 	if !ok || name == "" || path == "" {
-		return "", "", fmt.Errorf("invalid script %q: use NAME:PATH", s)
+		return "", "", fmt.Errorf("script must be in format NAME:PATH: %s", s)
 	}
 	return name, path, nil
 }

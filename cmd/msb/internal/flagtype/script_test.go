@@ -17,7 +17,7 @@ func TestCopyPatch(t *testing.T) {
 	}
 	for _, in := range []string{"", "f", "f:g", ":/etc", "/f"} {
 		_, _, err := CopyPatch(in)
-		assert.ErrorContains(t, err, "use SOURCE:/PATH", in)
+		assert.ErrorContains(t, err, "--copy must be in format", in)
 	}
 }
 

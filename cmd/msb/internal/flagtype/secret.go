@@ -10,13 +10,13 @@ func Secret(s string) (env string, hosts []string, err error) {
 	env, list, ok := cutLast(s, "@")
 	switch {
 	case strings.Contains(env, "="):
-		return "", nil, errors.New("a value on the command line can be seen by other users: set the environment variable and write ENV@HOST")
+		return "", nil, errors.New("inline secret values are not supported: a value on the command line can be seen by other users: set the environment variable and write ENV@HOST")
 	case !ok || env == "" || strings.Contains(env, "@"):
-		return "", nil, errors.New("expected ENV@HOST[,HOST...]")
+		return "", nil, errors.New("secret must be in format ENV@HOST[,HOST...]")
 	}
 	for h := range strings.SplitSeq(list, ",") {
 		if h = strings.TrimSpace(h); h == "" {
-			return "", nil, errors.New("expected ENV@HOST[,HOST...]: a host is empty")
+			return "", nil, errors.New("secret must be in format ENV@HOST[,HOST...]: a host is empty")
 		}
 		hosts = append(hosts, h)
 	}

@@ -108,7 +108,7 @@ func Env(s string) (key, value string, err error) {
 	}
 	value, ok = os.LookupEnv(key)
 	if !ok {
-		return "", "", fmt.Errorf("environment variable %q is not set on the host; use %s=VALUE", key, key)
+		return "", "", fmt.Errorf("environment variable '%s' not set", key)
 	}
 	return key, value, nil
 }
@@ -117,7 +117,7 @@ func Env(s string) (key, value string, err error) {
 func Label(s string) (key, value string, err error) {
 	key, value, _ = strings.Cut(s, "=")
 	if key == "" {
-		return "", "", fmt.Errorf("label %q has no key", s)
+		return "", "", fmt.Errorf("invalid config: label key must not be empty")
 	}
 	return key, value, nil
 }
@@ -126,7 +126,7 @@ func Label(s string) (key, value string, err error) {
 func Rlimit(s string) (resource string, soft, hard uint64, err error) {
 	resource, limits, ok := strings.Cut(s, "=")
 	if !ok || resource == "" {
-		return "", 0, 0, fmt.Errorf("invalid limit %q: use RESOURCE=SOFT[:HARD]", s)
+		return "", 0, 0, fmt.Errorf("rlimit must be in format RESOURCE=LIMIT or RESOURCE=SOFT:HARD: %s", s)
 	}
 	first, second, both := strings.Cut(limits, ":")
 	if soft, err = strconv.ParseUint(first, 10, 64); err != nil {
@@ -138,7 +138,7 @@ func Rlimit(s string) (resource string, soft, hard uint64, err error) {
 		}
 	}
 	if soft > hard {
-		return "", 0, 0, fmt.Errorf("invalid limit %q: the soft limit exceeds the hard one", s)
+		return "", 0, 0, fmt.Errorf("soft limit cannot exceed hard limit: %s", s)
 	}
 	return strings.ToLower(resource), soft, hard, nil
 }

@@ -10,7 +10,7 @@ import (
 func Vsock(s string) (path string, port uint32, dgram bool, err error) {
 	path, rest, ok := cutLast(s, ":")
 	if !ok || path == "" {
-		return "", 0, false, fmt.Errorf("expected PATH:PORT[/dgram]")
+		return "", 0, false, fmt.Errorf("--vsock must use HOST_PATH:PORT[/stream|/dgram], got %q", s)
 	}
 	number, kind, _ := strings.Cut(rest, "/")
 	if kind != "" && kind != "stream" && kind != "dgram" {
