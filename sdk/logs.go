@@ -26,8 +26,8 @@ const (
 
 // LogOptions choose log entries. The zero value is everything that commands printed.
 type LogOptions struct {
-	Tail         uint64 // the last so many, 0 = all
-	Since, Until time.Time
+	Tail         uint64      // the last so many, 0 = all
+	Since, Until time.Time   // from Since on, and before Until
 	Sources      []LogSource // default stdout, stderr and output
 }
 
@@ -36,8 +36,8 @@ type LogStreamOptions struct {
 	Sources    []LogSource
 	Since      time.Time
 	FromCursor string
-	Until      time.Time
-	Follow     bool // keep waiting for new entries until Until, Close or the sandbox is removed
+	Until      time.Time // exclusive
+	Follow     bool      // keep waiting for new entries until Until, Close or the sandbox is removed
 }
 
 // LogEntry is one entry: one read of a command's output, or one line of a system log.
@@ -111,7 +111,7 @@ func readLogs(ctx context.Context, dir string, o LogOptions) ([]LogEntry, error)
 		if e == nil {
 			break
 		}
-		if (o.Since.IsZero() || !e.Timestamp.Before(o.Since)) && (o.Until.IsZero() || !e.Timestamp.After(o.Until)) {
+		if (o.Since.IsZero() || !e.Timestamp.Before(o.Since)) && (o.Until.IsZero() || e.Timestamp.Before(o.Until)) {
 			entries = append(entries, *e)
 		}
 	}

@@ -40,7 +40,7 @@ func TestReadLogsSelects(t *testing.T) {
 		"everything printed": {LogOptions{}, []string{"a", "b", "c", "\x00B"}},
 		"tail":               {LogOptions{Tail: 2}, []string{"c", "\x00B"}},
 		"since is inclusive": {LogOptions{Since: at(3)}, []string{"c", "\x00B"}},
-		"until is inclusive": {LogOptions{Until: at(2)}, []string{"a", "b"}},
+		"until is exclusive": {LogOptions{Until: at(3)}, []string{"a", "b"}},
 		"one source":         {LogOptions{Sources: []LogSource{LogSourceStderr}}, []string{"b"}},
 		"system":             {LogOptions{Sources: []LogSource{LogSourceSystem}}, []string{"--- sandbox stopped ---\n"}},
 	} {

@@ -67,7 +67,7 @@ func (h *LogStreamHandle) Recv(ctx context.Context) (*LogEntry, error) {
 			return nil, wrap(ErrIO, err)
 		}
 		if e != nil {
-			if !h.opt.Until.IsZero() && e.Timestamp.After(h.opt.Until) {
+			if !h.opt.Until.IsZero() && !e.Timestamp.Before(h.opt.Until) {
 				return nil, nil
 			}
 			if e.Timestamp.Before(h.opt.Since) {

@@ -233,6 +233,7 @@ var nativeScripts = []Script{
 		"msb install --list",
 	}},
 	{"configuration", configurationSteps()},
+	{"logs", logSteps()},
 	{"backend", []string{
 		`echo '{"active_profile":"p","profiles":{"p":{"backend":"cloud","api_key_ref":"env:TOK","url":"https://p"},"q":{"backend":"cloud","api_key_ref":"inline:x"},"l":{"backend":"local"}}}' >c.json`,
 		"MSB_BACKEND=cloud msb context",
@@ -249,6 +250,34 @@ var nativeScripts = []Script{
 		"MSB_BACKEND=cloud MSB_PROFILE=l MSB_CONFIG_PATH=c.json msb context --format json",
 		"MSB_BACKEND=local MSB_PROFILE=q MSB_CONFIG_PATH=c.json msb context --format json",
 	}},
+}
+
+// exampleLog is an exec.log.
+const exampleLog = `{"t":"2026-11-24T00:02:10.719Z","s":"system","d":"--- sandbox started ---\n"}
+{"t":"2026-11-24T00:02:15.999Z","s":"stdout","d":"hello\n","id":1}
+{"t":"2026-11-24T00:02:16.078Z","s":"stderr","d":"err\n","id":2}
+{"t":"2026-11-24T00:02:16.100Z","s":"stdout","d":"one\ntwo\n","id":2}
+{"t":"2026-11-24T00:02:16.311Z","s":"stdout","d":"\u001b[31mred\u001b[0m\n","id":7}
+{"t":"2026-11-24T00:02:16.369Z","s":"output","d":"/dev/pts/0\r\n","id":8}
+{"t":"2026-11-24T00:02:16.376Z","s":"output","d":"linux\r\n","id":8}
+`
+
+// logSteps print logs of a sandbox that never ran.
+func logSteps() []string {
+	const logs = "$MSB_HOME/sandboxes/a/logs"
+	steps := []string{"mkdir root; MSB_PATH=/bin/false msb create -q --name a $PWD/root >/dev/null 2>&1; mkdir -p " + logs + "; rm -f " + logs + "/boot-error.json\n" +
+		"printf 'runtime\\n' >" + logs + "/runtime.log; printf 'kernel\\n' >" + logs + "/kernel.log; cat >" + logs + "/exec.log <<'END'\n" + exampleLog + "END"}
+	for _, flags := range []string{
+		"", "--json", "--tail 2", "--tail 0", "--timestamps", "--show-id", "--timestamps --show-id", "--source stdout", "--source stderr,output", "--source system", "--source all",
+		"--source all --json", "--source all --show-id --timestamps", "--since 2026-11-24T00:02:16.100Z", "--until 2026-11-24T00:02:16.100Z", "--since 1s", "--since 1000d --tail 1",
+		"--since 2026-11-24T00:02:16.300Z --until 2026-11-24T00:02:16.369Z --json", "--grep err", "--grep e --tail 1", "--grep ^h --json", "--color always", "--color never", "--no-color",
+		"--color-sessions", "--source stdout --source stderr", "--tail 1 --source all",
+	} {
+		steps = append(steps, "msb logs a "+flags)
+	}
+	return append(steps,
+		"unset NO_COLOR; msb logs a --color always", "unset NO_COLOR; msb logs a --color always --color-sessions", "unset NO_COLOR; msb logs a --color always --color-sessions --timestamps --source all",
+		`printf '{"t":"2026-11-24T00:02:15.101Z","stage":"config","errno":2,"message":"no file"}' >`+logs+"/boot-error.json; msb logs a", "msb logs a --json --tail 0", "msb rm -q a")
 }
 
 // tryScript creates a sandbox with flags and a configuration file, and shows what it would

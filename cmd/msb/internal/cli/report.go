@@ -54,7 +54,7 @@ func (a *app) reportBoot(e *msb.StartError) {
 	if e.Removed {
 		lines = append(lines, "give the sandbox a --name to keep its logs")
 	} else {
-		lines = append(lines, "run msb logs --source system "+e.Name+" for full diagnostics")
+		lines = append(lines, "run `msb logs --source system "+e.Name+"` for full diagnostics")
 	}
 	ui.Error(a.Err, fmt.Sprintf("failed to start %q", e.Name), lines...)
 }
