@@ -102,10 +102,27 @@ func (c *catalog) reconcile(ctx context.Context, row store.Sandbox) (store.Sandb
 		}
 		row = fresh
 	}
-	if row.Ephemeral && !live(row.Status) {
+	switch {
+	case row.Ephemeral && !live(row.Status):
 		return c.reap(ctx, row)
+	case row.Status == store.Running && c.paused(ctx, row):
+		row.Status = store.Paused
 	}
 	return row, nil
+}
+
+// paused reports that the runtime of a sandbox has paused it, which its row does not say.
+func (c *catalog) paused(ctx context.Context, row store.Sandbox) bool {
+	agent, err := launch.AgentSocket(c.home.run(), row.Name)
+	if err != nil {
+		return false
+	}
+	pid := launch.PausedBy(agent)
+	if pid == 0 {
+		return false
+	}
+	run, err := c.store.ActiveRun(ctx, row.ID)
+	return err == nil && run.PID == pid
 }
 
 // checkRun compares a row that says a runtime exists with the process there is.

@@ -47,6 +47,8 @@ const (
 	ErrUnsupportedOperation
 	ErrInternal
 	ErrNoDefaultCommand
+	// ErrSandboxPaused is of gomsb only: the sandbox takes nothing new until Resume.
+	ErrSandboxPaused
 )
 
 var kindNames = [...]string{
@@ -86,6 +88,7 @@ var kindNames = [...]string{
 	ErrUnsupportedOperation:   "UnsupportedOperation",
 	ErrInternal:               "Internal",
 	ErrNoDefaultCommand:       "NoDefaultCommand",
+	ErrSandboxPaused:          "SandboxPaused",
 }
 
 // String is the kind's name without the Err prefix.

@@ -241,6 +241,7 @@ func execError(cmd string, err error) error {
 func agentError(err error) error {
 	var guestFile *client.FSError
 	var hostFile *fs.PathError
+	var refusal *client.RemoteError
 	switch {
 	case err == nil:
 		return nil
@@ -250,6 +251,8 @@ func agentError(err error) error {
 			kind = ErrPathNotFound
 		}
 		return &Error{Kind: kind, Message: "sandbox fs error", Cause: err}
+	case errors.As(err, &refusal) && refusal.Kind == client.KindPaused:
+		return fail(ErrSandboxPaused, "%s", refusal.Message)
 	case errors.As(err, &hostFile):
 		return wrap(ErrIO, err)
 	case errors.Is(err, client.ErrTooOld):

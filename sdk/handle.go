@@ -97,6 +97,9 @@ func (h *SandboxHandle) Connect(ctx context.Context) (*Sandbox, error) {
 	if !h.Live() {
 		return nil, fail(ErrSandboxNotRunning, "sandbox %s is not running: it is %s", h.row.Name, h.Status())
 	}
+	if h.Status() == SandboxStatusPaused {
+		return nil, fail(ErrSandboxPaused, "sandbox %s is paused: resume it with: msb resume %s", h.row.Name, h.row.Name)
+	}
 	s, err := parseSpec(h.row.Config)
 	if err != nil {
 		return nil, wrap(ErrInternal, err)

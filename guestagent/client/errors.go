@@ -56,6 +56,10 @@ func (e *RemoteError) Error() string {
 	return fmt.Sprintf("guest agent: %s: %s", e.Kind, e.Message)
 }
 
+// KindPaused is the kind of a [RemoteError] of the host's runtime: the guest stands still,
+// and takes nothing new until the sandbox is resumed.
+const KindPaused proto.ErrorKind = "sandbox_paused"
+
 // ExecError says why a command did not start. It is fs.ErrNotExist for kind not_found and
 // fs.ErrPermission for kind permission_denied.
 type ExecError struct {

@@ -55,6 +55,7 @@ type room struct{ processors, memory bool }
 type guestResources struct {
 	processors *processors
 	memory     *pluggedMemory
+	pauser     *pauser
 }
 
 // changeRequest is what a client asks.
@@ -86,8 +87,8 @@ func (h *changedHost) UnmarshalJSON(b []byte) (err error) {
 	return err
 }
 
-// openChanges opens the control socket, if there is something to change. Clients take its
-// absence for a sandbox that cannot be changed.
+// openChanges opens the control socket. Clients of old releases find it only if there is
+// something to change that they know of.
 func (s *sandbox) openChanges() {
 	path, link := launch.ControlSocket(s.cfg.AgentSock), launch.ControlLink(s.inv.Config.Run(), s.inv.Name)
 	room := room{processors: s.config.MaxVCPUs > s.config.VCPUs, memory: s.config.MaxMemoryMiB > s.config.MemoryMiB}
@@ -95,17 +96,14 @@ func (s *sandbox) openChanges() {
 	if s.network != nil {
 		secrets = s.network.secrets
 	}
-	if secrets == nil && !room.processors && !room.memory {
-		_ = os.Remove(path) // of a run that was killed
-		_ = os.Remove(link)
-		return
-	}
 	sock, err := listenAt(path)
 	if err != nil {
 		s.log.Warn("no control socket: the sandbox cannot be changed while it runs", "err", err)
 		return
 	}
-	if err := sock.publish(link, s.log); err != nil {
+	if secrets == nil && !room.processors && !room.memory {
+		_ = os.Remove(link) // of a run that was killed
+	} else if err := sock.publish(link, s.log); err != nil {
 		s.log.Warn("cannot link the control socket for clients of old releases", "err", err)
 	}
 	s.changes = serveChanges(sock, secrets, room, s.log)
@@ -196,12 +194,32 @@ func (l *changes) do(ctx context.Context, line []byte, reply *launch.ControlRepl
 	case (r.Op == "cpu_target" || r.Op == "cpu_state") && l.room.processors,
 		(r.Op == "memory_target" || r.Op == "memory_state") && l.room.memory:
 		g := l.guest.Load()
-		if g == nil {
-			return errors.New("the guest is not ready yet")
+		switch {
+		case g == nil:
+			return errNotReadyYet
+		case g.pauser.isPaused():
+			return errors.New("it is paused: resume it first")
 		}
 		return l.resize(ctx, g, r, reply)
+	case r.Op == "pause" || r.Op == "resume":
+		return l.pause(r.Op == "pause")
 	}
 	return fmt.Errorf("this runtime cannot do %q", r.Op)
+}
+
+// errNotReadyYet refuses what needs a guest that serves.
+var errNotReadyYet = errors.New("the guest is not ready yet")
+
+// pause stops the guest, or lets it go on.
+func (l *changes) pause(stop bool) error {
+	g := l.guest.Load()
+	switch {
+	case g == nil:
+		return errNotReadyYet
+	case stop:
+		return g.pauser.pause()
+	}
+	return g.pauser.resume()
 }
 
 // resize changes or tells what the guest has.

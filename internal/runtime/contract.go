@@ -95,6 +95,10 @@ type Machine interface {
 	Outcome() Outcome
 	// Stop ends it at once, without asking the guest.
 	Stop()
+	// Pause returns when it stands still, and Resume lets it run on. Repeating either is
+	// no error.
+	Pause() error
+	Resume() error
 	// Close frees it, after its disks are flushed. It is idempotent.
 	Close() error
 	// Stats is what is known of it now.

@@ -54,6 +54,7 @@ type control struct {
 	wg     sync.WaitGroup
 
 	relay    *relay.Relay // set before a ready event
+	pauser   *pauser      // set once ready
 	isReady  bool
 	stopping bool
 	vague    bool // the boot error says no more than that the stream broke
@@ -195,6 +196,7 @@ func (c *control) stop(end ending, tell bool) {
 	}
 	c.stopping, c.end = true, end
 	c.log.Info("the sandbox ends", "reason", string(end.reason))
+	c.pauser.end()
 	if !c.isReady {
 		c.machine.Stop() // nobody there to ask
 		return
@@ -215,6 +217,7 @@ func (c *control) depart(end ending) {
 	if !c.stopping {
 		c.stopping, c.end = true, end
 	}
+	c.pauser.end()
 	c.openWindow()
 }
 
@@ -297,10 +300,12 @@ func (c *control) onReady() {
 			c.log.Error("the agent socket failed", "err", err)
 		}
 	})
+	c.pauser = &pauser{machine: c.machine, relay: c.relay, pulse: c.pulse, name: c.inv.Name, mark: c.markPaused, log: c.log}
 	n := c.config.VCPUs
 	c.changes.serveGuest(&guestResources{
 		processors: &processors{possible: c.config.MaxVCPUs, requested: n, allowed: n, allow: c.machine.Allow, guest: c.files},
 		memory:     &pluggedMemory{boot: uint32(c.config.MemoryMiB), most: uint32(c.config.MaxMemoryMiB), machine: c.machine},
+		pauser:     c.pauser,
 	})
 	c.wg.Go(c.watchIdle)
 	c.wg.Go(c.sample)

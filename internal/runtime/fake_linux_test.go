@@ -112,6 +112,8 @@ func (m *fakeMachine) Start() error {
 }
 
 func (m *fakeMachine) Allow(int) error { return nil }
+func (m *fakeMachine) Pause() error    { return m.agent.Pause() }
+func (m *fakeMachine) Resume() error   { return m.agent.Resume() }
 
 func (m *fakeMachine) Memory() Memory {
 	return Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}
@@ -225,7 +227,10 @@ func (m *fakeMachine) Outcome() Outcome {
 	return m.outcome
 }
 
-func (m *fakeMachine) Stop() { m.end(Outcome{Stopped: true, Text: "stopped"}) }
+func (m *fakeMachine) Stop() {
+	_ = m.agent.Resume()
+	m.end(Outcome{Stopped: true, Text: "stopped"})
+}
 
 func (m *fakeMachine) Close() error {
 	m.Stop()

@@ -71,6 +71,7 @@ type pulse struct {
 	last    beat      // protected by mu
 	known   bool      // there was one; protected by mu
 	changed time.Time // when activity_seq was seen to change; protected by mu
+	held    time.Time // since when the guest is paused, zero while it runs; protected by mu
 }
 
 // clearHeartbeat removes what an earlier run left in dir, whatever its guest put there
@@ -136,13 +137,32 @@ func (p *pulse) save(b beat) error {
 	return os.Rename(temp, filepath.Join(p.dir, heartbeatName))
 }
 
-// idle is how long no command has run and nothing has happened; 0 while the guest has
-// not reported or something runs. Only the host's clock counts.
+// idle is how long no command has run and nothing has happened, pauses not counted; 0
+// while the guest has not reported or something runs. Only the host's clock counts.
 func (p *pulse) idle() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.known || p.last.ExecCount > 0 {
 		return 0
 	}
-	return p.now().Sub(p.changed)
+	now := p.now()
+	if !p.held.IsZero() {
+		now = p.held
+	}
+	return max(0, now.Sub(p.changed))
+}
+
+// hold notes that the guest is paused.
+func (p *pulse) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = p.now()
+}
+
+// release notes that it runs again.
+func (p *pulse) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = p.changed.Add(p.now().Sub(p.held))
+	p.held = time.Time{}
 }

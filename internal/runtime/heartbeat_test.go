@@ -166,3 +166,24 @@ func FuzzHeartbeat(f *testing.F) {
 		}
 	})
 }
+
+func TestPausesAreNotIdle(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	p := &pulse{now: func() time.Time { return now }}
+	p.note(beat{Seq: 1, ActivitySeq: 1})
+	now = now.Add(2 * time.Second)
+	p.hold()
+	now = now.Add(time.Hour)
+	assert.Equal(t, 2*time.Second, p.idle())
+	p.release()
+	assert.Equal(t, 2*time.Second, p.idle())
+	now = now.Add(time.Second)
+	assert.Equal(t, 3*time.Second, p.idle())
+	p.hold()
+	now = now.Add(time.Hour)
+	p.note(beat{Seq: 2, ActivitySeq: 2}) // it was on its way
+	assert.Zero(t, p.idle())
+	p.release()
+	assert.Zero(t, p.idle())
+}

@@ -149,6 +149,8 @@ func (m *microVM) Start() error          { return m.vm.Start() }
 func (m *microVM) Done() <-chan struct{} { return m.vm.Done() }
 func (m *microVM) Stop()                 { m.vm.Stop() }
 func (m *microVM) Allow(n int) error     { return m.vm.Allow(n) }
+func (m *microVM) Pause() error          { return m.vm.Pause() }
+func (m *microVM) Resume() error         { return m.vm.Resume() }
 
 func (m *microVM) Outcome() Outcome {
 	r, err := m.vm.Wait(context.Background())

@@ -142,6 +142,9 @@ func (s *sandbox) prepare() (err error) {
 	if s.sock, err = listenAt(s.cfg.AgentSock); err != nil {
 		return fail(launch.StageConfig, err)
 	}
+	if err := s.markPaused(false); err != nil { // of a run that was killed
+		s.log.Warn("the sandbox may be taken for paused", "err", err)
+	}
 	if s.execLog, err = journal.OpenExecLog(filepath.Join(s.cfg.LogDir, "exec.log")); err != nil {
 		return fail(launch.StageConfig, err)
 	}
@@ -270,6 +273,14 @@ func (s *sandbox) ignored() {
 // the time.
 func (s *sandbox) openStore(ctx context.Context) (*store.Store, error) {
 	return store.Open(ctx, s.cfg.DBPath, store.Options{})
+}
+
+// markPaused tells other programs whether the sandbox is paused.
+func (s *sandbox) markPaused(paused bool) error {
+	if paused {
+		return launch.MarkPaused(s.cfg.AgentSock, s.pid)
+	}
+	return launch.UnmarkPaused(s.cfg.AgentSock)
 }
 
 func (s *sandbox) beginRun(ctx context.Context) error {

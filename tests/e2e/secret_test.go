@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/gomsb/gomsb/internal/launch"
 	mitm "github.com/gomsb/gomsb/netstack/tls"
 	msb "github.com/gomsb/gomsb/sdk"
 )
@@ -177,22 +178,17 @@ func readLog(t *testing.T, name string) string {
 
 // testUpdate changes a secret by the control socket.
 func (v *vault) testUpdate(t *testing.T, sb *msb.Sandbox) {
-	sockets, err := filepath.Glob(filepath.Join(os.Getenv("MSB_HOME"), "run", "sandboxes", "*", "control.sock"))
+	agent, err := launch.AgentSocket(homePath("run"), sb.Name())
 	require.NoError(t, err)
-	require.NotEmpty(t, sockets)
 	ask := func(line string) {
-		for _, s := range sockets { // those of dead sandboxes do not answer
-			c, err := net.Dial("unix", s)
-			if err != nil {
-				continue
-			}
-			_, err = io.WriteString(c, line+"\n")
-			require.NoError(t, err)
-			answer, err := io.ReadAll(c)
-			require.NoError(t, err)
-			assert.Equal(t, `{"ok":true}`, strings.TrimSpace(string(answer)))
-			_ = c.Close()
-		}
+		c, err := net.Dial("unix", launch.ControlSocket(agent))
+		require.NoError(t, err)
+		_, err = io.WriteString(c, line+"\n")
+		require.NoError(t, err)
+		answer, err := io.ReadAll(c)
+		require.NoError(t, err)
+		assert.Equal(t, `{"ok":true}`, strings.TrimSpace(string(answer)))
+		_ = c.Close()
 	}
 	request := `-H "X-Key: $KEY" https://www.good.test/`
 	ask(`{"op":"secrets_update","changes":[{"change":"rotate","name":"KEY","value":"` + rotated + `"}]}`)

@@ -28,6 +28,8 @@ type Agent struct {
 	IgnoreStop  bool             // do not react to core.shutdown
 	Crash       func(how string) // runs the command crash; nil ignores it
 
+	still standstill
+
 	mu       sync.Mutex
 	conn     net.Conn
 	out      *proto.Writer
@@ -62,6 +64,7 @@ func (a *Agent) Serve(conn net.Conn) error {
 		if err := m.CheckFlags(); err != nil {
 			return err
 		}
+		a.still.wait()
 		a.note(m)
 		if err := a.handle(m); err != nil {
 			return err

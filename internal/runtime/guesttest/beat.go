@@ -26,6 +26,7 @@ func (a *Agent) counters() Counters {
 func (a *Agent) Beat(w io.Writer, every time.Duration) {
 	out := json.NewEncoder(w)
 	for seq := uint64(1); ; seq++ {
+		a.still.wait()
 		c := a.counters()
 		c.Seq = seq
 		if out.Encode(c) != nil {

@@ -19,7 +19,10 @@ type client struct {
 	ids   proto.IDRange
 	queue *queue
 	open  openIDs   // protected by relay.mu
+	own   bool      // of this process: it is never refused
 	left  time.Time // when it was gone, zero before; protected by relay.mu
+
+	refused map[uint32]struct{} // ids of what a paused guest was not to hear; used by read only
 
 	gone    chan struct{}  // closed when nothing more can be written to it
 	keeps   bool           // it knows windows; used by read only
@@ -28,9 +31,11 @@ type client struct {
 
 const clientBuffer = 16 << 10
 
-// Attach serves one client until it or the guest hangs up. It returns at once; a
-// connection too many, or after the guest is gone, is closed without a word.
-func (r *Relay) Attach(conn net.Conn) {
+// Attach serves a client of this process's own until it or the guest hangs up. It returns
+// at once; a connection too many, or after the guest is gone, is closed without a word.
+func (r *Relay) Attach(conn net.Conn) { r.attach(conn, true) }
+
+func (r *Relay) attach(conn net.Conn, own bool) {
 	r.mu.Lock()
 	slot, ok := r.freeSlot(time.Now())
 	if !ok || r.closed {
@@ -38,7 +43,7 @@ func (r *Relay) Attach(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	c := &client{relay: r, conn: conn, slot: slot, ids: proto.SlotRange(slot), queue: newQueue(r.pool, r.flow), gone: make(chan struct{})}
+	c := &client{relay: r, conn: conn, own: own, slot: slot, ids: proto.SlotRange(slot), queue: newQueue(r.pool, r.flow), gone: make(chan struct{})}
 	// The handshake goes through the queue: it is first, and a client that does not
 	// read it holds up nobody.
 	hello := r.pool.get(8 + len(r.ready))
@@ -93,11 +98,17 @@ func (c *client) forward(f *frame) error {
 	if !c.ids.Allows(id, flags) {
 		return errForbidden
 	}
-	if c.open.isNew(id) {
+	fresh := c.open.isNew(id)
+	if fresh {
+		c.keeps = c.keeps || flags&proto.FlagSessionStart == 0 && keepsWindows(f)
+	}
+	if refused, err := c.refuse(f, fresh); refused || err != nil {
+		return err
+	}
+	if fresh {
 		r.mu.Lock()
 		c.open.add(id)
 		r.mu.Unlock()
-		c.keeps = c.keeps || flags&proto.FlagSessionStart == 0 && keepsWindows(f)
 	} else if i := c.inputOf(id); i != nil && !c.admit(f, i) {
 		return nil
 	}

@@ -13,8 +13,8 @@ const (
 	clockJump     = 6 * time.Second // between two polls
 )
 
-// syncClock tells the guest the host's wall clock: at once, every minute, and when the
-// host's clock jumped (it was suspended, or set).
+// syncClock tells the guest the host's wall clock: at once, every minute, when the host's
+// clock jumped (it was suspended, or set), and when the guest goes on after a pause.
 func (r *Relay) syncClock(stop <-chan struct{}) {
 	tick := time.NewTicker(clockPoll)
 	defer tick.Stop()
@@ -26,10 +26,12 @@ func (r *Relay) syncClock(stop <-chan struct{}) {
 			return
 		case <-r.done:
 			return
+		case <-r.resumed:
+			sent = r.sendClock()
 		case now := <-tick.C:
 			gap := now.Round(0).Sub(last)
 			last = now.Round(0)
-			if now.Sub(sent) >= clockInterval || gap >= clockJump || gap < 0 {
+			if r.paused.Load() == nil && (now.Sub(sent) >= clockInterval || gap >= clockJump || gap < 0) {
 				sent = r.sendClock()
 			}
 		}

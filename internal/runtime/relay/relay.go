@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomsb/gomsb/guestagent/flow"
@@ -54,6 +55,9 @@ type Relay struct {
 
 	guestMu sync.Mutex // orders writes to the guest
 
+	paused  atomic.Pointer[string] // why, nil while the guest runs
+	resumed chan struct{}          // the guest is to hear the time
+
 	mu       sync.Mutex
 	clients  [proto.MaxClients]*client // protected by mu
 	sessions map[uint32]*session       // by id; protected by mu
@@ -89,6 +93,7 @@ func New(cfg Config) *Relay {
 		guest:    &frameReader{r: bufio.NewReaderSize(cfg.Guest, guestBuffer), pool: pool},
 		sessions: make(map[uint32]*session),
 		done:     make(chan struct{}),
+		resumed:  make(chan struct{}, 1),
 	}
 }
 
@@ -140,7 +145,7 @@ func (r *Relay) Serve(l net.Listener) error {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			r.Attach(conn)
+			r.attach(conn, false)
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		default: // out of descriptors, a client that went away: not the end

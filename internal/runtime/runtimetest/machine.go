@@ -184,7 +184,16 @@ func (m *machine) Outcome() runtime.Outcome {
 }
 
 // Stop implements runtime.Machine.
-func (m *machine) Stop() { m.end(runtime.Outcome{Stopped: true, Text: "stopped"}) }
+func (m *machine) Stop() {
+	_ = m.agent.Resume()
+	m.end(runtime.Outcome{Stopped: true, Text: "stopped"})
+}
+
+// Pause implements runtime.Machine.
+func (m *machine) Pause() error { return m.agent.Pause() }
+
+// Resume implements runtime.Machine.
+func (m *machine) Resume() error { return m.agent.Resume() }
 
 // Close implements runtime.Machine.
 func (m *machine) Close() error {

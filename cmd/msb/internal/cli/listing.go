@@ -82,8 +82,10 @@ func capitalised(s msb.SandboxStatus) string {
 	return strings.ToUpper(string(s[:1])) + string(s[1:])
 }
 
+// runs reports a sandbox that has a machine, be it one that stands still.
 func runs(h *msb.SandboxHandle) bool {
-	return h.Status() == msb.SandboxStatusRunning || h.Status() == msb.SandboxStatusDraining
+	s := h.Status()
+	return s == msb.SandboxStatusRunning || s == msb.SandboxStatusDraining || s == msb.SandboxStatusPaused
 }
 
 func (a *app) listCmd() *cobra.Command {
