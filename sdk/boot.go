@@ -136,6 +136,8 @@ func (b *boot) insert(ctx context.Context) error {
 	}
 	root := &store.Rootfs{Mode: "disk-image"}
 	switch disk := b.spec.Image.OCI; {
+	case disk != nil && disk.RootDisk.Kind == rootDiskManaged:
+		root = &store.Rootfs{Reference: b.image.Name, ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", UpperFSType: "ext4", RootDiskKind: rootDiskManaged}
 	case disk != nil:
 		root = &store.Rootfs{Reference: b.image.Name, ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: disk.RootDisk.Kind, RootDiskPath: disk.RootDisk.Path}
 	case b.spec.Image.Bind != nil:
@@ -182,7 +184,7 @@ func (b *boot) start(ctx context.Context, row store.Sandbox) (*Sandbox, error) {
 // claim makes the row of an existing sandbox say that it runs.
 func (b *boot) claim(ctx context.Context, row store.Sandbox) error {
 	// The row's own text, not our reading of it: it may say more than we know.
-	ok, err := b.store.StartSandbox(ctx, row.ID, row.Config)
+	claimed, ok, err := b.store.StartSandbox(ctx, row.ID, row.Config)
 	if err != nil {
 		return wrap(ErrInternal, err)
 	}
@@ -192,6 +194,7 @@ func (b *boot) claim(ctx context.Context, row store.Sandbox) error {
 		}
 		return fail(ErrSandboxStillRunning, "sandbox still running: %s", row.Name)
 	}
+	row.NetworkSlot = claimed.NetworkSlot
 	b.row = row
 	return nil
 }

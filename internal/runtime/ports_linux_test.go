@@ -24,7 +24,7 @@ func TestChosenPortsAreRecorded(t *testing.T) {
 		db := h.open()
 		_, err := db.SetStatus(t.Context(), h.id, store.Stopped)
 		require.NoError(t, err)
-		ok, err := db.StartSandbox(t.Context(), h.id, asked)
+		_, ok, err := db.StartSandbox(t.Context(), h.id, asked)
 		require.NoError(t, err)
 		require.True(t, ok)
 		require.NoError(t, db.Close())

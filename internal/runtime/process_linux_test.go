@@ -158,7 +158,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	box, err := db.Reconcile(t.Context(), box.ID, nil)
 	require.NoError(t, err)
 	assert.Equal(t, store.Crashed, box.Status)
-	ok, err := db.StartSandbox(t.Context(), box.ID, "{}")
+	_, ok, err := db.StartSandbox(t.Context(), box.ID, "{}")
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.NoError(t, db.Close())

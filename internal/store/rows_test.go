@@ -94,6 +94,16 @@ func TestNetworkSlotsRunOut(t *testing.T) {
 	assert.ErrorIs(t, err, ErrNoSlot)
 }
 
+// TestStoppedSandboxKeepsTheSlotOfAnOlderRelease until it has run again.
+func TestStoppedSandboxKeepsTheSlotOfAnOlderRelease(t *testing.T) {
+	s := fresh(t)
+	b := insert(t, s, "a", Stopped)
+	started, ok, err := s.StartSandbox(t.Context(), b.ID, "{}")
+	require.NoError(t, err)
+	assert.True(t, ok)
+	assert.Equal(t, uint16(1), started.NetworkSlot)
+}
+
 func TestStatusTransitions(t *testing.T) {
 	s := fresh(t)
 	b := insert(t, s, "a", Running)
@@ -103,18 +113,30 @@ func TestStatusTransitions(t *testing.T) {
 	ok, err = s.SetStatus(t.Context(), b.ID, Draining, Running)
 	require.NoError(t, err)
 	assert.False(t, ok)
-	ok, err = s.StartSandbox(t.Context(), b.ID, "{}")
+	_, ok, err = s.StartSandbox(t.Context(), b.ID, "{}")
 	require.NoError(t, err)
 	assert.False(t, ok, "a draining sandbox cannot start")
+	assert.Equal(t, uint16(1), slotOf(t, s, b.ID), "it still has its network")
 	_, err = s.SetStatus(t.Context(), b.ID, Crashed)
 	require.NoError(t, err)
-	ok, err = s.StartSandbox(t.Context(), b.ID, `{"x":1}`)
+	assert.Zero(t, slotOf(t, s, b.ID))
+	assert.Equal(t, uint16(1), insert(t, s, "other", Running).NetworkSlot)
+	started, ok, err := s.StartSandbox(t.Context(), b.ID, `{"x":1}`)
 	require.NoError(t, err)
 	assert.True(t, ok)
 	got, err := s.SandboxByID(t.Context(), b.ID)
 	require.NoError(t, err)
+	assert.Equal(t, got, started)
 	assert.Equal(t, Running, got.Status)
+	assert.Equal(t, uint16(2), got.NetworkSlot)
 	assert.Equal(t, `{"x":1}`, got.ActiveConfig)
+}
+
+func slotOf(t *testing.T, s *Store, id int32) uint16 {
+	t.Helper()
+	b, err := s.SandboxByID(t.Context(), id)
+	require.NoError(t, err)
+	return b.NetworkSlot
 }
 
 func TestActivePorts(t *testing.T) {
@@ -176,6 +198,7 @@ func TestRuns(t *testing.T) {
 	assert.True(t, run.Active)
 	zero := 0
 	require.NoError(t, s.FinishRun(t.Context(), Ending{RunID: id, SandboxID: b.ID, Reason: ShutdownRequested, ExitCode: &zero, Status: Stopped}))
+	assert.Zero(t, slotOf(t, s, b.ID))
 	run, err = s.LastRun(t.Context(), b.ID)
 	require.NoError(t, err)
 	assert.False(t, run.Active)

@@ -95,7 +95,7 @@ func (s *Store) FinishRun(ctx context.Context, e Ending) error {
 			WHERE id = ?`, e.Reason, exit, now, e.RunID); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `UPDATE sandbox SET status = ?, active_config = NULL, updated_at = ? WHERE id = ?`, e.Status, now, e.SandboxID)
+		_, err := tx.ExecContext(ctx, `UPDATE sandbox SET status = ?, active_config = NULL, network_slot = NULL, updated_at = ? WHERE id = ?`, e.Status, now, e.SandboxID)
 		return err
 	})
 }
@@ -161,7 +161,7 @@ func (s *Store) bury(ctx context.Context, tx *sql.Tx, b Sandbox, run Run) error 
 	if n, err := r.RowsAffected(); err != nil || n == 0 {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE sandbox SET status = ?, active_config = NULL, updated_at = ? WHERE id = ? AND status = ?`, status, now, b.ID, b.Status)
+	_, err = tx.ExecContext(ctx, `UPDATE sandbox SET status = ?, active_config = NULL, network_slot = NULL, updated_at = ? WHERE id = ? AND status = ?`, status, now, b.ID, b.Status)
 	return err
 }
 

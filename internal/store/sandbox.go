@@ -253,10 +253,14 @@ func (s *Store) Labels(ctx context.Context, id int32) (map[string]string, error)
 	return labels, err
 }
 
-// SetStatus moves a sandbox to a status if it is in one of from (none: in any). It
-// reports whether it did.
+// SetStatus moves a sandbox to a status if it is in one of from (none: in any). One that
+// does not run has no network slot. It reports whether it did.
 func (s *Store) SetStatus(ctx context.Context, id int32, to Status, from ...Status) (bool, error) {
-	query, args := `UPDATE sandbox SET status = ?, updated_at = ? WHERE id = ?`, []any{to, s.stamp(), id}
+	slot := ``
+	if to == Stopped || to == Crashed {
+		slot = `, network_slot = NULL`
+	}
+	query, args := `UPDATE sandbox SET status = ?, updated_at = ?`+slot+` WHERE id = ?`, []any{to, s.stamp(), id}
 	if len(from) > 0 {
 		query += ` AND status IN (?` + strings.Repeat(`, ?`, len(from)-1) + `)`
 		for _, f := range from {
@@ -267,10 +271,25 @@ func (s *Store) SetStatus(ctx context.Context, id int32, to Status, from ...Stat
 }
 
 // StartSandbox claims a sandbox that is Stopped, Crashed or Created for a new run: status
-// Running with the given active configuration. It reports whether it did.
-func (s *Store) StartSandbox(ctx context.Context, id int32, activeConfig string) (bool, error) {
-	return s.exec(ctx, `UPDATE sandbox SET status = 'Running', active_config = ?, updated_at = ?
-		WHERE id = ? AND status IN ('Stopped', 'Crashed', 'Created')`, orNull(activeConfig), s.stamp(), id)
+// Running with the given active configuration, and the lowest free network slot unless it
+// has one. It returns the row, and reports whether it did.
+func (s *Store) StartSandbox(ctx context.Context, id int32, activeConfig string) (b Sandbox, ok bool, err error) {
+	err = s.update(ctx, func(tx *sql.Tx) error {
+		slot, err := freeSlot(ctx, tx)
+		if err != nil {
+			return err
+		}
+		b, err = scanSandbox(tx.QueryRowContext(ctx, `UPDATE sandbox
+			SET status = 'Running', active_config = ?, network_slot = coalesce(network_slot, ?), updated_at = ?
+			WHERE id = ? AND status IN ('Stopped', 'Crashed', 'Created') RETURNING `+sandboxColumns,
+			orNull(activeConfig), slot, s.stamp(), id))
+		ok = err == nil
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return b, ok, err
 }
 
 // SetActivePorts replaces the published ports in what the running machine uses, by a JSON
