@@ -130,7 +130,8 @@ func (a *agent) serve() error {
 			}
 			return c, nil
 		},
-		Env: a.state.Env, DefaultUser: a.state.DefaultUser, DefaultCwd: a.state.DefaultCwd, Restricted: a.state.Restricted,
+		Upper: a.upperSpace,
+		Env:   a.state.Env, DefaultUser: a.state.DefaultUser, DefaultCwd: a.state.DefaultCwd, Restricted: a.state.Restricted,
 	})
 	err := s.Ready(proto.Ready{
 		BootTimeNs: a.state.BootTimeNs, InitTimeNs: a.state.InitTimeNs, ReadyTimeNs: uint64(sinceBoot()),
@@ -144,6 +145,16 @@ func (a *agent) serve() error {
 		return nil
 	}
 	return fmt.Errorf("the host is gone: %w", err)
+}
+
+// upperSpace is how much of the writable layer's file system is used, and free for all.
+func (a *agent) upperSpace() (used, free uint64, ok bool) {
+	var st unix.Statfs_t
+	if a.upper < 0 || unix.Fstatfs(a.upper, &st) != nil || st.Bfree > st.Blocks {
+		return 0, 0, false
+	}
+	size := uint64(st.Frsize)
+	return (st.Blocks - st.Bfree) * size, st.Bavail * size, true
 }
 
 // How much input may wait in the guest, bytes.

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "d9ba95c5ab571914327dee097ba790b89329af56d3ebb2cc81303098ea361ed9"
+	SHA256 = "69f7b19b03e9ef6b659007e2b17733e92a3004f690b50e377037ab2aca2cfa05"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3792896
+	Size = 3796992
 )

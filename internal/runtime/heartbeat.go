@@ -12,6 +12,18 @@ import (
 	"time"
 )
 
+// told is one heartbeat of the guest: the official one, and what is left out of the file.
+type told struct {
+	beat
+	Upper *upperSpace `json:"gomsb_upper"` // nil: the guest does not say
+}
+
+// upperSpace is how much of the writable layer is used and free, as the guest has it.
+type upperSpace struct {
+	Used uint64 `json:"used_bytes"`
+	Free uint64 `json:"free_bytes"`
+}
+
 // beat is one heartbeat of the guest, in the official key order.
 type beat struct {
 	Seq         uint64 `json:"heartbeat_seq"`
@@ -68,10 +80,11 @@ type pulse struct {
 	written time.Time // when heartbeat.json was; used by follow only
 
 	mu      sync.Mutex
-	last    beat      // protected by mu
-	known   bool      // there was one; protected by mu
-	changed time.Time // when activity_seq was seen to change; protected by mu
-	held    time.Time // since when the guest is paused, zero while it runs; protected by mu
+	last    beat        // protected by mu
+	known   bool        // there was one; protected by mu
+	changed time.Time   // when activity_seq was seen to change; protected by mu
+	space   *upperSpace // of the last one; protected by mu
+	held    time.Time   // since when the guest is paused, zero while it runs; protected by mu
 }
 
 // clearHeartbeat removes what an earlier run left in dir, whatever its guest put there
@@ -87,12 +100,13 @@ func (p *pulse) follow(r io.Reader) error {
 	lines.Buffer(make([]byte, 0, maxBeat), maxBeat)
 	var failed error
 	for lines.Scan() {
-		var b beat
+		var b told
 		if err := json.Unmarshal(lines.Bytes(), &b); err != nil {
 			return errors.Join(fmt.Errorf("heartbeat: %w", err), failed)
 		}
-		p.note(b)
-		if err := p.save(b); err != nil && failed == nil {
+		p.note(b.beat)
+		p.noteUpper(b.Upper)
+		if err := p.save(b.beat); err != nil && failed == nil {
 			failed = fmt.Errorf("heartbeat: %w", err)
 		}
 	}
@@ -107,6 +121,19 @@ func (p *pulse) note(b beat) {
 		p.changed = p.now()
 	}
 	p.last, p.known = b, true
+}
+
+func (p *pulse) noteUpper(u *upperSpace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.space = u
+}
+
+// upper is what the last heartbeat said of the writable layer; nil if it said nothing.
+func (p *pulse) upper() *upperSpace {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.space
 }
 
 // save writes b to heartbeat.json, unless the last one is still fresh. What is written is

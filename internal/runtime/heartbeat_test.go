@@ -22,6 +22,7 @@ func TestHeartbeatIsWrittenAsObserved(t *testing.T) {
 	dir := t.TempDir()
 	p := &pulse{dir: dir, now: time.Now}
 	require.NoError(t, p.follow(strings.NewReader(observedBeat+"\n")))
+	assert.Nil(t, p.upper())
 	b, err := os.ReadFile(filepath.Join(dir, "heartbeat.json"))
 	require.NoError(t, err)
 	assert.Equal(t, observedBeat, string(b))
@@ -55,6 +56,18 @@ func TestRuntimeDirOfAnEarlierGuest(t *testing.T) {
 		assert.True(t, entries[0].IsDir(), name)
 		assert.FileExists(t, kept)
 	}
+}
+
+// TestHeartbeatTellsOfTheWritableLayer, in which case the file is the same.
+func TestHeartbeatTellsOfTheWritableLayer(t *testing.T) {
+	dir := t.TempDir()
+	p := &pulse{dir: dir, now: time.Now}
+	more := strings.TrimSuffix(observedBeat, "}") + `,"gomsb_upper":{"used_bytes":5,"free_bytes":7}}`
+	require.NoError(t, p.follow(strings.NewReader(more+"\n")))
+	assert.Equal(t, &upperSpace{Used: 5, Free: 7}, p.upper())
+	b, err := os.ReadFile(filepath.Join(dir, "heartbeat.json"))
+	require.NoError(t, err)
+	assert.Equal(t, observedBeat, string(b))
 }
 
 func TestStampDigits(t *testing.T) {

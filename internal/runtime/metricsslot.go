@@ -33,8 +33,8 @@ func activateMetrics(slot launch.MetricsSlot, run metrics.Run, upper string) (*m
 	return &metricsSlot{registry: registry, writer: writer, upper: upper, resident: openResident()}, nil
 }
 
-// sample publishes what is known now.
-func (m *metricsSlot) sample(now time.Time, s Stats) error {
+// sample publishes what is known now; upper is nil if the guest does not say.
+func (m *metricsSlot) sample(now time.Time, s Stats, upper *upperSpace) error {
 	next := metrics.Sample{
 		At: now, MemoryTotal: s.MemoryTotal, VCPUTime: s.CPUTime, DiskRead: s.DiskRead, DiskWritten: s.DiskWritten, NetReceived: s.NetReceived, NetSent: s.NetSent,
 	}
@@ -54,6 +54,10 @@ func (m *metricsSlot) sample(now time.Time, s Stats) error {
 	if m.upper != "" && unix.Stat(m.upper, &st) == nil {
 		next.Known |= metrics.UpperOnHost
 		next.UpperOnHost = uint64(st.Blocks) * 512
+	}
+	if upper != nil {
+		next.Known |= metrics.UpperUsed | metrics.UpperFree
+		next.UpperUsed, next.UpperFree = upper.Used, upper.Free
 	}
 	m.last = next
 	return m.writer.Sample(&next)
@@ -78,7 +82,7 @@ func (c *control) sample() {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		if err := c.slot.sample(time.Now(), c.machine.Stats()); err != nil {
+		if err := c.slot.sample(time.Now(), c.machine.Stats(), c.pulse.upper()); err != nil {
 			c.log.Warn("no more metrics", "err", err)
 			return
 		}

@@ -190,6 +190,10 @@ func TestHeartbeatText(t *testing.T) {
 	a.said(proto.TypeExecStdout)
 	require.NoError(t, json.Unmarshal(p.next(at.Add(2*time.Second)), &b))
 	assert.True(t, b.LastActive.Equal(at.Add(2*time.Second)))
+	p.upper = func() (used, free uint64, ok bool) { return 3, 4, p.seq%2 == 1 }
+	assert.NotContains(t, string(p.next(at)), "upper")
+	assert.Regexp(t, `"tcp_bytes":9},"gomsb_upper":{"used_bytes":3,"free_bytes":4}}\n$`, string(p.next(at)))
+	require.NoError(t, json.Unmarshal(p.next(at), &b))
 	assert.Zero(t, testing.AllocsPerRun(100, func() { p.next(at) }))
 }
 

@@ -19,7 +19,9 @@ const (
 
 // pulse writes heartbeats. It is used by one goroutine.
 type pulse struct {
-	a          *activity
+	a     *activity
+	upper func() (used, free uint64, ok bool) // see Config
+
 	seq        uint64 // heartbeats so far
 	lastSeq    uint64 // activity seen by the last one
 	lastActive time.Time
@@ -30,7 +32,7 @@ type pulse struct {
 // beat writes heartbeats until stop is closed. A host that does not want them is asked
 // again now and then.
 func (s *Server) beat(stop <-chan struct{}) {
-	p := pulse{a: &s.activity, lastActive: time.Now()}
+	p := pulse{a: &s.activity, upper: s.cfg.Upper, lastActive: time.Now()}
 	var w io.WriteCloser
 	defer func() {
 		if w != nil {
@@ -71,7 +73,8 @@ func (p *pulse) pause(err error) time.Duration {
 	return min(beatInterval<<min(p.failures, 10), maxBeatPause)
 }
 
-// next returns the next heartbeat, one line of JSON in the official key order.
+// next returns the next heartbeat, one line of JSON in the official key order, and what the
+// official agent tells of the writable layer by a device.
 func (p *pulse) next(now time.Time) []byte {
 	p.seq++
 	a := p.a
@@ -98,7 +101,15 @@ func (p *pulse) next(now time.Time) []byte {
 	number(`,"exec_output_bytes":`, a.execOutput.Load())
 	number(`,"fs_bytes":`, a.fileBytes.Load())
 	number(`,"tcp_bytes":`, a.tcpBytes.Load())
-	b = append(b, "}}\n"...)
+	b = append(b, '}')
+	if p.upper != nil {
+		if used, free, ok := p.upper(); ok {
+			number(`,"gomsb_upper":{"used_bytes":`, used)
+			number(`,"free_bytes":`, free)
+			b = append(b, '}')
+		}
+	}
+	b = append(b, "}\n"...)
 	p.buf = b
 	return b
 }
