@@ -22,8 +22,8 @@ build:
 demo: build
 	@hack/demo
 
-## test: everything CI checks: lint, unit, race, posix, e2e
-test: lint unit race posix e2e
+## test: everything CI checks: lint, unit, race, posix, e2e, compat
+test: lint unit race posix e2e compat
 
 ## unit: the tests beside the code
 unit:
