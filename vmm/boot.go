@@ -103,10 +103,9 @@ func (m *Machine) attach(name string, dev virtio.Device) error {
 	return m.bus.attach(name, m.vm, m.mem, dev)
 }
 
-// boot loads the kernel and makes the processors, the first of which is about to enter
-// it.
-func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
-	words, possible := cfg.CommandLine(m.profile)+m.bus.words(), max(cfg.VCPUs, cfg.MaxVCPUs)
+// boot loads the kernel, with a table of the processors that may run.
+func (m *Machine) boot(cfg *Config) error {
+	words, possible := cfg.CommandLine(m.profile)+m.bus.words(), cfg.possible()
 	if possible > cfg.VCPUs {
 		words += fmt.Sprintf(" maxcpus=%d", cfg.VCPUs) // to start with
 	}
@@ -124,14 +123,17 @@ func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
 		}
 		b.Segments = append(b.Segments, part)
 	}
-	if err := amd64.Load(m.mem, b); err != nil {
-		return err
-	}
+	return amd64.Load(m.mem, b)
+}
+
+// makeVCPUs makes the processors, the first of which is about to run what is at entry.
+func (m *Machine) makeVCPUs(cfg *Config, entry uint64, supported []hv.CPUIDEntry) error {
 	template := amd64.Default()
 	if m.profile == ProfileSoft {
 		template = amd64.Soft()
 	}
 	m.boots = cfg.VCPUs
+	possible := cfg.possible()
 	for id := range possible {
 		v, err := m.vm.CreateVCPU(id)
 		if err != nil {
@@ -140,12 +142,15 @@ func (m *Machine) boot(cfg *Config, supported []hv.CPUIDEntry) error {
 		c := &vcpu{id: id, hv: v}
 		c.held.Store(id >= cfg.VCPUs)
 		m.vcpus = append(m.vcpus, c)
-		if err := amd64.SetupVCPU(v, id, cfg.Kernel.Entry, template.CPUID(supported, id, possible)); err != nil {
+		if err := amd64.SetupVCPU(v, id, entry, template.CPUID(supported, id, possible)); err != nil {
 			return errors.Join(fmt.Errorf("set up vCPU %d", id), err)
 		}
 	}
 	return nil
 }
+
+// possible is how many processors there are, whether they may run or not.
+func (c *Config) possible() int { return max(c.VCPUs, c.MaxVCPUs) }
 
 // commandLineLimit is how many bytes of command line k takes.
 func commandLineLimit(k *kernel.Image) int {

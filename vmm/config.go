@@ -55,6 +55,10 @@ type Config struct {
 	// MaxMemoryMiB is how much RAM the guest may get while it runs, in MiB, at most
 	// MaxMemoryMiB; 0 is MemoryMiB. See Machine.PluggableMemory.
 	MaxMemoryMiB int
+	// Saved makes the machine go on where a saved one of the same configuration was, but
+	// for the backends; Kernel and CommandLine are not used then. New returns an error that
+	// wraps ErrSavedState if it does not fit.
+	Saved *Saved
 	// Kernel is loaded at its own addresses. The caller may close it after New.
 	Kernel *kernel.Image
 	// CommandLine returns the kernel's words for the profile that was chosen; the
@@ -130,9 +134,9 @@ func (c *Config) Validate() error {
 		return bad("%d MiB of memory: choose %d to %d", c.MemoryMiB, MinMemoryMiB, MaxMemoryMiB)
 	case c.MaxMemoryMiB != 0 && (c.MaxMemoryMiB < c.MemoryMiB || c.MaxMemoryMiB > MaxMemoryMiB):
 		return bad("at most %d MiB of memory: choose %d to %d", c.MaxMemoryMiB, c.MemoryMiB, MaxMemoryMiB)
-	case c.Kernel == nil:
+	case c.Saved == nil && c.Kernel == nil:
 		return bad("no kernel")
-	case c.CommandLine == nil:
+	case c.Saved == nil && c.CommandLine == nil:
 		return bad("no kernel command line")
 	case c.Profile != ProfileAuto && c.Profile != ProfileDefault && c.Profile != ProfileSoft:
 		return bad("CPU profile %q: choose %q or %q", c.Profile, ProfileDefault, ProfileSoft)

@@ -55,7 +55,7 @@ type Machine struct {
 }
 
 // New builds a machine that is ready to Start. It fails with an error that wraps
-// ErrConfig (of which ErrMemory is one), kvm.ErrNoDevice, kvm.ErrPermission or what the host reported; nothing is
+// ErrConfig (of which ErrMemory is one), ErrSavedState, kvm.ErrNoDevice, kvm.ErrPermission or what the host reported; nothing is
 // left behind then.
 func New(cfg Config) (m *Machine, err error) {
 	defer func() {
@@ -130,7 +130,25 @@ func (m *Machine) build(cfg *Config, own *backends) error {
 	if err := m.attachDevices(cfg, own); err != nil {
 		return err
 	}
-	return m.boot(cfg, supported)
+	if s := cfg.Saved; s != nil {
+		if err := s.load(m); err != nil {
+			return err
+		}
+		if err := m.makeVCPUs(cfg, 0, supported); err != nil {
+			return err
+		}
+		if err := m.restore(s.State); err != nil {
+			return err
+		}
+		if s.MapAll {
+			s.mapAhead(m)
+		}
+		return nil
+	}
+	if err := m.boot(cfg); err != nil {
+		return err
+	}
+	return m.makeVCPUs(cfg, cfg.Kernel.Entry, supported)
 }
 
 // Profile is the CPU profile in use, never ProfileAuto.
@@ -147,6 +165,15 @@ func (m *Machine) Net() *net.Device { return m.net }
 
 // Disks are the block devices, in the order of Config.Disks.
 func (m *Machine) Disks() []*blk.Device { return m.disks }
+
+// Devices are the names of the devices, in the order of the bus.
+func (m *Machine) Devices() []string {
+	names := make([]string, len(m.bus.slots))
+	for i, s := range m.bus.slots {
+		names[i] = s.name
+	}
+	return names
+}
 
 // Balloon is the memory balloon.
 func (m *Machine) Balloon() *balloon.Device { return m.balloon }

@@ -192,6 +192,44 @@ func TestSavedMachineGoesOnInAnother(t *testing.T) {
 	require.Eventually(t, func() bool { return counter(t, m) > at }, patience, time.Millisecond, "the saved machine goes on too")
 }
 
+func TestSavedMachineGoesOnFromAFile(t *testing.T) {
+	m := build(t, config(counts, 2))
+	require.NoError(t, m.Start())
+	require.Eventually(t, func() bool { return counter(t, m) > 100 }, patience, time.Millisecond)
+	require.NoError(t, m.Pause())
+	saved := &Saved{}
+	var err error
+	saved.State, err = m.SaveState()
+	require.NoError(t, err)
+	at := counter(t, m)
+	saved.Memory, err = os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	defer func() { _ = saved.Memory.Close() }()
+	for i, base := range []uint64{0, counterAddr, codeAddr} { // what the guest needs: tables, counter, code
+		b, err := m.Memory().Slice(base, 1<<20)
+		require.NoError(t, err)
+		_, err = saved.Memory.WriteAt(b, int64(i)<<20)
+		require.NoError(t, err)
+		saved.Extents = append(saved.Extents, Extent{Addr: base, Offset: int64(i) << 20, Size: 1 << 20})
+	}
+
+	c := config(nil, 2)
+	c.Kernel, c.CommandLine, c.Saved = nil, nil, saved
+	for range 2 {
+		again := build(t, c)
+		assert.Equal(t, at, counter(t, again), "each starts where the saved one was")
+		require.NoError(t, again.Start())
+		require.Eventually(t, func() bool { return counter(t, again) > at }, patience, time.Millisecond, "it does not count on")
+	}
+
+	c.Saved = &Saved{State: saved.State[:10], Memory: saved.Memory, Extents: saved.Extents}
+	_, err = New(c)
+	assert.ErrorIs(t, err, ErrSavedState)
+	c.Saved = &Saved{State: saved.State, Memory: saved.Memory, Extents: []Extent{{Addr: 1 << 40, Size: 4096}}}
+	_, err = New(c)
+	assert.ErrorIs(t, err, ErrSavedState)
+}
+
 func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
 	m := build(t, config(counts, 1))
 	require.NoError(t, m.Start())

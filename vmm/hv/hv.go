@@ -115,6 +115,9 @@ type VCPU interface {
 	SetXSAVE([]byte) error
 	// InjectException queues a hardware exception for the next Run.
 	InjectException(vector uint8, hasCode bool, code uint32) error
+	// PreFault maps size bytes of RAM at addr for the guest, which then runs into fewer
+	// faults; both are whole pages. It wraps ErrUnsupported where the host cannot.
+	PreFault(addr, size uint64) error
 	// SaveState captures the complete architectural state between two Runs, with any
 	// pending I/O completed, or fails with ErrPending; RestoreState is its inverse on
 	// a fresh vCPU that has its CPUID set. Its errors wrap ErrState.

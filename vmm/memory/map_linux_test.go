@@ -117,3 +117,24 @@ func TestHugePagesOfTheHostAreHugePagesOfTheGuest(t *testing.T) {
 		assert.Equal(t, r.Base%huge, at%huge, "region at %#x", r.Base)
 	}
 }
+
+func TestWritten(t *testing.T) {
+	t.Parallel()
+	m, err := memory.New([]memory.Range{{Base: 0, Size: 16 * page}})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, m.Close()) }()
+	f := tempFile(t, bytes.Repeat([]byte{0xAA}, 8*page))
+	require.NoError(t, m.MapFile(page, f, 0, 8*page))
+	got, err := m.Written()
+	require.NoError(t, err)
+	assert.Empty(t, got)
+	b, err := m.Slice(0, 10*page)
+	require.NoError(t, err)
+	b[0], b[2*page], b[3*page], b[5*page] = 1, 1, 1, b[6*page]
+	require.NoError(t, m.Populate(7*page, page))
+	got, err = m.Written()
+	require.NoError(t, err)
+	assert.Equal(t, []memory.Range{{Base: 2 * page, Size: 2 * page}, {Base: 5 * page, Size: page}, {Base: 7 * page, Size: page}}, got)
+	assert.Equal(t, byte(0xAA), b[7*page], "a populated page has what the file has")
+	assert.ErrorIs(t, m.Populate(1<<40, page), memory.ErrOutOfRange)
+}

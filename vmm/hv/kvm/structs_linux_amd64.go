@@ -10,6 +10,11 @@ type userMemoryRegion struct {
 	guestAddr, size, hostAddr uint64
 }
 
+type preFault struct {
+	addr, size, flags uint64
+	_                 [40]byte
+}
+
 type irqfdConfig struct {
 	fd, gsi, flags, resample uint32
 	_                        [16]byte

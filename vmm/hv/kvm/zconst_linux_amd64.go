@@ -27,6 +27,8 @@ const (
 	kvmGetPIT2             = 0x8070AE9F
 	kvmSetPIT2             = 0x4070AEA0
 
+	kvmPreFaultMemory = 0xC040AED5
+
 	kvmRun           = 0xAE80
 	kvmGetRegs       = 0x8090AE81
 	kvmSetRegs       = 0x4090AE82

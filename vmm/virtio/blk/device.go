@@ -62,6 +62,9 @@ func (c *Config) Validate() error {
 	case len(c.Serial) > serialSize || strings.ContainsRune(c.Serial, 0):
 		return fmt.Errorf("%w: serial %q is not 0 to %d bytes without NUL", ErrConfig, c.Serial, serialSize)
 	}
+	if _, ok := c.Backend.(parked); ok {
+		return nil
+	}
 	if n := c.Backend.Size(); n == 0 || n%SectorSize != 0 || n > math.MaxInt64 {
 		return fmt.Errorf("%w: disk of %d bytes is not a positive number of sectors of %d bytes", ErrConfig, n, SectorSize)
 	}
@@ -89,6 +92,7 @@ type Device struct {
 	lastLog  atomic.Int64 // unix nanoseconds
 	stats    counters
 	dirty    atomic.Bool // written since the last flush
+	inserted atomic.Bool // restored with a disk, of a saved device that was parked
 	volatile func() bool // never nil
 
 	life virtio.Lifecycle[*activation]
@@ -157,7 +161,11 @@ func (d *Device) Activate(a virtio.Activation) error {
 	if len(a.Queues) != 1 || a.Queues[0] == nil {
 		return fmt.Errorf("blk: %w: the driver enabled no queue", virtio.ErrGuest)
 	}
-	return d.life.Start(func() (*activation, error) { return startActivation(d, a), nil })
+	err := d.life.Start(func() (*activation, error) { return startActivation(d, a), nil })
+	if err == nil && d.inserted.Swap(false) {
+		a.ConfigChanged()
+	}
+	return err
 }
 
 // Pause waits until no request is in flight.

@@ -226,6 +226,32 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 }
 
+// TestInsertAtRestore saves a device without a disk, which may then have any.
+func TestInsertAtRestore(t *testing.T) {
+	t.Parallel()
+	cfg := virtiotest.Config{}
+	g := newGuest(t, Parked(false), cfg)
+	got, _ := g.do(kindRead, 0, in(0, 512))
+	assert.Equal(t, statusIOError, got, "there is no sector")
+	g.MMIO.Pause()
+	s := g.Save()
+
+	f := newFake(64)
+	copy(f.data, noise(len(f.data)))
+	dev, err := New(Config{Backend: f})
+	require.NoError(t, err)
+	d := virtiotest.Restore(t, dev, cfg, s)
+	c := &guest{Driver: d, t: t, dev: dev, q: d.Queues[0], slot: g.slot}
+	assert.EqualValues(t, 2, c.Ack()&2, "the driver hears that the configuration changed")
+	assert.Equal(t, f.data[:512], c.read(0, 512))
+
+	other, err := New(Config{Backend: Parked(true)})
+	require.NoError(t, err)
+	state, err := g.dev.SaveState()
+	require.NoError(t, err)
+	assert.ErrorIs(t, other.RestoreState(state), virtio.ErrState, "read-only and not")
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	d, err := New(Config{Backend: newFake(64)})

@@ -31,7 +31,8 @@ func (d *Device) readOnlyWord() uint32 {
 }
 
 // RestoreState checks what SaveState of this or an earlier version returned: the guest
-// must find the disk as it was. The error wraps virtio.ErrState.
+// must find the disk as it was, unless there was none ([Parked]), which it hears of. The
+// error wraps virtio.ErrState.
 func (d *Device) RestoreState(b []byte) error {
 	le := binary.LittleEndian
 	if len(b) != stateSize {
@@ -43,7 +44,10 @@ func (d *Device) RestoreState(b []byte) error {
 	if le.Uint32(b[4:]) != d.readOnlyWord() {
 		return fmt.Errorf("blk: %w: it is of a disk with read-only %d, this has %d", virtio.ErrState, le.Uint32(b[4:]), d.readOnlyWord())
 	}
-	if n := le.Uint64(b[8:]); n != d.size/SectorSize {
+	switch n := le.Uint64(b[8:]); {
+	case n == 0 && d.size > 0:
+		d.inserted.Store(true)
+	case n != d.size/SectorSize:
 		return fmt.Errorf("blk: %w: it is of a disk of %d sectors, this has %d", virtio.ErrState, n, d.size/SectorSize)
 	}
 	return nil

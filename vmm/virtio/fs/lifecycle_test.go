@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -228,6 +229,40 @@ func TestSaveAndRestore(t *testing.T) {
 			c.do(opLookup, "name")
 		})
 	}
+}
+
+// TestMountAtRestore saves a device without a file system, which may then have any.
+func TestMountAtRestore(t *testing.T) {
+	t.Parallel()
+	cfg := virtiotest.Config{}
+	g := newGuest(t, Parked(), cfg)
+	g.submit(opLookup, "name")
+	g.q.Wait()
+	g.MMIO.Pause()
+	s := g.Save()
+
+	f := &fake{}
+	dev, err := New(Config{Backend: f, Tag: "share"})
+	require.NoError(t, err)
+	d := virtiotest.Restore(t, dev, cfg, s)
+	assert.Nil(t, f.restored, "there was no session")
+	c := &guest{Driver: d, t: t, dev: dev, q: d.Queues[1], next: g.next}
+	c.do(opLookup, "name")
+}
+
+func TestParked(t *testing.T) {
+	t.Parallel()
+	var header [HeaderSize]byte
+	binary.LittleEndian.PutUint64(header[8:], 0x1234)
+	out := make([]byte, 64)
+	n, again := Parked().Serve(&header, nil, [][]byte{out}, true)
+	assert.False(t, again)
+	assert.EqualValues(t, 16, n)
+	assert.EqualValues(t, 16, binary.LittleEndian.Uint32(out))
+	assert.EqualValues(t, -19, int32(binary.LittleEndian.Uint32(out[4:])))
+	assert.EqualValues(t, 0x1234, binary.LittleEndian.Uint64(out[8:]))
+	n, _ = Parked().Serve(&header, nil, [][]byte{out[:8]}, true)
+	assert.Zero(t, n, "no room for an answer")
 }
 
 func TestRestoreRefuses(t *testing.T) {

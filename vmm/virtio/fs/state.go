@@ -9,7 +9,7 @@ import (
 )
 
 // State is a version (32 bits, little endian), the configuration space, and the state of
-// the backend. No request is in flight.
+// the backend, which is empty if it was [Parked]. No request is in flight.
 const (
 	stateVersion = 1
 	stateHeader  = 4 + configSize
@@ -47,8 +47,12 @@ func (d *Device) RestoreState(b []byte) error {
 	if !bytes.Equal(b[4:stateHeader], d.config[:]) {
 		return fmt.Errorf("fs: %w: it is of a device with another tag or other queues", virtio.ErrState)
 	}
+	session := b[stateHeader:]
+	if len(session) == 0 {
+		return nil // it was parked
+	}
 	var err error
-	d.life.With(func(*activation, bool) { err = d.backend.RestoreState(b[stateHeader:]) })
+	d.life.With(func(*activation, bool) { err = d.backend.RestoreState(session) })
 	if err != nil {
 		return fmt.Errorf("fs: %w: %w", virtio.ErrState, err)
 	}

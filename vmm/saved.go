@@ -1,0 +1,57 @@
+package vmm
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/gomsb/gomsb/vmm/memory"
+)
+
+// Saved is a machine as it was at SaveState, for Config.Saved.
+type Saved struct {
+	// State is what SaveState returned.
+	State []byte
+	// Memory holds the content of guest memory at Extents; what is in none of them is zero.
+	// Its pages are loaded when the guest touches them and are shared by all machines of
+	// the file until they write to them; nobody may change the file while one of them
+	// lives. The caller may close it after New.
+	Memory  *os.File
+	Extents []Extent
+	// Dirty are parts of Extents that the guest will write to at once: their pages are
+	// copied before it runs, which is quicker than one by one.
+	Dirty []memory.Range
+	// MapAll has all Extents mapped for the guest before it runs. That pays for what fits
+	// into a few tens of MiB.
+	MapAll bool
+}
+
+// Extent is where a part of guest memory is in a file. All three are in bytes and whole
+// pages.
+type Extent struct {
+	Addr         uint64
+	Offset, Size int64
+}
+
+// load fills the memory from the file.
+func (s *Saved) load(m *Machine) error {
+	for _, e := range s.Extents {
+		if err := m.mem.MapFile(e.Addr, s.Memory, e.Offset, e.Size); err != nil {
+			return fmt.Errorf("%w: %w", ErrSavedState, err)
+		}
+	}
+	for _, r := range s.Dirty {
+		if m.mem.Populate(r.Base, r.Size) != nil {
+			break // an old kernel; the guest will do it
+		}
+	}
+	return nil
+}
+
+// mapAhead maps all of Extents for the guest, as far as the host can do that.
+func (s *Saved) mapAhead(m *Machine) {
+	for _, e := range s.Extents {
+		if m.vcpus[0].hv.PreFault(e.Addr, uint64(e.Size)) != nil {
+			break // an old kernel, or no hardware for it; the guest will do it
+		}
+	}
+}
