@@ -61,8 +61,9 @@ type agent struct {
 	host   *hostlink.Conn // nil if there is no connection
 	reaper *reap.Table
 	state  state
-	upper  int  // the directory that state tells of, else -1
-	heir   bool // another program is PID 1
+	met    time.Duration // since boot, when it began to look for the host
+	upper  int           // the directory that state tells of, else -1
+	heir   bool          // another program is PID 1
 }
 
 // state is what serving needs to know of the boot. An heir gets it from PID 1.
@@ -80,14 +81,13 @@ type state struct {
 // never nil.
 func (o Options) boot(begin time.Duration) (*agent, error) {
 	a := &agent{Options: o, reaper: reap.New(), upper: -1}
-	var err error
-	if a.host, err = o.Dial(hostlink.AgentPort); err != nil {
+	res, err := a.meetHost()
+	if a.host == nil {
 		return a, err
 	}
-	res, err := boot.Run(a.host)
 	if err == nil {
 		a.state = state{
-			BootTimeNs: uint64(begin), InitTimeNs: uint64(sinceBoot() - begin), Env: res.Env,
+			BootTimeNs: uint64(begin), InitTimeNs: uint64(sinceBoot() - a.met), Env: res.Env,
 			DefaultUser: res.DefaultUser, DefaultCwd: res.DefaultCwd, Restricted: res.Restricted,
 			Upper: res.Upper >= 0,
 		}
@@ -102,6 +102,21 @@ func (o Options) boot(begin time.Duration) (*agent, error) {
 		return a, fmt.Errorf("boot: %w", err)
 	}
 	return a, nil
+}
+
+// meetHost connects to the host and boots as it says. A guest that was saved while it
+// waited for that does so again in each copy.
+func (a *agent) meetHost() (res *boot.Result, err error) {
+	for {
+		a.met = sinceBoot()
+		if a.host, err = a.Dial(hostlink.AgentPort); err != nil {
+			return nil, err
+		}
+		if res, err = boot.Run(a.host); !errors.Is(err, boot.ErrCopied) {
+			return res, err
+		}
+		_ = a.host.Close() // it is broken
+	}
 }
 
 // lastWords is how long a boot error may take to reach the host, which then ends the

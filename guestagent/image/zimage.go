@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "69f7b19b03e9ef6b659007e2b17733e92a3004f690b50e377037ab2aca2cfa05"
+	SHA256 = "7f4b0395a3cb92b5ac65bca56cef991f98c68668abf1c2b286badd1329c11189"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3796992
+	Size = 3801088
 )

@@ -66,7 +66,7 @@ func FuzzPayloads(f *testing.F) {
 	kinds := []any{
 		Ready{}, InitResolved{}, Empty{}, ClientDisconnected{}, ClockSync{}, CoreError{}, Touched{}, Bootstrap{},
 		ExecRequest{}, ExecStarted{}, Data{}, ExecStdinError{}, ExecExited{}, ExecFailed{}, ExecResize{}, ExecSignal{},
-		FSRequest{}, FSResponse{}, TCPConnect{}, TCPFailed{}, Flow{},
+		FSRequest{}, FSResponse{}, TCPConnect{}, TCPFailed{}, Flow{}, Renew{},
 	}
 	for _, line := range goldenLines(f) {
 		e, err := ParseEnvelope(line.frame[LengthSize+MinFrame:])

@@ -105,13 +105,13 @@ func (t Type) Generation() uint8 {
 		return GenerationError
 	case TypePing, TypePong, TypeTouch, TypeTouched:
 		return GenerationPing
-	case TypeBootstrap, TypeFlow:
+	case TypeBootstrap, TypeFlow, TypeRenew:
 		return GenerationBootstrap
 	}
 	return 0
 }
 
-// Known reports whether t is a message type of generation 7 or our own [TypeFlow].
+// Known reports whether t is a message type of generation 7, or our own [TypeFlow] or [TypeRenew].
 func (t Type) Known() bool { return t.Generation() != 0 }
 
 // ErrFlags reports a frame whose flags byte does not follow from its message type.

@@ -5,6 +5,7 @@ package boot
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -80,6 +81,35 @@ func TestReceive(t *testing.T) {
 	require.NoError(t, err, "newer hosts are welcome")
 	_, err = receive(&script{timeout: true})
 	require.ErrorIs(t, err, errSilent)
+}
+
+// broken is a host that has gone, as a copy of a saved guest finds it.
+type broken struct {
+	script
+	err error
+}
+
+func (b *broken) Read([]byte) (int, error) { return 0, fmt.Errorf("read: %w", b.err) }
+
+func TestReceiveInACopy(t *testing.T) {
+	t.Parallel()
+	for _, errno := range []unix.Errno{unix.ECONNRESET, unix.ENOTCONN} {
+		_, err := Run(&broken{err: errno})
+		require.ErrorIs(t, err, ErrCopied)
+	}
+	_, err := Run(&broken{err: unix.EIO})
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrCopied)
+
+	bootstrap := message(t, 0, 7, proto.TypeBootstrap, 0, proto.Bootstrap{Hostname: "h"})
+	for text, in := range map[string][]byte{
+		"invalid renewal: time 1, 3 bytes": message(t, 0, 7, proto.TypeRenew, 0, proto.Renew{UnixTimeNanos: 1, Entropy: []byte("abc")}),
+		"invalid renewal: time 1844":       message(t, 0, 7, proto.TypeRenew, 0, proto.Renew{UnixTimeNanos: 1<<64 - 1, Entropy: make([]byte, 64)}),
+		"with id 5, not 0":                 message(t, 5, 7, proto.TypeRenew, 0, proto.Renew{}),
+	} {
+		_, err := receive(&script{in: append(in, bootstrap...)})
+		assert.ErrorContains(t, err, text)
+	}
 }
 
 // What makes no sense is refused before anything is mounted.

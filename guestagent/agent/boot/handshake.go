@@ -9,6 +9,9 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/guestagent/agent/renew"
 	"github.com/gomsb/gomsb/guestagent/proto"
 )
 
@@ -39,6 +42,27 @@ func next(host Host) (proto.Message, error) {
 // expect reads one control message of a type.
 func expect(host Host, t proto.Type) (proto.Message, error) {
 	m, err := next(host)
+	return check(m, err, t)
+}
+
+// renewed carries out a renewal.
+func renewed(m proto.Message) error {
+	m, err := check(m, nil, proto.TypeRenew)
+	r := &proto.Renew{}
+	if err == nil {
+		err = m.Decode(r)
+	}
+	if err == nil {
+		err = r.Validate()
+	}
+	if err == nil {
+		err = renew.Apply(r)
+	}
+	return err
+}
+
+// check returns m and err, unless m is no control message of type t.
+func check(m proto.Message, err error, t proto.Type) (proto.Message, error) {
 	switch {
 	case err != nil:
 		return m, err
@@ -50,13 +74,33 @@ func expect(host Host, t proto.Type) (proto.Message, error) {
 	return m, m.CheckFlags()
 }
 
-// receive reads and checks the bootstrap, which must be the host's first message.
+// ErrCopied says that the stream to the host broke before the host said anything: the
+// machine was saved while it waited, and this one is a copy, whose host is another. The
+// guest must connect anew.
+var ErrCopied = errors.New("this guest is a copy of one that was saved")
+
+// receive reads and checks the bootstrap, which must be the host's first message but for
+// a renewal.
 func receive(host Host) (*proto.Bootstrap, error) {
+	// A guest that was saved here has no idea how long ago that was, and on some hosts its
+	// clock has gone on: the host is not hurried.
+	if err := host.SetReadTimeout(0); err != nil {
+		return nil, err
+	}
+	m, err := next(host)
 	if err := host.SetReadTimeout(patience); err != nil {
 		return nil, err
 	}
-	m, err := expect(host, proto.TypeBootstrap)
-	if err != nil {
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ENOTCONN) {
+		return nil, fmt.Errorf("%w: %w", ErrCopied, err)
+	}
+	if err == nil && m.Type == proto.TypeRenew {
+		if err := renewed(m); err != nil {
+			return nil, err
+		}
+		m, err = next(host)
+	}
+	if m, err = check(m, err, proto.TypeBootstrap); err != nil {
 		return nil, err
 	}
 	if m.Generation < proto.GenerationBootstrap {

@@ -1,0 +1,21 @@
+//go:build linux
+
+package renew
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// The end-to-end tests look at what comes of it: a test must not set this machine's clock.
+func TestPoolInfo(t *testing.T) {
+	t.Parallel()
+	entropy := bytes.Repeat([]byte{7}, 64)
+	b := poolInfo(entropy)
+	assert.EqualValues(t, 512, binary.NativeEndian.Uint32(b), "bits")
+	assert.EqualValues(t, 64, binary.NativeEndian.Uint32(b[4:]), "bytes")
+	assert.Equal(t, entropy, b[8:])
+}

@@ -1,0 +1,59 @@
+//go:build linux
+
+package renew
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/guestagent/proto"
+)
+
+// Apply renews this guest. r is valid.
+func Apply(r *proto.Renew) error {
+	now := unix.NsecToTimespec(time.Duration(r.UnixTimeNanos).Nanoseconds())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
+		return fmt.Errorf("set the clock: %w", err)
+	}
+	if err := addEntropy(r.Entropy); err != nil {
+		return fmt.Errorf("renew the random numbers: %w", err)
+	}
+	return nil
+}
+
+// addEntropy credits the bytes to the kernel's generator and has it draw new keys from
+// them at once (random(4)).
+func addEntropy(b []byte) error {
+	fd, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	info := poolInfo(b)
+	// SAFETY: RNDADDENTROPY reads a struct rand_pool_info, which is what info holds.
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&info[0])))
+	clear(info)
+	if errno == 0 {
+		_, _, errno = unix.Syscall(unix.SYS_IOCTL, uintptr(fd), rndReseedCRNG, 0)
+	}
+	if errno != 0 {
+		err = errno
+	}
+	return errors.Join(err, unix.Close(fd))
+}
+
+// rndReseedCRNG is RNDRESEEDCRNG: _IO('R', 7).
+const rndReseedCRNG = 0x5207
+
+// poolInfo is a struct rand_pool_info: the entropy in bits, the size in bytes, the bytes.
+func poolInfo(b []byte) []byte {
+	ne := binary.NativeEndian
+	info := make([]byte, 0, 8+len(b))
+	info = ne.AppendUint32(info, uint32(8*len(b)))
+	info = ne.AppendUint32(info, uint32(len(b)))
+	return append(info, b...)
+}
