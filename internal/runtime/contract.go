@@ -9,6 +9,7 @@ import (
 
 	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/template"
 	"github.com/gomsb/gomsb/netstack"
 	"github.com/gomsb/gomsb/netstack/dns"
 )
@@ -30,6 +31,7 @@ type MachineConfig struct {
 	Kernel       string // file to boot; empty: the embedded kernel
 	Words        string // to add to the kernel's command line
 	CacheDir     string // where the embedded kernel may be unpacked
+	Templates    string // folder of boot templates; empty: the guest boots
 	// Ephemeral reports that the sandbox is removed when it ends; nil is never.
 	Ephemeral func() bool
 	Console   io.Writer
@@ -61,7 +63,8 @@ type Net struct {
 
 // Share is a directory of the host, or one file of it, that the guest may mount.
 type Share struct {
-	Tag            string // by which the guest names it
+	Tag            string // by which the guest finds it
+	Name           string // the tag that the configuration gives it, empty if it is the same
 	Path           string
 	Only           string // the one file of Path that is shared; empty: all of it
 	FollowSymlinks bool   // in Path
@@ -81,6 +84,15 @@ type Share struct {
 // the guest or by Stop, Close.
 type Machine interface {
 	Start() error
+	// Copied reports that the guest is a copy of a saved one, which must hear so first.
+	Copied() bool
+	// Wanted is the shape of the boot template that would have spared this machine its
+	// boot, nil if it had one or none can be made.
+	Wanted() *template.Shape
+	// Ready says that the guest serves, Discredit that it never did and that nothing of its
+	// sandbox explains that: then what it is a copy of is not used again.
+	Ready()
+	Discredit()
 	// Resolved tells it the guest's default user, before the guest mounts shares.
 	Resolved(uid, gid uint32)
 	// Allow lets the first n processors run, 1 to MaxVCPUs, and no others.
@@ -142,16 +154,33 @@ type Factory func(MachineConfig) (Machine, error)
 // bootstrapFor completes the guest's configuration with what only the runtime knows.
 // Secrets have their placeholders where there is no network to use them in, too: programs
 // look for the variables.
-func bootstrapFor(c *launch.Config, disks []Disk, n *network) *proto.Bootstrap {
+func bootstrapFor(c *launch.Config, m *MachineConfig, n *network) *proto.Bootstrap {
 	b := c.Bootstrap
+	b.DirMounts, b.FileMounts = slices.Clone(b.DirMounts), slices.Clone(b.FileMounts)
+	for i := range b.DirMounts {
+		b.DirMounts[i].Tag = m.tagOf(b.DirMounts[i].Tag)
+	}
+	for i := range b.FileMounts {
+		b.FileMounts[i].Tag = m.tagOf(b.FileMounts[i].Tag)
+	}
 	if n != nil {
 		b.Network, b.HostAlias = n.bootstrap(), dns.HostAlias
 	}
 	if c.Network != nil {
 		b.DefaultEnv = append(slices.Clone(b.DefaultEnv), c.Network.Config.Secrets.Environment()...)
 	}
-	if b.BlockRoot == nil && len(disks) > 0 {
+	if b.BlockRoot == nil && len(m.Disks) > 0 {
 		b.BlockRoot = &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}
 	}
 	return &b
+}
+
+// tagOf is the tag by which the guest finds the share that the configuration calls name.
+func (m *MachineConfig) tagOf(name string) string {
+	for _, s := range m.Shares {
+		if s.Name == name && name != "" {
+			return s.Tag
+		}
+	}
+	return name
 }

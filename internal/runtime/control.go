@@ -274,7 +274,12 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 	c.log.Info("the guest agent has connected", "since_start", c.age())
 	r := c.newRelay(conn, func() { c.post(event{kind: asked}) }, func(u proto.DefaultUser) { c.machine.Resolved(u.UID, u.GID) })
 	relayed <- r
-	info, err := r.Boot(ctx, bootstrapFor(c.cfg, c.config.Disks, c.network))
+	if c.machine.Copied() {
+		if err := r.Renew(); err != nil { // the boot says more
+			c.log.Warn("cannot renew the copied guest", "err", err)
+		}
+	}
+	info, err := r.Boot(ctx, bootstrapFor(c.cfg, &c.config, c.network))
 	if err != nil {
 		_ = conn.Close()
 		c.post(event{kind: bootFailed, err: err})
@@ -313,6 +318,10 @@ func (c *control) onReady() {
 		c.wg.Go(func() { c.post(event{kind: commandEnded, code: c.runCommand(c.cfg.Startup)}) })
 	}
 	c.wg.Go(settle)
+	c.wg.Go(c.machine.Ready)
+	if shape := c.machine.Wanted(); shape != nil {
+		c.wg.Go(func() { c.wantTemplate(shape) })
+	}
 }
 
 // onBootFailed ends a machine whose guest does not come up.

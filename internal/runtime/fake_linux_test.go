@@ -18,6 +18,7 @@ import (
 
 	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/runtime/guesttest"
+	"github.com/gomsb/gomsb/internal/template"
 )
 
 // machineEnv makes the test binary a runtime over a fake machine, which it describes.
@@ -111,9 +112,13 @@ func (m *fakeMachine) Start() error {
 	return nil
 }
 
-func (m *fakeMachine) Allow(int) error { return nil }
-func (m *fakeMachine) Pause() error    { return m.agent.Pause() }
-func (m *fakeMachine) Resume() error   { return m.agent.Resume() }
+func (m *fakeMachine) Pause() error            { return m.agent.Pause() }
+func (m *fakeMachine) Resume() error           { return m.agent.Resume() }
+func (m *fakeMachine) Allow(int) error         { return nil }
+func (m *fakeMachine) Ready()                  {}
+func (m *fakeMachine) Discredit()              {}
+func (m *fakeMachine) Copied() bool            { return false }
+func (m *fakeMachine) Wanted() *template.Shape { return nil }
 
 func (m *fakeMachine) Memory() Memory {
 	return Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gomsb/gomsb/guestagent/image"
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/template"
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/rootfs/passthrough"
 	"github.com/gomsb/gomsb/vmm"
@@ -29,52 +30,95 @@ type microVM struct {
 	shares  []Share
 	servers []*passthrough.Server // of shares; the vm owns them
 
+	copied *found          // the template that it is a copy of, nil: it boots
+	wanted *template.Shape // nil: no template is to be made
+
 	close sync.Once
 	err   error
 }
 
 // newMachine is the Factory of the program.
 func newMachine(cfg MachineConfig) (Machine, error) {
-	img, err := openKernel(cfg)
+	t := findTemplate(&cfg)
+	defer t.close()
+	if t.saved != nil {
+		m, err := build(cfg, t.saved)
+		if err == nil {
+			cfg.Logger.Info("the guest is a copy of a boot template")
+			m.copied = t
+			return m, nil
+		}
+		if !errors.Is(err, vmm.ErrSavedState) {
+			return nil, err
+		}
+		t.useless(err)
+	}
+	m, err := build(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = img.Close() }() // it has been copied or mapped by then
-	disks, err := openDisks(cfg)
-	if err != nil {
+	m.wanted = t.shape
+	return m, nil
+}
+
+// build builds the machine; of saved, if that is not nil.
+func build(cfg MachineConfig, saved *vmm.Saved) (*microVM, error) {
+	c := vmm.Config{
+		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, MemoryMiB: cfg.MemoryMiB, MaxMemoryMiB: cfg.MaxMemoryMiB, Saved: saved,
+		Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
+		Vsock: &vmm.VsockConfig{GuestCID: guestCID, Listener: func(port uint32, c *vsock.Conn) bool { return cfg.Listen(port, c) }},
+	}
+	if saved == nil {
+		img, err := openKernel(cfg)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = img.Close() }() // it has been copied or mapped by then
+		c.Kernel = img
+		c.CommandLine = func(p vmm.Profile) string { return commandLine(p, img, len(c.Disks), cfg.Words) }
+	}
+	var err error
+	if c.Disks, err = openDisks(cfg); err != nil {
 		return nil, err
 	}
 	servers, err := openShares(cfg.Shares, cfg.Logger)
 	if err != nil {
-		return nil, errors.Join(err, closeDisks(disks))
+		return nil, errors.Join(err, closeDisks(c.Disks))
 	}
-	m := &microVM{memoryMiB: cfg.MemoryMiB, disks: disks, shares: cfg.Shares, servers: servers}
-	var shares []vmm.Share
+	m := &microVM{memoryMiB: cfg.MemoryMiB, disks: c.Disks, shares: cfg.Shares, servers: servers}
 	for i, s := range cfg.Shares {
-		shares = append(shares, vmm.Share{Tag: s.Tag, Backend: servers[i]})
+		c.Shares = append(c.Shares, vmm.Share{Tag: s.Tag, Backend: servers[i]})
 	}
-	var nic *vmm.NetConfig
-	if cfg.Net != nil {
-		nic = &vmm.NetConfig{MAC: cfg.Net.MAC, MTU: cfg.Net.MTU, Backend: cable{cfg.Net.Gateway}}
-		if l := cfg.Net.Limits; l != nil {
-			nic.Egress, nic.Ingress = limitOf(l.Egress), limitOf(l.Ingress)
-		}
-	}
-	m.vm, err = vmm.New(vmm.Config{
-		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, MemoryMiB: cfg.MemoryMiB, MaxMemoryMiB: cfg.MaxMemoryMiB, Kernel: img, Disks: disks, Shares: shares,
-		CommandLine: func(p vmm.Profile) string {
-			return img.CommandLine(string(p)) + " " + rootWords(len(disks)-1) + " " + cfg.Words
-		},
-		Net: nic, Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
-		Vsock: &vmm.VsockConfig{GuestCID: guestCID, Listener: func(port uint32, c *vsock.Conn) bool { return cfg.Listen(port, c) }},
-	})
-	if err != nil {
+	c.Net = nic(&cfg)
+	if m.vm, err = vmm.New(c); err != nil {
 		return nil, err
 	}
 	if cfg.Net != nil {
 		cfg.Net.Gateway.Plug(card{m.vm.Net()})
 	}
 	return m, nil
+}
+
+// nic is the network card. A template does not know the sandbox's address, which the guest
+// agent gives it in any case.
+func nic(cfg *MachineConfig) *vmm.NetConfig {
+	if cfg.Net == nil {
+		return nil
+	}
+	c := &vmm.NetConfig{MAC: cfg.Net.MAC, MTU: cfg.Net.MTU, Backend: cable{cfg.Net.Gateway}}
+	if cfg.Templates != "" {
+		c.MAC = template.MAC
+	}
+	if l := cfg.Net.Limits; l != nil {
+		c.Egress, c.Ingress = limitOf(l.Egress), limitOf(l.Ingress)
+	}
+	return c
+}
+
+// commandLine are all words of the kernel's command line but the devices'; the last disk
+// is the agent's.
+func commandLine(p vmm.Profile, img *kernel.Image, disks int, words string) string {
+	return img.CommandLine(string(p)) + " " + rootWords(disks-1) + " " + words
 }
 
 // rootWords make disk n, the agent's, the kernel's root.
@@ -145,12 +189,29 @@ func openDisk(d Disk) (blk.Backend, error) {
 	return blk.OpenRaw(d.Path, d.ReadOnly)
 }
 
-func (m *microVM) Start() error          { return m.vm.Start() }
-func (m *microVM) Done() <-chan struct{} { return m.vm.Done() }
-func (m *microVM) Stop()                 { m.vm.Stop() }
-func (m *microVM) Allow(n int) error     { return m.vm.Allow(n) }
-func (m *microVM) Pause() error          { return m.vm.Pause() }
-func (m *microVM) Resume() error         { return m.vm.Resume() }
+func (m *microVM) Pause() error            { return m.vm.Pause() }
+func (m *microVM) Resume() error           { return m.vm.Resume() }
+func (m *microVM) Start() error            { return m.vm.Start() }
+func (m *microVM) Done() <-chan struct{}   { return m.vm.Done() }
+func (m *microVM) Stop()                   { m.vm.Stop() }
+func (m *microVM) Allow(n int) error       { return m.vm.Allow(n) }
+func (m *microVM) Copied() bool            { return m.copied != nil }
+func (m *microVM) Wanted() *template.Shape { return m.wanted }
+
+func (m *microVM) Ready() {
+	if m.copied == nil {
+		return
+	}
+	if err := m.copied.cache.Record(m.copied.shape, m.vm); err != nil {
+		m.copied.log.Warn("cannot note what the next copy needs first", "err", err)
+	}
+}
+
+func (m *microVM) Discredit() {
+	if m.copied != nil {
+		m.copied.useless(errNotReady)
+	}
+}
 
 func (m *microVM) Outcome() Outcome {
 	r, err := m.vm.Wait(context.Background())

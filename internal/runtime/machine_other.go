@@ -12,3 +12,9 @@ import (
 func newMachine(MachineConfig) (Machine, error) {
 	return nil, fmt.Errorf("sandboxes on %s/%s: %w: use Linux on x86-64", runtime.GOOS, runtime.GOARCH, errors.ErrUnsupported)
 }
+
+// buildTemplate says the same.
+func buildTemplate([]string) int {
+	_, err := newMachine(MachineConfig{})
+	return complain(exitFailed, err)
+}

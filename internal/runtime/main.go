@@ -27,6 +27,9 @@ const (
 // Main is the runtime process: args are those after "sandbox". It returns the exit code,
 // and must be called from the main goroutine of a process that does nothing else.
 func Main(args []string) int {
+	if len(args) > 0 && args[0] == templateCommand {
+		return buildTemplate(args[1:])
+	}
 	p := program{build: newMachine, timeout: readyTimeout}
 	return p.main(args)
 }

@@ -59,7 +59,7 @@ func TestNetworkOfTheGuest(t *testing.T) {
 			require.NoError(t, err)
 			defer n.close()
 			assert.Equal(t, c.want, n.bootstrap())
-			b := bootstrapFor(&launch.Config{}, nil, n)
+			b := bootstrapFor(&launch.Config{}, &MachineConfig{}, n)
 			assert.Equal(t, "host.microsandbox.internal", b.HostAlias)
 			assert.Equal(t, c.want, b.Network)
 			require.NoError(t, b.Validate())
@@ -69,7 +69,7 @@ func TestNetworkOfTheGuest(t *testing.T) {
 	require.NoError(t, err)
 	assert.Nil(t, n)
 	n.close()
-	assert.Nil(t, bootstrapFor(&launch.Config{}, nil, n).Network)
+	assert.Nil(t, bootstrapFor(&launch.Config{}, &MachineConfig{}, n).Network)
 }
 
 func publish(host, guest uint16, protocol, bind string) launch.PublishedPort {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
+	"github.com/gomsb/gomsb/internal/template"
 )
 
 // fail is an error with the stage of the boot it belongs to.
@@ -26,7 +27,7 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 	m := MachineConfig{
 		VCPUs: int(inv.VCPUs), MaxVCPUs: int(max(inv.VCPUs, inv.MaxVCPUs)), MemoryMiB: int(inv.MemoryMiB), MaxMemoryMiB: int(max(inv.MemoryMiB, inv.MaxMemoryMiB)),
 		Kernel:   kernelPath(inv, getenv),
-		Words:    strings.TrimSpace("transparent_hugepage=" + c.THP + " " + getenv("MSB_KRUN_KERNEL_CMDLINE")),
+		Words:    strings.TrimSpace("transparent_hugepage=" + c.THP + " " + getenv(wordsEnv)),
 		CacheDir: filepath.Join(filepath.Dir(filepath.Dir(c.DBPath)), "cache", "gomsb"),
 	}
 	if interval := c.Metrics.SampleIntervalMS; interval != nil && !c.Metrics.Disabled {
@@ -66,8 +67,30 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 	if m.Shares, err = planShares(c); err != nil {
 		return m, err
 	}
+	m.useTemplates(getenv)
 	return m, checkNetwork(c)
 }
+
+// useTemplates makes a machine of our own kernel one that may have a boot template: what
+// the guest finds at boot then does not tell whose it is.
+func (m *MachineConfig) useTemplates(getenv func(string) string) {
+	if m.Kernel != "" || getenv(wordsEnv) != "" || getenv(templatesEnv) == "off" {
+		return
+	}
+	m.Templates = filepath.Join(m.CacheDir, "templates")
+	for i := range m.Shares {
+		if s := &m.Shares[i]; s.Tag != rootTag && s.Tag != runtimeTag {
+			s.Name, s.Tag = s.Tag, template.Tag(i)
+		}
+	}
+}
+
+const (
+	// wordsEnv is the variable with words for the kernel's command line.
+	wordsEnv = "MSB_KRUN_KERNEL_CMDLINE"
+	// templatesEnv is the variable that switches boot templates off.
+	templatesEnv = "MSB_GOMSB_TEMPLATES"
+)
 
 // maxIntervalMS bounds the sampling interval to an hour.
 const maxIntervalMS = 3600_000

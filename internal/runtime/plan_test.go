@@ -41,7 +41,7 @@ func TestPlan(t *testing.T) {
 	require.NoError(t, err)
 	dir := filepath.Dir(*inv.Config.Rootfs.Disk)
 	assert.Equal(t, MachineConfig{
-		VCPUs: 4, MaxVCPUs: 4, MemoryMiB: 1024, MaxMemoryMiB: 1024, Words: "transparent_hugepage=never", CacheDir: "/home/u/.microsandbox/cache/gomsb", StatsInterval: time.Second,
+		VCPUs: 4, MaxVCPUs: 4, MemoryMiB: 1024, MaxMemoryMiB: 1024, Words: "transparent_hugepage=never", CacheDir: "/home/u/.microsandbox/cache/gomsb", Templates: "/home/u/.microsandbox/cache/gomsb/templates", StatsInterval: time.Second,
 		Disks: []Disk{
 			{Path: filepath.Join(dir, "root.vmdk"), Format: "vmdk", ReadOnly: true, Serial: "vda", Root: true},
 			{Path: filepath.Join(dir, "upper.ext4"), Format: "raw", Serial: "vdb", Root: true},
@@ -140,10 +140,10 @@ func TestKernelChoice(t *testing.T) {
 // A sandbox of a bare disk boots from it; any other root is what its controller says.
 func TestBootstrapRoot(t *testing.T) {
 	disks := []Disk{{Path: "/d"}}
-	assert.Equal(t, &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}, bootstrapFor(&launch.Config{}, disks, nil).BlockRoot)
+	assert.Equal(t, &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vda"}, bootstrapFor(&launch.Config{}, &MachineConfig{Disks: disks}, nil).BlockRoot)
 	given := &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/vdc"}
-	assert.Equal(t, given, bootstrapFor(&launch.Config{Bootstrap: proto.Bootstrap{BlockRoot: given}}, disks, nil).BlockRoot)
-	assert.Nil(t, bootstrapFor(&launch.Config{}, nil, nil).BlockRoot)
+	assert.Equal(t, given, bootstrapFor(&launch.Config{Bootstrap: proto.Bootstrap{BlockRoot: given}}, &MachineConfig{Disks: disks}, nil).BlockRoot)
+	assert.Nil(t, bootstrapFor(&launch.Config{}, &MachineConfig{}, nil).BlockRoot)
 }
 
 func TestFailureCodes(t *testing.T) {
@@ -159,5 +159,36 @@ func TestStages(t *testing.T) {
 		"build_vm": launch.StageOther, "": launch.StageOther, "malformed_message": launch.StageOther,
 	} {
 		assert.Equal(t, want, stageOf(kind), kind)
+	}
+}
+
+// What the guest finds at boot does not tell whose machine it is, if that may have a
+// template.
+func TestPlanTemplates(t *testing.T) {
+	inv := planned(t)
+	inv.Config.RuntimeDir, inv.Config.Mounts = "/run", []string{"work_0c9a453f:/work"}
+	inv.Config.Bootstrap.DirMounts = []proto.DirMount{{Tag: "work_0c9a453f", GuestPath: "/w"}, {Tag: "other", GuestPath: "/o"}}
+	inv.Config.Bootstrap.FileMounts = []proto.FileMount{{Tag: "work_0c9a453f", Filename: "f", GuestPath: "/f"}}
+	m, err := plan(inv, noEnv)
+	require.NoError(t, err)
+	assert.Equal(t, "/home/u/.microsandbox/cache/gomsb/templates", m.Templates)
+	assert.Equal(t, "msb_runtime", m.Shares[0].Tag)
+	assert.Equal(t, "msb_share_1", m.Shares[1].Tag)
+	b := bootstrapFor(inv.Config, &m, nil)
+	assert.Equal(t, []proto.DirMount{{Tag: "msb_share_1", GuestPath: "/w"}, {Tag: "other", GuestPath: "/o"}}, b.DirMounts)
+	assert.Equal(t, "msb_share_1", b.FileMounts[0].Tag)
+	assert.Equal(t, "work_0c9a453f", inv.Config.Bootstrap.DirMounts[0].Tag, "the configuration stays as it is")
+
+	for name, value := range map[string]string{"MSB_GOMSB_TEMPLATES": "off", "MSB_KERNEL": "/vmlinux", "MSB_KRUN_KERNEL_CMDLINE": "debug"} {
+		m, err := plan(inv, func(n string) string {
+			if n == name {
+				return value
+			}
+			return ""
+		})
+		require.NoError(t, err)
+		assert.Empty(t, m.Templates, name)
+		assert.Equal(t, "work_0c9a453f", m.Shares[1].Tag, name)
+		assert.Equal(t, inv.Config.Bootstrap.DirMounts, bootstrapFor(inv.Config, &m, nil).DirMounts, name)
 	}
 }

@@ -99,6 +99,9 @@ func (s *sandbox) live(ctx context.Context) ending {
 	s.log.Info("the machine is built", "since_start", s.age())
 	c := newControl(s, machine, board)
 	end := c.supervise(ctx)
+	if end.boot != nil && end.boot.Stage == launch.StageOther {
+		machine.Discredit()
+	}
 	if err := machine.Close(); err != nil {
 		s.log.Error("the machine did not close cleanly", "err", err)
 	}

@@ -58,7 +58,7 @@ func TestNetworkWithSecrets(t *testing.T) {
 	require.NotNil(t, n.tls)
 	assert.Equal(t, sesame, sent(t, n.secrets))
 	c.Bootstrap.DefaultEnv = []proto.EnvVar{{Key: "A", Value: "b"}}
-	b := bootstrapFor(c, nil, n)
+	b := bootstrapFor(c, &MachineConfig{}, n)
 	assert.Equal(t, []proto.EnvVar{{Key: "A", Value: "b"}, {Key: "KEY", Value: "$MSB_KEY"}}, b.DefaultEnv)
 	text, err := json.Marshal(b)
 	require.NoError(t, err)
@@ -68,7 +68,7 @@ func TestNetworkWithSecrets(t *testing.T) {
 	off, err := openNetwork(c, netstack.Families{IPv4: true}, quietLog)
 	require.NoError(t, err)
 	require.Nil(t, off)
-	assert.Equal(t, b.DefaultEnv, bootstrapFor(c, nil, off).DefaultEnv, "programs find their variables without a network, too")
+	assert.Equal(t, b.DefaultEnv, bootstrapFor(c, &MachineConfig{}, off).DefaultEnv, "programs find their variables without a network, too")
 
 	n.violation()
 	n.violation() // does not wait

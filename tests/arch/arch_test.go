@@ -56,6 +56,7 @@ var floors = map[string]int{
 	"internal/metrics":           4,
 	"internal/sshd":              4,
 	"internal/store":             4,
+	"internal/template":          4,
 	"internal/runtime/guesttest": 4,
 	"internal/runtime/journal":   4,
 	"internal/runtime/relay":     4,

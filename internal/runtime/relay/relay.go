@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -344,6 +345,14 @@ var ErrProtocol = errors.New("guest agent broke the protocol")
 
 // maxBootFrames bounds what a guest may send before it is ready.
 const maxBootFrames = 10000
+
+// Renew tells a guest that is a copy of a saved one what it must not have in common with
+// others. It comes before Boot.
+func (r *Relay) Renew() error {
+	entropy := make([]byte, proto.RenewEntropy)
+	_, _ = rand.Read(entropy) // never fails
+	return r.Send(0, proto.TypeRenew, proto.Renew{UnixTimeNanos: uint64(time.Now().UnixNano()), Entropy: entropy})
+}
 
 // Boot sends the configuration and reads until the guest is ready. It returns a
 // *[GuestError] if the guest reports one, an error wrapping [ErrProtocol], io.EOF if the

@@ -572,3 +572,29 @@ func FuzzGuestFrames(f *testing.F) {
 		<-done
 	})
 }
+
+func TestRenew(t *testing.T) {
+	t.Parallel()
+	var last []byte
+	for range 2 {
+		host, guest := net.Pipe()
+		r := New(Config{Guest: host})
+		sent := make(chan error, 1)
+		go func() { sent <- r.Renew() }()
+		f, err := proto.NewReader(guest).ReadFrame()
+		require.NoError(t, err)
+		require.NoError(t, <-sent)
+		m, err := proto.ParseMessage(f)
+		require.NoError(t, err)
+		require.NoError(t, m.CheckFlags())
+		assert.Equal(t, proto.TypeRenew, m.Type)
+		var got proto.Renew
+		require.NoError(t, m.Decode(&got))
+		require.NoError(t, got.Validate())
+		assert.WithinDuration(t, time.Now(), time.Unix(0, int64(got.UnixTimeNanos)), time.Minute)
+		assert.NotEqual(t, last, got.Entropy, "each copy gets its own")
+		last = got.Entropy
+		require.NoError(t, r.Close())
+		_ = guest.Close()
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/runtime"
 	"github.com/gomsb/gomsb/internal/runtime/guesttest"
+	"github.com/gomsb/gomsb/internal/template"
 )
 
 // guestEnv hands the Guest to the runtimes that a test starts, as JSON.
@@ -89,6 +90,10 @@ type machine struct {
 }
 
 // Start implements runtime.Machine.
+func (m *machine) Ready()                  {}
+func (m *machine) Discredit()              {}
+func (m *machine) Copied() bool            { return false }
+func (m *machine) Wanted() *template.Shape { return nil }
 func (m *machine) Start() error {
 	fmt.Fprintf(m.cfg.Console, "fake kernel with %d processors\n", m.cfg.VCPUs)
 	m.wg.Go(m.boot)
