@@ -307,11 +307,13 @@ func (c *control) onReady() {
 	})
 	c.pauser = &pauser{machine: c.machine, relay: c.relay, pulse: c.pulse, name: c.inv.Name, mark: c.markPaused, log: c.log}
 	n := c.config.VCPUs
-	c.changes.serveGuest(&guestResources{
+	g := &guestResources{
 		processors: &processors{possible: c.config.MaxVCPUs, requested: n, allowed: n, allow: c.machine.Allow, guest: c.files},
-		memory:     &pluggedMemory{boot: uint32(c.config.MemoryMiB), most: uint32(c.config.MaxMemoryMiB), machine: c.machine},
+		memory:     newPluggedMemory(c.machine, c.config.MemoryMiB, c.config.MaxMemoryMiB),
 		pauser:     c.pauser,
-	})
+	}
+	c.wg.Go(func() { g.memory.remind(c.ctx) })
+	c.changes.serveGuest(g)
 	c.wg.Go(c.watchIdle)
 	c.wg.Go(c.sample)
 	if c.cfg.Startup != nil {

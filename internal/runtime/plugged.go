@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gomsb/gomsb/internal/launch"
 )
@@ -14,10 +16,18 @@ var errNoMemoryDriver = errors.New("the guest's kernel has no driver for memory 
 // itself as soon as it is asked, as far as it can: the agent has no part in it.
 type pluggedMemory struct {
 	boot, most uint32 // MiB
-	machine    interface {
-		Memory() Memory
-		SetMemory(mib int) error
-	}
+	machine    memoryMachine
+	asked      chan struct{} // something was asked of the guest; room for one
+}
+
+// memoryMachine is the machine as far as its memory goes.
+type memoryMachine interface {
+	Memory() Memory
+	SetMemory(mib int) error
+}
+
+func newPluggedMemory(m memoryMachine, boot, most int) *pluggedMemory {
+	return &pluggedMemory{boot: uint32(boot), most: uint32(most), machine: m, asked: make(chan struct{}, 1)}
 }
 
 // driven reports that the guest can be asked.
@@ -36,7 +46,43 @@ func (p *pluggedMemory) setTarget(mib uint32) (*launch.MemoryState, error) {
 	if err := p.machine.SetMemory(int(mib)); err != nil {
 		return nil, err
 	}
+	select {
+	case p.asked <- struct{}{}:
+	default:
+	}
 	return p.state(), nil
+}
+
+// How long a guest that could not do what it was asked is left alone. Linux waits for 50 s
+// and more between its attempts, which is long for someone who waits for it; each costs it
+// some work, so that there are fewer the longer it takes.
+const (
+	firstReminder = time.Second
+	lastReminder  = 30 * time.Second
+)
+
+// remind asks the guest again as long as it does not have the memory that it should have.
+// It returns when ctx is done.
+func (p *pluggedMemory) remind(ctx context.Context) {
+	var again <-chan time.Time // nil: it has
+	wait := firstReminder
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.asked:
+			wait = firstReminder
+		case <-again:
+			wait = min(2*wait, lastReminder)
+			if m := p.machine.Memory(); m.TargetMiB != m.CurrentMiB {
+				_ = p.machine.SetMemory(m.TargetMiB) // it was possible before
+			}
+		}
+		again = nil
+		if m := p.machine.Memory(); m.TargetMiB != m.CurrentMiB {
+			again = time.After(wait)
+		}
+	}
 }
 
 // state tells how far the guest is.

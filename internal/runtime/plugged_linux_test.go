@@ -1,8 +1,12 @@
 package runtime
 
 import (
+	"context"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -12,25 +16,38 @@ import (
 
 // memoryGuest takes what memory it is offered, up to a limit of its own.
 type memoryGuest struct {
+	mu    sync.Mutex
 	has   Memory
 	limit int
+	asked int // times
 }
 
-func (g *memoryGuest) Memory() Memory { return g.has }
+func (g *memoryGuest) Memory() Memory {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.has
+}
 
 func (g *memoryGuest) SetMemory(mib int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.asked++
 	g.has.TargetMiB, g.has.CurrentMiB = mib, min(mib, g.limit)
 	return nil
 }
 
-func newPluggedMemory(g *memoryGuest) *pluggedMemory {
-	return &pluggedMemory{boot: 256, most: 1024, machine: g}
+// change changes the guest and returns how often it was asked.
+func (g *memoryGuest) change(f func()) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f()
+	return g.asked
 }
 
 func TestPluggedMemory(t *testing.T) {
 	t.Parallel()
 	g := &memoryGuest{has: Memory{TargetMiB: 256, CurrentMiB: 256, Driven: true}, limit: 700}
-	p := newPluggedMemory(g)
+	p := newPluggedMemory(g, 256, 1024)
 	for mib, current := range map[uint32]uint32{256: 256, 300: 300, 1024: 700} {
 		s, err := p.setTarget(mib)
 		require.NoError(t, err)
@@ -47,10 +64,44 @@ func TestPluggedMemory(t *testing.T) {
 		_, err := p.setTarget(mib)
 		assert.ErrorContains(t, err, "choose 256 to 1024")
 	}
-	g.has.Driven = false
+	g.change(func() { g.has.Driven = false })
 	_, err := p.setTarget(512)
 	assert.ErrorIs(t, err, errNoMemoryDriver)
 	assert.Equal(t, before, p.state())
+}
+
+// TestTheGuestIsReminded as long as it does not have what it should.
+func TestTheGuestIsReminded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &memoryGuest{has: Memory{TargetMiB: 256, CurrentMiB: 256, Driven: true}, limit: 700}
+		p := newPluggedMemory(g, 256, 1024)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go p.remind(ctx)
+		asked := func(d time.Duration) int {
+			before := g.change(func() {})
+			time.Sleep(d)
+			synctest.Wait()
+			return g.change(func() {}) - before
+		}
+		assert.Zero(t, asked(time.Hour), "it has what it should")
+		_, err := p.setTarget(600)
+		require.NoError(t, err)
+		assert.Zero(t, asked(time.Hour))
+		_, err = p.setTarget(1024)
+		require.NoError(t, err)
+		assert.Equal(t, 3, asked(7500*time.Millisecond), "after 1, 3 and 7 s")
+		assert.InDelta(t, 120, asked(time.Hour), 2, "and then every 30 s")
+		g.change(func() { g.limit = 1024 })
+		assert.Equal(t, 1, asked(time.Hour), "until it has it")
+		g.change(func() { g.limit = 700 })
+		_, err = p.setTarget(800)
+		require.NoError(t, err)
+		assert.Equal(t, 2, asked(3500*time.Millisecond), "soon, after another request")
+		cancel()
+		assert.Zero(t, asked(time.Hour))
+	})
 }
 
 func TestControlSocketResizesMemory(t *testing.T) {
@@ -65,10 +116,10 @@ func TestControlSocketResizesMemory(t *testing.T) {
 	assert.JSONEq(t, capabilities("true"), ask(`{"op":"capabilities"}`), "the guest may still come to it")
 	assert.Contains(t, ask(`{"op":"memory_state"}`), "not ready yet")
 	g := &memoryGuest{has: Memory{TargetMiB: 256, CurrentMiB: 256}, limit: 700}
-	c.serveGuest(&guestResources{memory: newPluggedMemory(g)})
+	c.serveGuest(&guestResources{memory: newPluggedMemory(g, 256, 1024)})
 	assert.JSONEq(t, capabilities("false"), ask(`{"op":"capabilities"}`), "there is no driver")
 	assert.Contains(t, ask(`{"op":"memory_target","total_mib":512}`), "no driver")
-	g.has.Driven = true
+	g.change(func() { g.has.Driven = true })
 	assert.JSONEq(t, capabilities("true"), ask(`{"op":"capabilities"}`))
 	assert.JSONEq(t, `{"ok":true,"memory":{"boot_mib":256,"target_mib":512,"current_mib":512,"max_mib":1024}}`, ask(`{"op":"memory_target","total_mib":512}`))
 	assert.JSONEq(t, `{"ok":true,"memory":{"boot_mib":256,"target_mib":512,"current_mib":512,"max_mib":1024}}`, ask(`{"op":"memory_state"}`))
@@ -78,5 +129,5 @@ func TestControlSocketResizesMemory(t *testing.T) {
 	} {
 		assert.Contains(t, ask(bad), `"ok":false`, bad)
 	}
-	assert.Equal(t, 512, g.has.TargetMiB)
+	assert.Equal(t, 512, g.Memory().TargetMiB)
 }

@@ -116,13 +116,14 @@ func (d *Device) WriteConfig(uint32, []byte) {}
 
 // SetTarget asks the guest to have so many bytes of the region, which is rounded down to
 // whole blocks. The guest may do that later, in part or not at all; it cannot plug more.
-// An error wraps ErrConfig.
+// The same target again, unless the guest has it, makes a driver that waits between its
+// attempts try at once. An error wraps ErrConfig.
 func (d *Device) SetTarget(bytes uint64) error {
 	if bytes > d.size {
 		return fmt.Errorf("%w: %d bytes: the region has %d", ErrConfig, bytes, d.size)
 	}
 	bytes -= bytes % BlockSize
-	if d.target.Swap(bytes) == bytes {
+	if d.target.Swap(bytes) == bytes && d.Sizes().Plugged == bytes {
 		return nil
 	}
 	d.life.With(func(act *activation, ok bool) {
