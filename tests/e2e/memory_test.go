@@ -48,18 +48,18 @@ func TestModifyMemory(t *testing.T) {
 	}
 	assert.Less(t, memoryTotal(t, sb), 256)
 	assert.EqualValues(t, 256<<20, metrics().MemoryLimitBytes)
-	modifyMemory(t, sb, 768)
-	eventually(t, "the limit in the metrics", func() bool { return metrics().MemoryLimitBytes == 768<<20 })
-	shell(t, sb, "mkdir /big && mount -t tmpfs -o size=600m none /big && dd if=/dev/zero of=/big/file bs=1M count=400 && test $(stat -c %s /big/file) = 419430400")
+	modifyMemory(t, sb, 512)
+	eventually(t, "the limit in the metrics", func() bool { return metrics().MemoryLimitBytes == 512<<20 })
+	shell(t, sb, "mkdir /big && mount -t tmpfs -o size=400m none /big && dd if=/dev/zero of=/big/file bs=1M count=280 && test $(stat -c %s /big/file) = 293601280")
 	eventually(t, "what the program uses shows", func() bool {
 		m := metrics()
-		return m.MemoryBytes > 400<<20 && m.MemoryHostResidentBytes != nil && *m.MemoryHostResidentBytes > 400<<20
+		return m.MemoryBytes > 280<<20 && m.MemoryHostResidentBytes != nil && *m.MemoryHostResidentBytes > 280<<20
 	})
 	shell(t, sb, "rm /big/file")
 	modifyMemory(t, sb, 256)
 	eventually(t, "the host has it back", func() bool {
 		m := metrics()
-		return *m.MemoryHostResidentBytes < 300<<20 && m.MemoryLimitBytes == 256<<20
+		return *m.MemoryHostResidentBytes < 250<<20 && m.MemoryLimitBytes == 256<<20
 	})
 
 	for _, mib := range []string{"128M", "2G"} {
