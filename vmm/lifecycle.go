@@ -87,6 +87,11 @@ func (m *Machine) unpark() {
 func (m *Machine) Resume() error {
 	m.turn.Lock()
 	defer m.turn.Unlock()
+	if m.want.Load() == wantPark {
+		if err := m.tellPaused(); err != nil {
+			return fmt.Errorf("resume: %w", err)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch m.want.Load() {
@@ -97,6 +102,16 @@ func (m *Machine) Resume() error {
 		m.unpark()
 	}
 	return nil
+}
+
+// tellPaused lets the guest know that it stood still. The caller holds turn and has parked
+// the processors.
+func (m *Machine) tellPaused() error {
+	errs := make([]error, len(m.vcpus))
+	if err := m.eachThread(func(c *vcpu) { errs[c.id] = c.hv.TellPaused() }); err != nil {
+		return err
+	}
+	return errors.Join(errs...)
 }
 
 // Stop ends the machine at once, without asking the guest. Wait returns Stopped unless

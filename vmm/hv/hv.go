@@ -123,5 +123,8 @@ type VCPU interface {
 	// a fresh vCPU that has its CPUID set. Its errors wrap ErrState.
 	SaveState() ([]byte, error)
 	RestoreState([]byte) error
+	// TellPaused keeps the guest's watchdogs from taking the time that has passed since
+	// the last Run for a stall, if the guest has a clock that can say so.
+	TellPaused() error
 	Close() error
 }

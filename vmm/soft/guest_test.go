@@ -69,6 +69,7 @@ func (g *guest) SetFPU(uint16, uint32) error    { return errors.ErrUnsupported }
 func (g *guest) SaveState() ([]byte, error)     { return nil, errors.ErrUnsupported }
 func (g *guest) RestoreState([]byte) error      { return errors.ErrUnsupported }
 func (g *guest) PreFault(uint64, uint64) error  { return errors.ErrUnsupported }
+func (g *guest) TellPaused() error              { return errors.ErrUnsupported }
 func (g *guest) Close() error                   { return nil }
 
 const imageSize = 4096
