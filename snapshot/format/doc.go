@@ -17,6 +17,9 @@
 //	pause; d, err := format.Capture(ctx, dir, header, state, memory); resume
 //	err = d.Publish(ctx) // syncs, and gives the directory its name
 //
+// where memory is [Slices], or [Based] for a machine that was itself restored: then only
+// what it has written since is looked at.
+//
 // and its use:
 //
 //	c, err := format.Open(ctx, dir)

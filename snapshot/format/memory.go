@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 )
 
@@ -22,6 +23,9 @@ func (s Slices) Region(i int) []byte { return s[i] }
 // writeMemory writes all regions to the empty file f, pages of zeros as holes, and
 // returns the checksums of the chunks.
 func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) ([]uint32, error) {
+	if based, ok := mem.(Based); ok {
+		return writeBased(ctx, f, h, based)
+	}
 	size := h.MemorySize()
 	if err := f.Truncate(size); err != nil {
 		return nil, err
@@ -29,16 +33,41 @@ func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) ([]uint3
 	w := &memoryWriter{ctx: ctx, f: f, sums: summer{sums: make([]uint32, 0, chunks(size))}}
 	p := newPages()
 	defer p.close()
-	for i, r := range h.Regions {
-		b := mem.Region(i)
-		if uint64(len(b)) != r.Size {
-			return nil, fmt.Errorf("%w: region %d has %d bytes, the header says %d", ErrHeader, i, len(b), r.Size)
+	for i := range h.Regions {
+		b, err := regionOf(mem, h, i)
+		if err != nil {
+			return nil, err
 		}
 		if err := w.region(b, p.written(b)); err != nil {
 			return nil, err
 		}
 	}
 	return w.sums.finish(), nil
+}
+
+// regionOf is region i of a memory, which must have the size that the header says.
+func regionOf(mem Memory, h Header, i int) ([]byte, error) {
+	b := mem.Region(i)
+	if uint64(len(b)) != h.Regions[i].Size {
+		return nil, fmt.Errorf("%w: region %d has %d bytes, the header says %d", ErrHeader, i, len(b), h.Regions[i].Size)
+	}
+	return b, nil
+}
+
+// pageRuns cuts whole pages, at most a chunk, into runs of zero pages and runs of others.
+func pageRuns(b []byte) iter.Seq2[[]byte, bool] {
+	return func(yield func(run []byte, zero bool) bool) {
+		for len(b) > 0 {
+			zero, n := isZero(b[:PageSize]), PageSize
+			for n < len(b) && isZero(b[n:n+PageSize]) == zero {
+				n += PageSize
+			}
+			if !yield(b[:n], zero) {
+				return
+			}
+			b = b[n:]
+		}
+	}
 }
 
 // memoryWriter appends to a file that has its final size and no data.
@@ -72,21 +101,16 @@ func (w *memoryWriter) region(b []byte, runs []Range) error {
 // data appends whole pages, at most a chunk: runs of zero pages by a hole each, others by
 // a write each.
 func (w *memoryWriter) data(b []byte) error {
-	for len(b) > 0 {
-		zero, n := isZero(b[:PageSize]), PageSize
-		for n < len(b) && isZero(b[n:n+PageSize]) == zero {
-			n += PageSize
-		}
+	for run, zero := range pageRuns(b) {
 		if zero {
-			w.skip(int64(n))
-		} else {
-			if _, err := w.f.WriteAt(b[:n], w.at); err != nil {
-				return err
-			}
-			w.sums.add(b[:n])
-			w.at += int64(n)
+			w.skip(int64(len(run)))
+			continue
 		}
-		b = b[n:]
+		if _, err := w.f.WriteAt(run, w.at); err != nil {
+			return err
+		}
+		w.sums.add(run)
+		w.at += int64(len(run))
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ func (r Range) End() int64 { return r.Offset + r.Length }
 func Resident(b []byte) []Range {
 	p := newPages()
 	defer p.close()
-	return p.resident(b, nil, 0)
+	return p.resident(b)
 }
 
 // join appends a run to ascending ones, as part of the last if it follows that.

@@ -5,28 +5,40 @@ package format
 import (
 	"bufio"
 	"encoding/binary"
+	"fmt"
+	"iter"
 	"os"
-	"strconv"
-	"strings"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // pages answers questions about this process's pages from /proc/self. Where /proc does
-// not answer, all pages count as present, which costs time and nothing else.
+// not answer, all pages count as present and changed, which costs time and nothing else.
 type pages struct {
-	pagemap   *os.File // nil where there is none
-	anonymous []span   // private mappings without a file, ascending
+	pagemap *os.File  // nil where there is none
+	private []mapping // the private mappings, ascending
 }
 
-// span is a range of virtual addresses.
-type span struct{ start, end uint64 }
+// mapping is a range of virtual addresses and what is behind its untouched pages.
+type mapping struct {
+	start, end uint64
+	file       fileID // zero: zeros
+	offset     uint64 // in the file
+}
+
+// fileID tells files from each other, as /proc/self/maps does.
+type fileID struct {
+	major, minor uint32
+	inode        uint64
+}
 
 func newPages() *pages {
 	p := &pages{}
 	if uint64(os.Getpagesize()) != PageSize {
 		return p
 	}
-	p.anonymous = anonymous()
+	p.private = privateMappings()
 	if f, err := os.Open("/proc/self/pagemap"); err == nil {
 		p.pagemap = f
 	}
@@ -39,28 +51,35 @@ func (p *pages) close() {
 	}
 }
 
-// anonymous lists the mappings whose absent pages are zeros.
-func anonymous() []span {
+// privateMappings lists the private mappings of this process.
+func privateMappings() []mapping {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = f.Close() }()
-	var all []span
+	var all []mapping
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		// address perms offset dev inode path
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 || len(fields[1]) < 4 || fields[1][3] != 'p' || fields[4] != "0" {
-			continue
-		}
-		from, to, _ := strings.Cut(fields[0], "-")
-		start, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-		if err1 == nil && err2 == nil {
-			all = append(all, span{start, end})
+		var m mapping
+		var perms string
+		n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s %x %x:%x %d", &m.start, &m.end, &perms, &m.offset, &m.file.major, &m.file.minor, &m.file.inode)
+		if n == 7 && len(perms) == 4 && perms[3] == 'p' {
+			if m.file.inode == 0 {
+				m.file = fileID{}
+			}
+			all = append(all, m)
 		}
 	}
 	return all
+}
+
+// identify returns how the mappings of a file look like.
+func identify(f *os.File) (fileID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fileID{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return fileID{major: unix.Major(st.Dev), minor: unix.Minor(st.Dev), inode: st.Ino}, nil
 }
 
 func address(b []byte) uint64 {
@@ -72,48 +91,106 @@ func address(b []byte) uint64 {
 // a file those that are present, of others all.
 func (p *pages) written(b []byte) []Range {
 	var runs []Range
-	base := address(b)
-	at, size := uint64(0), uint64(len(b))
-	for _, s := range p.anonymous {
-		if s.end <= base+at || s.start >= base+size {
-			continue
+	for r, m := range p.split(b) {
+		if m != nil && m.file == (fileID{}) {
+			runs = p.present(b, runs, r, isPresent)
+		} else {
+			runs = join(runs, r)
 		}
-		start := max(s.start, base) - base
-		end := min(s.end, base+size) - base
-		runs = join(runs, Range{Offset: int64(at), Length: int64(start - at)})
-		runs = p.resident(b[start:end], runs, int64(start))
-		at = end
 	}
-	return join(runs, Range{Offset: int64(at), Length: int64(size - at)})
+	return runs
 }
 
+// changed tells which parts of b may be something else than what the file has from offset
+// on: of its mappings the pages that have become this process's own, all of others.
+func (p *pages) changed(b []byte, file fileID, offset int64) []part {
+	var parts []part
+	for r, m := range p.split(b) {
+		switch {
+		case m != nil && m.file == file && m.offset+(address(b)+uint64(r.Offset)-m.start) == uint64(offset+r.Offset):
+			for _, own := range p.present(b, nil, r, isOwn) {
+				parts = append(parts, part{Range: own})
+			}
+		case m != nil && m.file == (fileID{}):
+			end := r.Offset
+			for _, own := range p.present(b, nil, r, isPresent) {
+				parts = appendZeros(parts, end, own.Offset)
+				parts = append(parts, part{Range: own})
+				end = own.End()
+			}
+			parts = appendZeros(parts, end, r.End())
+		default:
+			parts = append(parts, part{Range: r})
+		}
+	}
+	return parts
+}
+
+func appendZeros(parts []part, from, to int64) []part {
+	if from == to {
+		return parts
+	}
+	return append(parts, part{Range: Range{Offset: from, Length: to - from}, zero: true})
+}
+
+// split cuts b where its mappings end. What is no private mapping comes with nil.
+func (p *pages) split(b []byte) iter.Seq2[Range, *mapping] {
+	return func(yield func(Range, *mapping) bool) {
+		base, at, size := address(b), uint64(0), uint64(len(b))
+		for i := range p.private {
+			m := &p.private[i]
+			if m.end <= base+at || m.start >= base+size {
+				continue
+			}
+			start, end := max(m.start, base)-base, min(m.end, base+size)-base
+			if start > at && !yield(Range{Offset: int64(at), Length: int64(start - at)}, nil) {
+				return
+			}
+			if !yield(Range{Offset: int64(start), Length: int64(end - start)}, m) {
+				return
+			}
+			at = end
+		}
+		if at < size {
+			yield(Range{Offset: int64(at), Length: int64(size - at)}, nil)
+		}
+	}
+}
+
+// Entries of pagemap; one for each page.
 const (
-	sizeEntry    = 8       // of pagemap, in bytes; one for each page
-	entryPresent = 3 << 62 // in memory, or swapped out
-	entriesRead  = 8192    // at a time
+	sizeEntry   = 8       // bytes
+	entriesRead = 8192    // at a time
+	entryInUse  = 3 << 62 // in memory, or swapped out
+	entryShared = 1 << 61 // not this process's own: of a file, or shared
 )
 
-// resident appends the runs of present pages of b, whose first byte has the offset first.
-func (p *pages) resident(b []byte, runs []Range, first int64) []Range {
-	buf := make([]byte, min(entriesRead, len(b)/PageSize)*sizeEntry)
-	entry := int64(address(b)/PageSize) * sizeEntry
-	for at := 0; at < len(b); {
-		n := min(len(buf)/sizeEntry, (len(b)-at)/PageSize)
-		if n == 0 {
-			return join(runs, Range{Offset: first + int64(at), Length: int64(len(b) - at)})
-		}
-		if !p.read(buf[:n*sizeEntry], entry) {
-			return join(runs, Range{Offset: first + int64(at), Length: int64(len(b) - at)})
+func isPresent(entry uint64) bool { return entry&entryInUse != 0 }
+
+func isOwn(entry uint64) bool { return entry&entryInUse != 0 && entry&entryShared == 0 }
+
+// present appends the runs of pages in r, a run of b, whose entry is as wanted.
+func (p *pages) present(b []byte, runs []Range, r Range, wanted func(entry uint64) bool) []Range {
+	buf := make([]byte, min(entriesRead, r.Length/PageSize)*sizeEntry)
+	for at := r.Offset; at < r.End(); {
+		n := min(int64(len(buf)/sizeEntry), (r.End()-at)/PageSize)
+		entry := int64(address(b)/PageSize) + at/PageSize
+		if n == 0 || !p.read(buf[:n*sizeEntry], entry*sizeEntry) {
+			return join(runs, Range{Offset: at, Length: r.End() - at})
 		}
 		for i := range n {
-			if binary.NativeEndian.Uint64(buf[i*sizeEntry:])&entryPresent != 0 {
-				runs = join(runs, Range{Offset: first + int64(at+i*PageSize), Length: PageSize})
+			if wanted(binary.NativeEndian.Uint64(buf[i*sizeEntry:])) {
+				runs = join(runs, Range{Offset: at + i*PageSize, Length: PageSize})
 			}
 		}
-		entry += int64(n) * sizeEntry
 		at += n * PageSize
 	}
 	return runs
+}
+
+// resident appends the runs of pages of b that are in memory or swapped out.
+func (p *pages) resident(b []byte) []Range {
+	return p.present(b, nil, Range{Length: int64(len(b))}, isPresent)
 }
 
 func (p *pages) read(buf []byte, offset int64) bool {

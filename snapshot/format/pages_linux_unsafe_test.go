@@ -1,0 +1,141 @@
+//go:build linux
+
+package format
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func mapped(t *testing.T, f *os.File, n int) []byte {
+	t.Helper()
+	fd, flags := -1, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE
+	if f != nil {
+		fd, flags = int(f.Fd()), unix.MAP_PRIVATE
+	}
+	b, err := unix.Mmap(fd, 0, n, unix.PROT_READ|unix.PROT_WRITE, flags)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = unix.Munmap(b) })
+	return b
+}
+
+func TestUntouchedPagesStayUntouched(t *testing.T) {
+	t.Parallel()
+	const size = 512 << 20
+	h := header(size)
+	b := mapped(t, nil, size)
+	require.NoError(t, unix.Madvise(b, unix.MADV_NOHUGEPAGE))
+	for _, at := range []int{0, 100 << 20, 100<<20 + PageSize, size - 1} {
+		b[at] = 7
+	}
+	before := Resident(b)
+	assert.Equal(t, []Range{{0, PageSize}, {100 << 20, 2 * PageSize}, {size - PageSize, PageSize}}, before)
+	dir := filepath.Join(t.TempDir(), "one")
+	require.NoError(t, Write(t.Context(), dir, h, nil, Slices{b}))
+	assert.Equal(t, before, Resident(b), "a capture reads nothing that nobody has written")
+	c := open(t, dir)
+	require.NoError(t, c.Verify(t.Context()))
+
+	again := mapped(t, c.MemoryFile(), size)
+	assert.Equal(t, byte(7), again[100<<20])
+	again[200<<20] = 9
+	second := filepath.Join(t.TempDir(), "two")
+	require.NoError(t, Write(t.Context(), second, h, nil, Slices{again}))
+	c = open(t, second)
+	require.NoError(t, c.Verify(t.Context()))
+	page := make([]byte, 1)
+	for at, want := range map[int64]byte{0: 7, 100<<20 + PageSize: 7, 200 << 20: 9, 300 << 20: 0, size - 1: 7} {
+		_, err := c.MemoryFile().ReadAt(page, at)
+		require.NoError(t, err)
+		assert.Equal(t, want, page[0], "pages that a file is behind are not zeros because nobody touched them: %d", at)
+	}
+}
+
+func TestWritten(t *testing.T) {
+	t.Parallel()
+	const size = 64 * PageSize
+	b := mapped(t, nil, size)
+	require.NoError(t, unix.Madvise(b, unix.MADV_NOHUGEPAGE))
+	b[5*PageSize] = 1
+	p := newPages()
+	defer p.close()
+	assert.Equal(t, []Range{{5 * PageSize, PageSize}}, p.written(b))
+	assert.Equal(t, []Range{{PageSize, PageSize}}, p.written(b[4*PageSize:8*PageSize]))
+	assert.Empty(t, p.written(b[6*PageSize:]))
+	assert.Equal(t, []Range{{0, size}}, (&pages{}).written(b), "whoever knows nothing takes everything")
+	assert.Equal(t, []Range{{0, size}}, (&pages{private: p.private}).written(b))
+}
+
+func TestBased(t *testing.T) {
+	t.Parallel()
+	const size = 64 << 20
+	h := header(size, 3*PageSize)
+	dir := t.TempDir()
+	first := mapped(t, nil, size)
+	for _, at := range []int{0, 10 << 20, 10<<20 + PageSize, 20 << 20, 30 << 20, 40<<20 - 1, size - 1} {
+		first[at] = 7
+	}
+	small := make([]byte, 3*PageSize)
+	small[PageSize] = 8
+	require.NoError(t, Write(t.Context(), filepath.Join(dir, "base"), h, nil, Slices{first, small}))
+	base := open(t, filepath.Join(dir, "base"))
+
+	b := mapped(t, base.MemoryFile(), size)
+	require.NoError(t, unix.Madvise(b, unix.MADV_NOHUGEPAGE))
+	b[10<<20] = 1   // other than in the base
+	b[20<<20] = 0   // zeros again
+	b[50<<20+5] = 2 // where the base has a hole
+	assert.Equal(t, byte(7), b[40<<20-1], "read only")
+	require.NoError(t, remapAnonymous(b[30<<20:31<<20])) // given back to the host
+	b[30<<20+8*PageSize] = 3
+	small[0] = 9 // a region that is not mapped from the base at all
+	before := Resident(b)
+	mem := Slices{b, small}
+
+	dst := filepath.Join(dir, "second")
+	require.NoError(t, Write(t.Context(), dst, h, []byte("state"), Based{mem, base}))
+	assert.Equal(t, before, Resident(b), "nothing is loaded")
+	second := open(t, dst)
+	require.NoError(t, second.Verify(t.Context()))
+	_, _, got := content(t, second)
+	assert.True(t, bytes.Equal(b, got[0]), "memory differs")
+	assert.Equal(t, small, got[1])
+	_, _, old := content(t, base)
+	assert.Equal(t, byte(7), old[0][10<<20], "the base stays as it was")
+	require.NoError(t, base.Verify(t.Context()))
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Join(dst, memoryName), &st))
+	assert.Less(t, st.Blocks*512, int64(1<<20), "zeros take no space")
+
+	// Whoever can tell nothing copies everything, and the same comes out.
+	id, err := identify(base.MemoryFile())
+	require.NoError(t, err)
+	assert.Equal(t, []part{{Range: Range{0, size}}}, (&pages{}).changed(b, id, 0))
+	assert.Len(t, newPagesFor(t).changed(b, fileID{inode: 1}, 0), len(newPagesFor(t).changed(b, id, PageSize)), "another file is as another place in it")
+
+	assert.ErrorIs(t, Write(t.Context(), dst, header(size), nil, Based{Slices{b}, base}), ErrHeader)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	assert.ErrorIs(t, Write(over, dst, h, nil, Based{mem, base}), context.Canceled)
+	assertOnly(t, dir, "base", "second")
+}
+
+func newPagesFor(t *testing.T) *pages {
+	p := newPages()
+	t.Cleanup(p.close)
+	return p
+}
+
+// remapAnonymous puts zeros in place of whatever is at b.
+func remapAnonymous(b []byte) error {
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&b[0]), uintptr(len(b)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
+	return err
+}
