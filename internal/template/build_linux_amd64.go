@@ -63,8 +63,12 @@ func (p *Parts) create(ctx context.Context, s *Shape, dir string, shape []byte) 
 		return err
 	}
 	var memory format.Slices
-	for _, r := range m.Memory().Regions() {
-		memory = append(memory, r.Host)
+	for _, r := range m.Contents() {
+		b, err := m.Memory().Slice(r.Base, r.Size)
+		if err != nil {
+			return err
+		}
+		memory = append(memory, b)
 	}
 	return format.Write(ctx, dir, s.header(m, shape), state, memory)
 }

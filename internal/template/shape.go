@@ -69,7 +69,7 @@ func (s *Shape) header(m *vmm.Machine, shape json.RawMessage) format.Header {
 		Created: time.Now(), Kind: format.Template, Host: s.Host, Profile: string(m.Profile()), Kernel: s.Kernel, Agent: s.Agent,
 		VCPUs: s.VCPUs, MaxVCPUs: s.MaxVCPUs, Devices: m.Devices(), Shape: shape,
 	}
-	for _, r := range m.Memory().Regions() {
+	for _, r := range m.Contents() {
 		h.Regions = append(h.Regions, format.Region{Address: r.Base, Size: r.Size})
 	}
 	return h
