@@ -92,23 +92,23 @@ func (a *app) describeSandbox(h *msb.SandboxHandle, pending []pendingChange) err
 	}
 	line := func(key, value string) {
 		if value != "" {
-			fmt.Fprintf(a.Out, "%-16s%s\n", key+":", ui.Plain(value))
+			fmt.Fprintln(a.Out, ui.Key(a.Out, fmt.Sprintf("%-16s", key+":"))+ui.Plain(value))
 		}
 	}
 	line("Name", h.Name())
-	line("Status", string(h.Status()))
+	fmt.Fprintln(a.Out, ui.Key(a.Out, "Status:         ")+ui.Status(a.Out, string(h.Status())))
 	line("Created", ui.Time(h.CreatedAt()))
 	line("Updated", ui.Time(h.UpdatedAt()))
 	line("Image", h.Image())
 	line("Root Disk", rootDiskText(c))
-	fmt.Fprintln(a.Out, "\nResources")
+	fmt.Fprintln(a.Out, "\n"+ui.Title(a.Out, "Resources"))
 	resource := func(key, field, value string) {
 		for _, p := range pending {
 			if p.Field == field {
 				value = p.Active + " → " + p.Desired + " next start"
 			}
 		}
-		fmt.Fprintf(a.Out, "  %-14s%s\n", key+":", value)
+		fmt.Fprintln(a.Out, "  "+ui.Key(a.Out, fmt.Sprintf("%-14s", key+":"))+value)
 	}
 	resource("CPUs", "cpus", strconv.Itoa(int(c.CPUs)))
 	resource("Max CPUs", "max_cpus", strconv.Itoa(int(c.MaxCPUs)))
@@ -146,7 +146,7 @@ func (a *app) section(title string, lines []string) {
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintln(a.Out, "\n"+title)
+	fmt.Fprintln(a.Out, "\n"+ui.Title(a.Out, title))
 	for _, l := range lines {
 		fmt.Fprintln(a.Out, "  "+ui.Plain(l))
 	}

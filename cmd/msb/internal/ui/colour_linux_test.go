@@ -31,6 +31,11 @@ func TestColour(t *testing.T) {
 		return line
 	}
 	assert.Equal(t, "\x1b[1;31merror:\x1b[0m x\r\n", read())
+	Table(tty, []string{"NAME", "STATUS", "X"}, [][]string{{"running", "running", "y"}, {"b", "odd", "z"}})
+	assert.Equal(t, "\x1b[1;36mNAME       STATUS     X\x1b[0m\r\n", read())
+	assert.Equal(t, "running    \x1b[1;32mrunning\x1b[0m    y\r\n", read())
+	assert.Equal(t, "b          odd        z\r\n", read())
+	assert.Equal(t, "\x1b[36mk\x1b[0m\x1b[1mt\x1b[0m", Key(tty, "k")+Title(tty, "t"))
 	t.Setenv("NO_COLOR", "1")
 	Error(tty, "x")
 	assert.Equal(t, "error: x\r\n", read())

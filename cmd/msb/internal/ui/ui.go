@@ -108,17 +108,44 @@ func Table(w io.Writer, headers []string, rows [][]string) {
 			width[i] = max(width[i], utf8.RuneCountInString(clean[r][i]))
 		}
 	}
-	for _, row := range append([][]string{headers}, clean...) {
+	for r, row := range append([][]string{headers}, clean...) {
 		var line strings.Builder
 		for i, cell := range row {
-			line.WriteString(cell)
+			text := cell
+			if r > 0 && (headers[i] == "STATUS" || headers[i] == "STATE") {
+				text = Status(w, cell)
+			}
+			line.WriteString(text)
 			if i < len(row)-1 {
 				line.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+gap))
 			}
 		}
-		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+		text := strings.TrimRight(line.String(), " ")
+		if r == 0 {
+			text = colour(w, "1;36", text)
+		}
+		fmt.Fprintln(w, text)
 	}
 }
+
+// statusColours are SGR codes of the states of a sandbox.
+var statusColours = map[string]string{
+	"running": "1;32", "stopped": "2", "exited": "2", "crashed": "1;31", "stalled": "1;33", "starting": "1;33", "draining": "1;33", "paused": "1;33",
+}
+
+// Status renders the state of a sandbox in its colour where w is a terminal.
+func Status(w io.Writer, state string) string {
+	if code, ok := statusColours[state]; ok {
+		return colour(w, code, state)
+	}
+	return state
+}
+
+// Key renders the name of a value as in the lines of inspect: in its colour where w is a terminal.
+func Key(w io.Writer, text string) string { return colour(w, "36", text) }
+
+// Title renders the title of a section, bold where w is a terminal.
+func Title(w io.Writer, text string) string { return colour(w, "1", text) }
 
 // Clip shortens s to n characters, the last three of which are dots if it was cut and n leaves room for more.
 func Clip(s string, n int) string {
