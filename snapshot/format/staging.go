@@ -98,7 +98,14 @@ func sweep(parent, prefix string) error {
 // ours reports that a directory holds nothing but parts of a checkpoint.
 func ours(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return !slices.Contains([]string{machineName, memoryName, sealName, prefetchName}, strings.TrimPrefix(e.Name(), "."))
-	})
+	return err == nil && !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !isPart(e.Name()) })
+}
+
+// isPart reports the name of a file of a checkpoint, or of one that was about to become
+// it: a file that is replaced has ".NAME.*" for a while.
+func isPart(name string) bool {
+	if hidden, is := strings.CutPrefix(name, "."); is {
+		name, _, _ = strings.Cut(hidden, ".")
+	}
+	return slices.Contains([]string{machineName, memoryName, sealName, prefetchName}, name)
 }
