@@ -169,6 +169,8 @@ func planSize[N uint8 | uint32](m *modification, s size[N]) (live N) {
 		can := s.can && target >= s.currentMin && target <= s.currentMax
 		otherwise := "the running sandbox cannot be resized"
 		switch {
+		case m.row.Status == store.Paused:
+			otherwise = "the sandbox is paused: resume it first"
 		case s.can && target < s.currentMin:
 			otherwise = fmt.Sprintf("the running sandbox keeps the %s that it started with", s.text(s.currentMin))
 		case s.can:
@@ -323,7 +325,7 @@ func (m *modification) refusal() error {
 		case c.Disposition == takesUnsupported:
 			return fail(ErrUnsupportedOperation, "cannot modify sandbox %s: %s: %s", m.Sandbox, c.Field, value(c.Reason))
 		case c.Disposition == takesRestart && m.Policy == ModificationPolicyNoRestart:
-			return fail(ErrUnsupportedOperation, "cannot modify sandbox %s: %s requires a restart: allow one, or choose the next start", m.Sandbox, c.Field)
+			return fail(ErrUnsupportedOperation, "cannot modify sandbox %s: %s requires a restart (%s): allow one, or choose the next start", m.Sandbox, c.Field, value(c.Reason))
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func TestModify(t *testing.T) {
 		"label    added      -          tier=web    live\n"
 	plan := strings.NewReplacer("BEFORE   ", "BEFORE  ", "1        ", "1       ", "-        ", "-       ").Replace(table)
 	assert.Equal(t, result{0, plan, "warn: max_cpus: max_cpus rises to 2 with it\ndry run · nothing applied\n"}, modify("--cpus 2 --label tier=web --dry-run"))
-	assert.Equal(t, result{1, plan, "warn: max_cpus: max_cpus rises to 2 with it\nerror: cannot modify sandbox a: cpus requires a restart: allow one, or choose the next start\n"},
+	assert.Equal(t, result{1, plan, "warn: max_cpus: max_cpus rises to 2 with it\nerror: cannot modify sandbox a: cpus requires a restart (the running sandbox cannot be resized): allow one, or choose the next start\n"},
 		modify("--cpus 2 --label tier=web"))
 	assert.Contains(t, run("ls", "--label", "tier=web").err, "No sandboxes")
 	assert.Equal(t, result{0, "", "   ✓ Modified     a\n"}, modify("--label tier=web"))
