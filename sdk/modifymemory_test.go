@@ -62,7 +62,7 @@ func TestModifyMemory(t *testing.T) {
 		assert.EqualValues(t, 512, memoryOfRunning(t, sb).TargetMiB)
 	}
 	require.NoError(t, sb.Pause(ctx))
-	p, err := sb.Modify(ctx, ModifyOptions{MemoryMiB: 600})
+	_, err := sb.Modify(ctx, ModifyOptions{MemoryMiB: 600})
 	require.True(t, IsKind(err, ErrUnsupportedOperation), "%v", err)
 	assert.ErrorContains(t, err, "the sandbox is paused: resume it first")
 	require.NoError(t, sb.Resume(ctx))
