@@ -122,7 +122,10 @@ func TestBootFailures(t *testing.T) {
 			assert.Equal(t, c.errno, e.Errno)
 			assert.Contains(t, h.log("runtime.log"), "sandbox error: ")
 			if c.plan.DiesAtBoot {
-				assert.Equal(t, "Kernel panic - not syncing", e.KernelLog[len(e.KernelLog)-1])
+				assert.Equal(t, []string{"Kernel panic - not syncing", "discredited"}, e.KernelLog[len(e.KernelLog)-2:], "the sandbox is not to blame")
+			}
+			if c.stage != other {
+				assert.NotContains(t, h.log("kernel.log"), "discredited", "the sandbox is to blame")
 			}
 			assert.NotContains(t, h.log("exec.log"), "started")
 			if name == "socket path is taken by a file" {

@@ -48,6 +48,8 @@ func findTemplate(cfg *MachineConfig) *found {
 		if t.cache.Wanted(shape) {
 			t.shape = shape
 		}
+	case errors.Is(err, template.ErrUnsafe):
+		t.log.Warn("there will be no boot template", "err", err)
 	default:
 		t.shape = shape
 		t.useless(err)
