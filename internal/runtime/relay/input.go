@@ -195,6 +195,10 @@ func (c *client) waitForSpace(id uint32, i *input) {
 		case <-i.space:
 			stall.Reset(limit)
 		case <-stall.C:
+			if c.relay.paused.Load() != nil { // the guest is not to blame
+				stall.Reset(limit)
+				continue
+			}
 			i.end(c.relay.pool)
 			c.tellLost(id)
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -154,4 +155,28 @@ func TestStrangersInputIsLost(t *testing.T) {
 	require.NoError(t, stranger.out.WriteMessage(id, proto.TypeExecSignal, proto.ExecSignal{Signal: sigkill}))
 	stranger.until(t)
 	require.NoError(t, stranger.Close())
+}
+
+// TestPausedGuestLosesNoInput, however long it stands still.
+func TestPausedGuestLosesNoInput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Stall: time.Second})
+		c := &client{relay: r, queue: newQueue(r.pool, nil)}
+		i := newInput(0)
+		f := r.pool.get(heldBytes)
+		require.Equal(t, holds, i.offer(f, heldBytes))
+		r.Pause("for a test")
+		back := make(chan struct{})
+		go func() {
+			defer close(back)
+			c.waitForSpace(1, i)
+		}()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		assert.True(t, i.full())
+		r.paused.Store(nil)
+		<-back
+		assert.False(t, i.full(), "now it is the guest's fault")
+		assert.Len(t, c.queue.frames, 1, "the client is told")
+	})
 }

@@ -33,6 +33,14 @@ await sink.close();
 const echoed = await cat.collect();
 assert.equal(echoed.stdout().length, 6 + 300_000);
 
+// Input that a command does not take holds up nothing else.
+const deaf = await sandbox.execStreamWith("sleep", (exec) => exec.arg("1000").stdinPipe());
+const unread = await deaf.takeStdin();
+for (let i = 0; i < 19; i++) await unread.write(Buffer.alloc(256 << 10));
+assert.equal((await sandbox.exec("echo", ["fine"])).stdout(), "fine\n");
+await deaf.kill();
+assert.equal((await deaf.wait()).success, false);
+
 const trap = await sandbox.execStream("sh", ["-c", "trap 'echo got; exit 7' USR1; echo ready; while :; do sleep 0.1; done"]);
 let text = "";
 while (!text.includes("ready")) text += Buffer.from((await trap.recv()).data ?? "");
