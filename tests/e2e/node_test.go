@@ -83,7 +83,8 @@ func newNode(t *testing.T, home string) *node {
 	require.NoError(t, err)
 	require.NoError(t, os.CopyFS(n.dir, scripts))
 	require.NoError(t, os.Symlink(strings.TrimSpace(string(modules)), filepath.Join(n.dir, "node_modules")))
-	n.env = append(os.Environ(), "MSB_HOME="+n.home, "HOME="+t.TempDir(), "KEY="+sesame)
+	n.env = append(os.Environ(), "MSB_HOME="+n.home, "HOME="+t.TempDir(), "KEY="+sesame,
+		"MSB_SHUTDOWN_FLUSH_TIMEOUT_MS=60000") // a busy machine may need more than the usual seconds for a clean stop
 	t.Cleanup(func() { // if the scripts have not come that far
 		cmd := exec.Command(os.Getenv("MSB_PATH"), append([]string{"rm", "-f"}, nodeSandboxes...)...)
 		cmd.Env = n.env

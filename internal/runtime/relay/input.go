@@ -10,11 +10,12 @@ import (
 
 // heldBytes is how much input of one command is held for a guest that has no room for it,
 // before its client is not read any more.
-const heldBytes = 4 << 20
+const heldBytes = 8 << 20
 
 // patience is how many times Config.Stall a client waits to be read again, until its
-// command's input is lost.
-const patience = 10
+// command's input is lost. The guest speaks of a quarter of its window at a time, so that a
+// command that takes less in that time loses it as well.
+const patience = 2
 
 // input is how much of a command's input the guest takes, for a client that knows no
 // windows: the relay keeps to the guest's limits in its place. Without, the guest would
