@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -69,6 +70,9 @@ var named = regexp.MustCompile(`[0-9a-f]{64}|[0-9a-f]{32}|[0-9a-f]{24}|msb-[0-9a
 // files records what there is in the data root, but not the modes: ours are for the owner alone.
 func (h Home) files(record Record, script string) error {
 	return filepath.WalkDir(h.Root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != h.Root {
+			return nil // somebody in the background has removed it
+		}
 		if err != nil {
 			return err
 		}
