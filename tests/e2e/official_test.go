@@ -28,7 +28,7 @@ func TestOfficialRuntime(t *testing.T) {
 
 	at.run(t, "load", "-q", "-i", images)
 	at.run(t, "volume", "create", "-q", "kept")
-	at.run(t, "create", "-q", "--pull", "never", "-n", "theirs", "--root-disk", "256M", "-v", "kept:/data", "--idle-timeout", "10m", "mini")
+	at.run(t, "create", "-q", "--pull", "never", "-n", "theirs", "--root-disk", "256M", "-v", "kept:/data", "--idle-timeout", "10m", "--max-cpus", "2", "--max-memory", "1G", "mini")
 	assert.Equal(t, "theirs", at.run(t, "ls", "-q"))
 	assert.Equal(t, "6.12.99", at.run(t, "exec", "theirs", "--", "uname", "-r"), "their kernel")
 	at.run(t, "cp", images, "theirs:/images")
@@ -56,6 +56,11 @@ func TestOfficialRuntime(t *testing.T) {
 	m, err := sb.Metrics(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, uint64(512<<20), m.MemoryLimitBytes)
+	p, err := sb.Modify(ctx, msb.ModifyOptions{CPUs: 2, MemoryMiB: 768})
+	require.NoError(t, err)
+	require.Len(t, p.ResizeStatus, 2)
+	assert.Equal(t, "2 and 768 MiB", p.ResizeStatus[0].Enforced+" and "+p.ResizeStatus[1].Enforced)
+	eventually(t, "their guest has both", func() bool { return memoryTotal(t, sb) > 700 && shell(t, sb, "nproc") == "2" })
 	require.NoError(t, sb.Stop(ctx))
 	assert.Contains(t, at.run(t, "logs", "theirs"), "out")
 
