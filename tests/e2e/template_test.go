@@ -66,7 +66,7 @@ func TestTemplates(t *testing.T) {
 		assert.InDelta(t, time.Now().Unix(), clock, 30, "the clock is right")
 		assert.Equal(t, "0", shell(t, sb, "touch /new && sync && test -e /new; echo $?"), "it has a root of its own")
 	}
-	for _, what := range []string{"cat /proc/sys/kernel/random/uuid", "head -c 16 /dev/urandom | od -An -tx1", "cat /sys/class/net/eth0/address", "ip -4 -o addr show eth0 | awk '{print $4}'", "hostname"} {
+	for _, what := range []string{"cat /proc/sys/kernel/random/uuid", "cat /proc/sys/kernel/random/boot_id", "head -c 16 /dev/urandom | od -An -tx1", "cat /sys/class/net/eth0/address", "ip -4 -o addr show eth0 | awk '{print $4}'", "hostname"} {
 		inA, inB := shell(t, a, what), shell(t, b, what)
 		assert.NotEmpty(t, inA, what)
 		assert.NotEqual(t, inA, inB, "%s: two copies have it in common", what)
