@@ -195,8 +195,8 @@ func (c *control) stop(end ending, tell bool) {
 		return
 	}
 	c.stopping, c.end = true, end
+	c.endPauses()
 	c.log.Info("the sandbox ends", "reason", string(end.reason))
-	c.pauser.end()
 	if !c.isReady {
 		c.machine.Stop() // nobody there to ask
 		return
@@ -217,7 +217,7 @@ func (c *control) depart(end ending) {
 	if !c.stopping {
 		c.stopping, c.end = true, end
 	}
-	c.pauser.end()
+	c.endPauses()
 	c.openWindow()
 }
 
@@ -300,11 +300,6 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 
 func (c *control) onReady() {
 	c.isReady, c.started = true, true
-	c.wg.Go(func() {
-		if err := c.relay.Serve(c.sock.listener); err != nil {
-			c.log.Error("the agent socket failed", "err", err)
-		}
-	})
 	c.pauser = &pauser{machine: c.machine, relay: c.relay, pulse: c.pulse, name: c.inv.Name, mark: c.markPaused, log: c.log}
 	n := c.config.VCPUs
 	g := &guestResources{
@@ -313,7 +308,12 @@ func (c *control) onReady() {
 		pauser:     c.pauser,
 	}
 	c.wg.Go(func() { g.memory.remind(c.ctx) })
-	c.changes.serveGuest(g)
+	c.changes.serveGuest(g) // before clients hear that the guest is ready
+	c.wg.Go(func() {
+		if err := c.relay.Serve(c.sock.listener); err != nil {
+			c.log.Error("the agent socket failed", "err", err)
+		}
+	})
 	c.wg.Go(c.watchIdle)
 	c.wg.Go(c.sample)
 	if c.cfg.Startup != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gomsb/gomsb/internal/runtime/relay"
 )
@@ -19,9 +20,10 @@ type pauser struct {
 	mark    func(paused bool) error // tells other programs
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	paused bool // protected by mu, as over
-	over   bool // the sandbox ends: no more pauses
+	over atomic.Bool // the sandbox ends: no more pauses
+
+	mu     sync.Mutex // held while the machine comes to a stop, for as long as that takes
+	paused bool       // protected by mu
 }
 
 // errEnds refuses to pause what is about to go.
@@ -32,7 +34,7 @@ func (p *pauser) pause() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.over:
+	case p.over.Load():
 		return errEnds
 	case p.paused:
 		return nil
@@ -46,6 +48,9 @@ func (p *pauser) pause() error {
 	p.paused = true
 	if err := p.mark(true); err != nil {
 		return errors.Join(fmt.Errorf("record the pause: %w", err), p.release())
+	}
+	if p.over.Load() { // meanwhile
+		return errors.Join(errEnds, p.release())
 	}
 	p.log.Info("the sandbox is paused")
 	return nil
@@ -79,17 +84,19 @@ func (p *pauser) release() error {
 	return nil
 }
 
-// end lets a paused guest go on for good. A nil pauser has none.
-func (p *pauser) end() {
+// endPauses lets a paused guest go on for good, without waiting for it: a device that is
+// busy on the host may keep the machine from coming to a stop.
+func (c *control) endPauses() {
+	p := c.pauser
 	if p == nil {
 		return
 	}
-	p.mu.Lock()
-	p.over = true
-	p.mu.Unlock()
-	if err := p.resume(); err != nil {
-		p.log.Warn("cannot resume the sandbox that ends", "err", err)
-	}
+	p.over.Store(true)
+	c.wg.Go(func() {
+		if err := p.resume(); err != nil {
+			p.log.Warn("cannot resume the sandbox that ends", "err", err)
+		}
+	})
 }
 
 // isPaused reports that the guest stands still. A nil pauser has none that does.
