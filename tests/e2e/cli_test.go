@@ -178,6 +178,8 @@ func TestOperations(t *testing.T) {
 	cli(t, "stop", name).ok(t)
 	noTrace(t, name)
 	assert.Equal(t, "temporarily\n", cli(t, "exec", "-q", name, "--", "echo", "temporarily").ok(t), "exec starts a stopped sandbox")
+	cli(t, "cp", name+":/root/file", filepath.Join(host, "again")).ok(t)
+	assert.FileExists(t, filepath.Join(host, "again"), "and so does copy")
 	assert.Contains(t, cli(t, "ps", "-a").ok(t), "stopped")
 	cli(t, "start", name).ok(t)
 	r = cli(t, "rm", name)

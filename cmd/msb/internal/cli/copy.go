@@ -7,30 +7,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/gomsb/gomsb/cmd/msb/internal/ui"
 	msb "github.com/gomsb/gomsb/sdk"
 )
 
 func (a *app) copyCmd() *cobra.Command {
-	quiet := false
 	cmd := &cobra.Command{
 		Use: "copy <SOURCE> <DESTINATION>", Aliases: []string{"cp"}, Short: "Copy files into, out of and between sandboxes",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			begin := time.Now()
-			if err := copyEndpoints(cmd.Context(), args[0], args[1]); err != nil {
-				return err
-			}
-			if !quiet {
-				ui.Done(a.Err, "Copied", args[0]+" to "+args[1], time.Since(begin))
-			}
-			return nil
+			return a.copyEndpoints(cmd.Context(), args[0], args[1])
 		},
 	}
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
+	cmd.Flags().BoolP("quiet", "q", false, "print no progress")
 	return cmd
 }
 
@@ -49,7 +39,8 @@ func ambiguous(s string) bool {
 	return ok && name != "" && !strings.ContainsAny(name, "/\\")
 }
 
-func copyEndpoints(ctx context.Context, src, dst string) error {
+// copyEndpoints copies; a sandbox that is stopped runs for the time being.
+func (a *app) copyEndpoints(ctx context.Context, src, dst string) (err error) {
 	fromName, from := endpoint(src)
 	toName, to := endpoint(dst)
 	for i, s := range [...]string{src, dst} {
@@ -60,29 +51,24 @@ func copyEndpoints(ctx context.Context, src, dst string) error {
 	if fromName == "" && toName == "" {
 		return errors.New("msb copy requires at least one sandbox endpoint (SANDBOX:/path)")
 	}
-	open := func(name string) (*msb.Sandbox, error) {
-		if name == "" {
-			return nil, nil
+	if fromName == "" {
+		if _, err := os.Lstat(from); err != nil {
+			return err // before anything is started
 		}
-		h, err := msb.GetSandbox(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		return h.Connect(ctx)
 	}
-	source, err := open(fromName)
+	source, err := openEndpoint(ctx, fromName)
 	if err != nil {
 		return err
 	}
 	if source != nil {
-		defer func() { _ = source.Close() }()
+		defer func() { err = source.finish(ctx, a, 0, err) }()
 	}
-	target, err := open(toName)
+	target, err := openEndpoint(ctx, toName)
 	if err != nil {
 		return err
 	}
 	if target != nil {
-		defer func() { _ = target.Close() }()
+		defer func() { err = target.finish(ctx, a, 0, err) }()
 	}
 	switch {
 	case target == nil:
@@ -90,12 +76,33 @@ func copyEndpoints(ctx context.Context, src, dst string) error {
 	case source == nil:
 		return target.FS().CopyFromHost(ctx, from, to)
 	}
+	return copyBetween(ctx, source.FS(), target.FS(), from, to)
+}
+
+// openEndpoint connects to a sandbox, which it starts if need be; nil if the name is empty.
+func openEndpoint(ctx context.Context, name string) (*session, error) {
+	if name == "" {
+		return nil, nil
+	}
+	h, err := msb.GetSandbox(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := connect(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// copyBetween copies from one guest to another by way of this host.
+func copyBetween(ctx context.Context, source, target *msb.SandboxFSOps, from, to string) error {
 	tmp, err := os.MkdirTemp("", "msb-copy-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	if err := source.FS().CopyToHost(ctx, from, tmp); err != nil {
+	if err := source.CopyToHost(ctx, from, tmp); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(tmp)
@@ -103,7 +110,7 @@ func copyEndpoints(ctx context.Context, src, dst string) error {
 		return err
 	}
 	for _, e := range entries {
-		if err := target.FS().CopyFromHost(ctx, filepath.Join(tmp, e.Name()), to); err != nil {
+		if err := target.CopyFromHost(ctx, filepath.Join(tmp, e.Name()), to); err != nil {
 			return err
 		}
 	}
