@@ -15,11 +15,11 @@
 // that fails leaves boot-error.json and exit code 1.
 //
 // What a configuration asks for and this runtime cannot do is refused, but for wishes
-// about speed and room to grow, which are ignored with a warning: CPU placement and
-// write-back budgets, more processors and memory while it runs. Of what can
-// be changed while a sandbox runs there are its secrets: with one it has a control socket
-// beside the agent's, and what asks for more than that is answered with an error. Without
-// a secret there is none, which clients take for a sandbox that cannot be changed.
+// about speed, which are ignored with a warning: CPU placement and write-back budgets.
+// What can be changed while a sandbox runs is asked for on a control socket beside the
+// agent's: secrets, processors, memory, pauses. Clients of old releases find that socket
+// only if there is something of theirs to change; without, they take the sandbox for one
+// that cannot be changed.
 //
 // # How it ends
 //
@@ -49,4 +49,9 @@
 // with "libkrunfw.so." or MSB_GOMSB_KERNEL=bundle is set, and else the embedded kernel.
 // Official SDKs always pass the path of their libkrunfw bundle, so that name alone does
 // not express a wish; the embedded kernel is the one that is tested and fast.
+//
+// With it, a guest is a copy of one that has booted, if the cache has a template of its
+// shape (package template), and otherwise a template is made in the background once it has
+// booted, by a process of its own: `msb sandbox template`. MSB_GOMSB_TEMPLATES=off
+// switches both off.
 package runtime

@@ -59,7 +59,7 @@ func findTemplate(cfg *MachineConfig) *found {
 
 // useless removes a template that cannot be used.
 func (t *found) useless(err error) {
-	t.log.Warn("the boot template is of no use and is removed; the guest boots", "err", err)
+	t.log.Warn("the boot template is of no use and is removed", "err", err)
 	if err := t.cache.Remove(t.shape); err != nil {
 		t.log.Warn("cannot remove it", "err", err)
 		t.shape = nil
