@@ -173,6 +173,8 @@ var nativeScripts = []Script{
 		"msb create --from-snapshot nosuch",
 		"msb uninstall nosuch",
 		"msb stop --label a=b",
+		"msb ping --label a=b",
+		"msb registry logout host",
 		"msb rm --label a=b -q",
 		"msb exec a --conf nosuch -- ls",
 	}},

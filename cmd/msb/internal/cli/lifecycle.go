@@ -98,9 +98,7 @@ func (a *app) pingCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ping [NAMES]...", Short: "Check that the agents of sandboxes answer",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			quiet := t.quiet
-			t.quiet = true // the tick line below has the latency instead
-			return t.each(cmd.Context(), a, args, "", quiet, func(ctx context.Context, name string) error {
+			return t.each(cmd.Context(), a, args, "", t.quiet, func(ctx context.Context, name string) error {
 				h, err := msb.GetSandbox(ctx, name)
 				if err != nil {
 					return err
@@ -109,7 +107,7 @@ func (a *app) pingCmd() *cobra.Command {
 				if err == nil && touch {
 					_, err = h.Touch(ctx)
 				}
-				if err == nil && !quiet {
+				if err == nil && !t.quiet {
 					ui.Done(a.Err, "Reachable", fmt.Sprintf("%s (%s)", name, ui.Short(r.Latency)), 0)
 				}
 				return err

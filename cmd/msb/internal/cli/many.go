@@ -59,7 +59,7 @@ func (t *targets) resolve(ctx context.Context, a *app, names []string) ([]string
 }
 
 // each runs f on every target, reports each failure, and fails if any did. mute drops
-// the reports, not the exit code.
+// the reports, not the exit code. Without a verb, f itself says that it is done.
 func (t *targets) each(ctx context.Context, a *app, names []string, verb string, mute bool, f func(context.Context, string) error) error {
 	all, err := t.resolve(ctx, a, names)
 	if err != nil {
@@ -78,7 +78,7 @@ func (t *targets) each(ctx context.Context, a *app, names []string, verb string,
 			}
 			continue
 		}
-		if !t.quiet {
+		if !t.quiet && verb != "" {
 			ui.Done(a.Err, verb, n, time.Since(begin))
 		}
 	}

@@ -75,7 +75,7 @@ func (a *app) registryLogoutCmd() *cobra.Command {
 		Use: "logout <REGISTRY>", Short: "Forget the credentials for a registry",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			there, err := msb.Registry.Logout(cmd.Context(), args[0])
-			if err != nil {
+			if err != nil && !msb.IsKind(err, msb.ErrInvalidArgument) { // of what is no host, nothing is stored
 				return err
 			}
 			if !there {
