@@ -137,7 +137,11 @@ func (a *app) describeSandbox(h *msb.SandboxHandle, pending []pendingChange) err
 		mounts = append(mounts, fmt.Sprintf("%-15s → %s", guest, mountText(c.Volumes[guest])))
 	}
 	a.section("Mounts", mounts)
-	a.section("Ports", publishedPorts(c))
+	running, err := h.EffectiveConfig() // which has the port that the host chose for port 0
+	if err != nil {
+		return err
+	}
+	a.section("Ports", publishedPorts(running))
 	return nil
 }
 
