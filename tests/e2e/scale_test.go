@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,20 @@ func residueNow(t *testing.T) residue.Residue {
 	r, err := residue.Of(os.Getenv("MSB_HOME"))
 	require.NoError(t, err)
 	return r
+}
+
+// noTemplateIsMade waits for the end of processes that make the boot templates of earlier
+// tests.
+func noTemplateIsMade(t *testing.T) {
+	t.Helper()
+	eventually(t, "nobody makes a boot template any more", func() bool {
+		files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		require.NoError(t, err)
+		return !slices.ContainsFunc(files, func(f string) bool {
+			b, err := os.ReadFile(f)
+			return err == nil && bytes.Contains(b, []byte("\x00sandbox\x00template\x00"))
+		})
+	})
 }
 
 // sameResidue asserts that nothing more is there than before.
@@ -55,6 +70,7 @@ func together(t *testing.T, most int, names []string, f func(ctx context.Context
 // TestManyAtOnce has small sandboxes all run at once, each of which answers, and finds the
 // host as it was when they are gone. It logs what each costs beyond its guest's memory.
 func TestManyAtOnce(t *testing.T) {
+	t.Setenv("MSB_GOMSB_TEMPLATES", "off") // a template that is made meanwhile would stay
 	count := 4
 	if os.Getenv(fullEnv) != "" {
 		count = 50
@@ -67,6 +83,7 @@ func TestManyAtOnce(t *testing.T) {
 	require.NoError(t, warm.Stop(within(t, patience)))
 	require.NoError(t, msb.RemoveSandbox(t.Context(), warm.Name()))
 	touchLocks(t, names)
+	noTemplateIsMade(t)
 	before := residueNow(t)
 
 	begin := time.Now()
@@ -194,6 +211,7 @@ func TestCycles(t *testing.T) {
 		gone(t, name)
 	}
 	cycle(0)
+	noTemplateIsMade(t)
 	before := residueNow(t)
 	for n := range cycles {
 		cycle(n)
