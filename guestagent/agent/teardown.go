@@ -59,11 +59,21 @@ func (a *agent) leave(orderly bool) {
 		a.goodbye()
 		if unix.Kill(1, sigPowerOff) == nil {
 			time.Sleep(initLimit)
+			if hasSystemd() { // it is at it: a frozen file system would hold it up for good
+				unix.Sync()
+				return
+			}
 		}
 	}
 	unmountAll()
 	settle(a.upper)
 	_ = unix.Kill(1, unix.SIGTERM)
+}
+
+// hasSystemd reports whether PID 1 is systemd, as sd_booted(3) finds out.
+func hasSystemd() bool {
+	var st unix.Stat_t
+	return unix.Lstat("/run/systemd/system", &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // goodbye tells the host that the guest ends on purpose.

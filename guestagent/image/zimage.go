@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "7f4b0395a3cb92b5ac65bca56cef991f98c68668abf1c2b286badd1329c11189"
+	SHA256 = "64f4853c9650df65180b1bfca57a675d9f38a6e384a5d0850676e61c490049fc"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3801088
 )
