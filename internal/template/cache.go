@@ -177,7 +177,7 @@ func (c Cache) prune(keep string, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// entries are those that prune may remove.
+// entries are those that prune may remove. The lock on all of the folder is held.
 func (c Cache) entries(keep string) ([]entry, error) {
 	names, err := os.ReadDir(c.Dir)
 	if err != nil {
@@ -187,10 +187,13 @@ func (c Cache) entries(keep string) ([]entry, error) {
 	for _, d := range names {
 		name := d.Name()
 		info, err := d.Info()
-		if err != nil || name == keep || name[0] == '.' || filepath.Ext(name) == ".lock" {
-			continue // gone meanwhile, or not a template; locks are never removed
+		if err != nil || name == keep || filepath.Ext(name) == ".lock" {
+			continue // gone meanwhile, or a lock, which is never removed
 		}
 		e := entry{path: filepath.Join(c.Dir, name), used: info.ModTime()}
+		if name[0] == '.' { // of a process that was killed: nobody else builds now
+			e.used = time.Time{}
+		}
 		if d.IsDir() {
 			e.size = allocated(e.path)
 		}

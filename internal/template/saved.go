@@ -15,19 +15,26 @@ import (
 // costs more than that many pages of a file's hole.
 const gap = 256 << 10
 
+// mapMost is how many bytes are mapped ahead for a copy; of a guest with so much memory that
+// its tables of pages are larger, only what it touches.
+const mapMost = 64 << 20
+
 // Saved is a checkpoint as the monitor takes it. It is good until c is closed, of which
 // nobody else may make use meanwhile.
 func Saved(c *format.Checkpoint) (*vmm.Saved, error) {
-	s := &vmm.Saved{State: c.State(), Memory: c.MemoryFile(), MapAll: true}
+	s := &vmm.Saved{State: c.State(), Memory: c.MemoryFile()}
+	var size int64
 	for i, r := range c.Header().Regions {
 		runs, err := runs(c, c.Offset(i), c.Offset(i)+int64(r.Size))
 		if err != nil {
 			return nil, err
 		}
 		for _, run := range runs {
+			size += run.Length
 			s.Extents = append(s.Extents, vmm.Extent{Addr: r.Address + uint64(run.Offset-c.Offset(i)), Offset: run.Offset, Size: run.Length})
 		}
 	}
+	s.MapAll = size <= mapMost
 	for _, p := range c.Prefetch() {
 		if i := regionAt(c, p.Offset); p.End() <= c.Offset(i)+int64(c.Header().Regions[i].Size) {
 			s.Dirty = append(s.Dirty, memory.Range{Base: c.Header().Regions[i].Address + uint64(p.Offset-c.Offset(i)), Size: uint64(p.Length)})
