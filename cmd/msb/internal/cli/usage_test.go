@@ -100,7 +100,7 @@ func TestUsageErrors(t *testing.T) {
 		"logs a --color x":               "[possible values: auto, always, never]",
 		"logs a --color auto --no-color": "no-color",
 		"rmi":                            "provided:\n  <REFERENCES>...",
-		"completion tcsh":                "[possible values: bash, fish, powershell, zsh]",
+		"completion tcsh":                "[possible values: bash, elvish, fish, powershell, zsh]",
 
 		"run --root-disk 1G --oci-upper-size 1G mini": "cannot be used with",
 	} {
@@ -171,7 +171,7 @@ func TestErrorsThatAreNoUsage(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
-	for _, shell := range []string{"bash", "fish", "powershell", "zsh"} {
+	for _, shell := range []string{"bash", "elvish", "fish", "powershell", "zsh"} {
 		r := run("completion", shell)
 		require.Zero(t, r.code)
 		assert.Contains(t, r.out, "msb")
