@@ -79,7 +79,7 @@ func text(dst *string) func(string) error {
 	}
 }
 
-// parse0618 reads the dialect of 0.6.18, and of ours its one addition, --kernel.
+// parse0618 reads the dialect of 0.6.18, with our additions: --kernel and --restore.
 func parse0618(args []string) (*Invocation, error) {
 	inv := &Invocation{ConfigFD: -1, ParentWatchFD: -1, StartupFD: -1, LifecycleLockFD: -1}
 	level := func(l string) func() { return func() { inv.LogLevel = l } }
@@ -102,6 +102,7 @@ func parse0618(args []string) (*Invocation, error) {
 			"--config-file":       text(&inv.ConfigFile),
 			"--lifecycle-lock-fd": number(&inv.LifecycleLockFD, 31),
 			"--kernel":            text(&inv.Kernel),
+			"--restore":           text(&inv.Restore),
 		},
 	}
 	if err := set.parse(args); err != nil {

@@ -59,10 +59,14 @@ func TestParseRefuses(t *testing.T) {
 	ok := []string{"--name", "a", "--sandbox-id", "1", "--vcpus", "1", "--memory-mib", "512", "--config-fd", "96"}
 	_, err := Parse(ok)
 	require.NoError(t, err)
-	inv, err := Parse([]string{"--name=a", "--sandbox-id=1", "--vcpus=1", "--memory-mib=512", "--config-file=/c", "--debug", "--kernel=/k"})
+	inv, err := Parse([]string{"--name=a", "--sandbox-id=1", "--vcpus=1", "--memory-mib=512", "--config-file=/c", "--debug", "--kernel=/k", "--restore=/r"})
 	require.NoError(t, err)
 	assert.Equal(t, "debug", inv.LogLevel)
 	assert.Equal(t, "/k", inv.Kernel)
+	assert.Equal(t, "/r", inv.Restore)
+	again, err := Parse(inv.Args()[1:])
+	require.NoError(t, err)
+	assert.Equal(t, inv, again)
 	for name, args := range map[string][]string{
 		"nothing":             {},
 		"no config":           ok[:8],
@@ -74,6 +78,8 @@ func TestParseRefuses(t *testing.T) {
 		"wrong watch fd":      append(ok[:10:10], "--parent-watch-fd", "3"),
 		"wrong startup fd":    append(ok[:10:10], "--startup-fd", "3"),
 		"negative fd":         append(ok[:10:10], "--parent-watch-fd", "-1"),
+		"restore from near":   append(ok[:10:10], "--restore", "r"),
+		"restore of nothing":  append(ok[:10:10], "--restore="),
 		"bad level":           append(ok[:10:10], "--log-level", "loud"),
 		"switch with value":   append(ok[:10:10], "--debug=1"),
 		"name with slash":     append([]string{"--name", "a/b"}, ok[2:]...),

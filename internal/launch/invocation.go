@@ -2,6 +2,7 @@ package launch
 
 import (
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 )
@@ -25,6 +26,7 @@ type Invocation struct {
 	MaxMemoryMiB uint32 // 0: no hotplug
 	LogLevel     string // error, warn, info, debug, trace; empty: the runtime's default
 	Kernel       string // path of a kernel to boot; empty: the runtime chooses
+	Restore      string // directory of a checkpoint to go on from; empty: the guest boots
 
 	ConfigFD        int
 	ConfigFile      string
@@ -85,6 +87,9 @@ func (inv *Invocation) Args() []string {
 	if inv.Kernel != "" {
 		add("--kernel", inv.Kernel)
 	}
+	if inv.Restore != "" {
+		add("--restore", inv.Restore)
+	}
 	if inv.ConfigFD >= 0 {
 		num("--config-fd", int64(inv.ConfigFD))
 	}
@@ -115,6 +120,8 @@ func (inv *Invocation) Validate() error {
 		return usagef("--parent-watch-fd %d: want %d", inv.ParentWatchFD, ParentWatchFD)
 	case inv.StartupFD >= 0 && inv.StartupFD != StartupFD:
 		return usagef("--startup-fd %d: want %d", inv.StartupFD, StartupFD)
+	case inv.Restore != "" && !filepath.IsAbs(inv.Restore):
+		return usagef("--restore %q: want an absolute path", inv.Restore)
 	case inv.LogLevel != "" && !oneOf(inv.LogLevel, "error", "warn", "info", "debug", "trace"):
 		return usagef("log level %q: choose error, warn, info, debug or trace", inv.LogLevel)
 	}

@@ -29,6 +29,7 @@ type Options struct {
 	MaxMemoryMiB uint32
 	LogLevel     string
 	Kernel       string // our addition to the dialect: leave it empty for official binaries
+	Restore      string // likewise: see Invocation
 	Config       *Config
 	// Detached starts a session of its own for the runtime, which then outlives this
 	// process. An attached runtime shuts down when the Process is closed or this
@@ -53,7 +54,7 @@ type Options struct {
 func (o *Options) invocation() *Invocation {
 	inv := &Invocation{
 		Name: o.Name, SandboxID: o.SandboxID, VCPUs: o.VCPUs, MemoryMiB: o.MemoryMiB,
-		MaxVCPUs: o.MaxVCPUs, MaxMemoryMiB: o.MaxMemoryMiB, LogLevel: o.LogLevel, Kernel: o.Kernel,
+		MaxVCPUs: o.MaxVCPUs, MaxMemoryMiB: o.MaxMemoryMiB, LogLevel: o.LogLevel, Kernel: o.Kernel, Restore: o.Restore,
 		ConfigFD: ConfigFD, ParentWatchFD: -1, StartupFD: -1, LifecycleLockFD: LifecycleLockFD, Config: o.Config,
 	}
 	if o.Detached {

@@ -27,7 +27,7 @@
 //	map c.MemoryFile() at c.Offset(region), privately; restore c.State()
 //
 // The package may import the standard library, golang.org/x/sys, snapshot/sparse,
-// internal/atomicfile and internal/filelock. It must never believe a byte that no checksum
+// internal/atomicfile and internal/staging. It must never believe a byte that no checksum
 // or seal covers, never let a file make it allocate more than that file's size, never
 // leave a name that holds half a checkpoint, and know nothing of what a state means.
 package format

@@ -180,14 +180,14 @@ func TestDeadWritersAreSwept(t *testing.T) {
 	dir := filepath.Join(parent, "one")
 	live, err := Capture(t.Context(), dir, h, []byte("live"), guest(h))
 	require.NoError(t, err)
-	dead, err := Capture(t.Context(), dir, h, nil, guest(h))
-	require.NoError(t, err)
-	require.NoError(t, errors.Join(dead.lock.Close(), dead.memory.Close())) // as a kill would
+	dead := filepath.Join(parent, ".one.0"+stagingSuffix) // nobody has it locked
+	require.NoError(t, os.Mkdir(dead, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dead, memoryName), nil, 0o600))
 	foreign := filepath.Join(parent, ".one.1"+stagingSuffix)
 	require.NoError(t, os.MkdirAll(filepath.Join(foreign, "precious"), 0o700))
 
 	require.NoError(t, Write(t.Context(), dir, h, []byte("new"), guest(h)))
-	assertOnly(t, parent, "one", filepath.Base(live.path), filepath.Base(foreign))
+	assertOnly(t, parent, "one", filepath.Base(live.place.Path), filepath.Base(foreign))
 	require.NoError(t, live.Publish(t.Context()))
 	assert.Equal(t, "live", string(open(t, dir).State()))
 	assertOnly(t, parent, "one", filepath.Base(foreign))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/gomsb/gomsb/internal/atomicfile"
+	"github.com/gomsb/gomsb/internal/staging"
 )
 
 // Write makes a checkpoint at dir, in place of one that is there. Killed at any point it
@@ -25,10 +26,10 @@ func Write(ctx context.Context, dir string, h Header, state []byte, mem Memory) 
 // Draft is a checkpoint that is complete, but has no name yet and is not durable. It must
 // end in one call of Publish or Discard.
 type Draft struct {
-	dir, path string
-	lock      *os.File // the directory at path
-	memory    *os.File
-	machine   *machine
+	dir     string
+	place   *staging.Dir
+	memory  *os.File
+	machine *machine
 }
 
 // Capture copies a paused machine into a Draft for dir; then the machine may run on. The
@@ -48,10 +49,10 @@ func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory
 	}
 	h.Created = h.Created.Round(0).UTC()
 	d := &Draft{dir: dir, machine: &machine{header: h, state: state}}
-	if d.path, d.lock, err = stage(dir); err != nil {
+	if d.place, err = staging.Make(dir, stagingSuffix, ours); err != nil {
 		return nil, err
 	}
-	d.memory, err = os.OpenFile(filepath.Join(d.path, memoryName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	d.memory, err = os.OpenFile(filepath.Join(d.place.Path, memoryName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		d.machine.sums, err = writeMemory(ctx, d.memory, h, mem)
 	}
@@ -60,7 +61,7 @@ func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory
 		b, err = d.machine.encode()
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(d.path, machineName), b, 0o600)
+		err = os.WriteFile(filepath.Join(d.place.Path, machineName), b, 0o600)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Discard())
@@ -93,7 +94,7 @@ func (d *Draft) Discard() error {
 	if d.memory != nil {
 		err = d.memory.Close()
 	}
-	return errors.Join(err, os.RemoveAll(d.path), d.lock.Close())
+	return errors.Join(err, d.place.Remove())
 }
 
 // Publish makes the draft durable and gives it its name, in place of a checkpoint that has
@@ -107,7 +108,7 @@ func (d *Draft) Publish(ctx context.Context) (err error) {
 	if err := replaceable(d.dir); err != nil {
 		return err
 	}
-	return atomicfile.Rename(d.path, d.dir, true)
+	return atomicfile.Rename(d.place.Path, d.dir, true)
 }
 
 // sync makes the files durable and seals them.
@@ -115,14 +116,14 @@ func (d *Draft) sync(ctx context.Context) error {
 	if err := d.memory.Sync(); err != nil {
 		return err
 	}
-	if err := syncFile(filepath.Join(d.path, machineName)); err != nil {
+	if err := syncFile(filepath.Join(d.place.Path, machineName)); err != nil {
 		return err
 	}
 	s, err := stateOf(d.memory)
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(d.path, sealName), seal(s, d.machine.digest), 0o600); err != nil {
+	if err := atomicfile.Write(filepath.Join(d.place.Path, sealName), seal(s, d.machine.digest), 0o600); err != nil {
 		return err
 	}
 	return context.Cause(ctx)

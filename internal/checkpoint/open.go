@@ -1,0 +1,114 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Names in the directory.
+const (
+	manifestName = "manifest.json"
+	machineName  = "machine"
+	disksName    = "disks"
+)
+
+// MachineDir is the checkpoint of processors, devices and memory in the directory dir, which
+// package snapshot/format opens.
+func MachineDir(dir string) string { return filepath.Join(dir, machineName) }
+
+// Open reads the manifest of the checkpoint at dir. It fails with [fs.ErrNotExist] where
+// there is no directory, with [ErrDamaged] and [ErrVersion]. Disks may have been taken out
+// of the directory; see [Manifest.Verify].
+func Open(dir string) (_ *Manifest, err error) {
+	defer wrap(&err, "open", dir)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	f, size, err := openFile(root, manifestName)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if size > maxManifest {
+		return nil, fmt.Errorf("%w: its %s has %d bytes", ErrDamaged, manifestName, size)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, fmt.Errorf("%w: its %s became shorter: %w", ErrDamaged, manifestName, err)
+	}
+	return decode(b)
+}
+
+// Verify reads the copies of the disks in the checkpoint at dir and compares them with their
+// checksums. It fails with [ErrDamaged] and the cause of ctx.
+func (m *Manifest) Verify(ctx context.Context, dir string) (err error) {
+	defer wrap(&err, "verify", dir)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	for i := range m.Disks {
+		if err := m.Disks[i].verify(ctx, root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Disk) verify(ctx context.Context, root *os.Root) error {
+	f, size, err := openFile(root, filepath.FromSlash(d.File))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if size != d.Size {
+		return fmt.Errorf("%w: its %s has %d bytes, not %d", ErrDamaged, d.File, size, d.Size)
+	}
+	sum, err := sumOf(ctx, f, size)
+	if err != nil {
+		return err
+	}
+	if sum != d.Sum {
+		return fmt.Errorf("%w: its %s is not what was saved", ErrDamaged, d.File)
+	}
+	return nil
+}
+
+// openFile opens a regular file of a checkpoint; a pipe in its place does not block, and one
+// that is missing or that leads elsewhere is a damage.
+func openFile(root *os.Root, name string) (*os.File, int64, error) {
+	if info, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("%w: %v", ErrDamaged, err)
+	} else if err == nil && !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%w: its %s is not a file", ErrDamaged, name)
+	}
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: its %s is not a file", ErrDamaged, name)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// wrap adds what was done, and to what, to an error.
+func wrap(err *error, verb, dir string) {
+	if *err != nil {
+		*err = fmt.Errorf("%s checkpoint %s: %w", verb, dir, *err)
+	}
+}
