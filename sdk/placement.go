@@ -2,16 +2,17 @@ package microsandbox
 
 import "slices"
 
-// CPUPlacement is a wish where virtual processors run. Our runtime leaves that to the
-// host's scheduler; the official one, where MSB_PATH names it, goes by it.
+// CPUPlacement is a wish where virtual processors run, by what other sandboxes of the same
+// data root have chosen. Where there are fewer of the host's processors than a sandbox may
+// have, it runs anywhere.
 type CPUPlacement string
 
 // CPU placements; the default is CPUPlacementInherit.
 const (
-	CPUPlacementInherit CPUPlacement = "inherit" // where this process may run
-	CPUPlacementAuto    CPUPlacement = "auto"
-	CPUPlacementSpread  CPUPlacement = "spread"  // on different cores
-	CPUPlacementCompact CPUPlacement = "compact" // close together
+	CPUPlacementInherit CPUPlacement = "inherit" // wherever this process may run
+	CPUPlacementAuto    CPUPlacement = "auto"    // all on one NUMA node, the one with the most room
+	CPUPlacementSpread  CPUPlacement = "spread"  // each on a core of its own
+	CPUPlacementCompact CPUPlacement = "compact" // all on as few cores as they need
 )
 
 // WithCPUPlacement says where virtual processors should run.

@@ -50,6 +50,7 @@ type settings struct {
 type sandboxDefaults struct {
 	CPUs            uint8        `json:"cpus"`
 	MemoryMiB       uint32       `json:"memory_mib"`
+	CPUPlacement    CPUPlacement `json:"cpu_placement"`
 	THP             THPPolicy    `json:"thp"`
 	Shell           string       `json:"shell"`
 	Workdir         string       `json:"workdir"`
@@ -63,6 +64,7 @@ type sandboxDefaults struct {
 func (s *settings) setDefaults(c *SandboxConfig) {
 	d := &s.SandboxDefaults
 	c.CPUs, c.MemoryMiB, c.THP = orDefault(c.CPUs, d.CPUs), orDefault(c.MemoryMiB, d.MemoryMiB), orDefault(c.THP, d.THP)
+	c.CPUPlacement = orDefault(c.CPUPlacement, d.CPUPlacement)
 	c.Shell, c.Workdir = orDefault(c.Shell, d.Shell), orDefault(c.Workdir, d.Workdir)
 	if !c.QuietLogs {
 		c.LogLevel = orDefault(c.LogLevel, s.LogLevel)

@@ -131,7 +131,7 @@ func TestSandboxDefaults(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
 	ctx := testContext(t)
 	text := `{"log_level":"debug","deployment_profile":"multi_tenant","metrics":{"capacity":2},"sandbox_defaults":{"cpus":2,"memory_mib":96,
-		"thp":"never","shell":"/bin/ash","workdir":"/srv","metrics_sample_interval_ms":0}}`
+		"thp":"never","cpu_placement":"compact","shell":"/bin/ash","workdir":"/srv","metrics_sample_interval_ms":0}}`
 	require.NoError(t, os.WriteFile(h.configFile, []byte(text), 0o600))
 	config := func(name string) *SandboxConfig {
 		t.Helper()
@@ -147,6 +147,7 @@ func TestSandboxDefaults(t *testing.T) {
 	assert.EqualValues(t, 2, c.MaxCPUs)
 	assert.EqualValues(t, 96, c.MemoryMiB)
 	assert.Equal(t, THPNever, c.THP)
+	assert.Equal(t, CPUPlacementCompact, c.CPUPlacement)
 	assert.Equal(t, "/bin/ash", c.Shell)
 	assert.Equal(t, "/srv", c.Workdir)
 	assert.Equal(t, LogLevelDebug, c.LogLevel)

@@ -3,6 +3,7 @@ package vmm
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/vmm/arch/amd64"
@@ -140,6 +141,9 @@ func (m *Machine) makeVCPUs(cfg *Config, entry uint64, supported []hv.CPUIDEntry
 			return err
 		}
 		c := &vcpu{id: id, hv: v}
+		if id < len(cfg.Affinity) {
+			c.affinity = slices.Clone(cfg.Affinity[id])
+		}
 		c.held.Store(id >= cfg.VCPUs)
 		m.vcpus = append(m.vcpus, c)
 		if err := amd64.SetupVCPU(v, id, entry, template.CPUID(supported, id, possible)); err != nil {

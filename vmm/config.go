@@ -50,6 +50,10 @@ type Config struct {
 	// MaxVCPUs is how many processors the guest may get while it runs, at most MaxVCPUs; 0
 	// is VCPUs. Those beyond VCPUs do not run before Allow lets them.
 	MaxVCPUs int
+	// Affinity are the host's processors, by number, on which the thread of each virtual one
+	// may run, as far as the host has them; those without an entry, or with an empty one,
+	// run anywhere.
+	Affinity [][]int
 	// MemoryMiB is guest RAM in MiB, MinMemoryMiB to MaxMemoryMiB.
 	MemoryMiB int
 	// MaxMemoryMiB is how much RAM the guest may get while it runs, in MiB, at most

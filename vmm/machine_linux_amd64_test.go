@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/vmm/hv/kvm"
@@ -137,6 +138,34 @@ func TestPauseStopsTheGuestAndResumeLetsItGoOn(t *testing.T) {
 		require.Eventually(t, func() bool { return counter(t, m) > before }, patience, 100*time.Microsecond)
 	}
 	assert.Positive(t, m.CPUTime())
+}
+
+func TestAffinity(t *testing.T) {
+	var host unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &host))
+	first := 0
+	for !host.IsSet(first) {
+		first++
+	}
+	c := config(counts, 3)
+	c.Affinity = [][]int{{first}, {1000}} // no host here has that many; the third has no wish
+	m := build(t, c)
+	require.NoError(t, m.Start())
+	require.Eventually(t, func() bool { return counter(t, m) > 10 }, patience, time.Millisecond)
+	of := func(id int) unix.CPUSet {
+		var set unix.CPUSet
+		require.Eventually(t, func() bool { return m.vcpus[id].tid.Load() != 0 }, patience, time.Millisecond)
+		require.NoError(t, unix.SchedGetaffinity(int(m.vcpus[id].tid.Load()), &set))
+		return set
+	}
+	var one unix.CPUSet
+	one.Set(first)
+	assert.Eventually(t, func() bool { return of(0) == one }, patience, time.Millisecond)
+	assert.Equal(t, host, of(1))
+	assert.Equal(t, host, of(2))
+	var own unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &own))
+	assert.Equal(t, host, own, "only the virtual processor's thread")
 }
 
 func TestStopWhilePaused(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 type vcpu struct {
 	id       int
 	hv       hv.VCPU
+	affinity []int         // see Config
 	tid      atomic.Int64  // OS thread, 0 before Start
 	spent    atomic.Int64  // CPU time in ns, valid once ended
 	held     atomic.Bool   // it must not run, even if the machine does; written under Machine.mu
@@ -28,6 +29,9 @@ func (m *Machine) run(c *vcpu) {
 	runtime.LockOSThread()
 	defer m.leave(c)
 	c.tid.Store(int64(threadID()))
+	if err := setAffinity(c.affinity); err != nil {
+		m.log.Warn("a virtual processor runs wherever the host puts it", "vcpu", c.id, "err", err)
+	}
 	for m.gate(c) {
 		e, err := c.hv.Run()
 		if err != nil {

@@ -23,7 +23,8 @@ const (
 // MachineConfig is the machine that a launch configuration asks for.
 type MachineConfig struct {
 	VCPUs        int
-	MaxVCPUs     int // that it may have while it runs
+	MaxVCPUs     int     // that it may have while it runs
+	Affinity     [][]int // of the host's processors each may run on; nil: any
 	MemoryMiB    int
 	MaxMemoryMiB int    // that it may have while it runs
 	Disks        []Disk // /dev/vda, /dev/vdb, ...; the agent's own disk follows them

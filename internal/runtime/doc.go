@@ -15,7 +15,7 @@
 // that fails leaves boot-error.json and exit code 1.
 //
 // What a configuration asks for and this runtime cannot do is refused, but for wishes
-// about speed, which are ignored with a warning: CPU placement and write-back budgets.
+// about speed, which are ignored with a warning: write-back budgets.
 // What can be changed while a sandbox runs is asked for on a control socket beside the
 // agent's: secrets, processors, memory, pauses. Clients of old releases find that socket
 // only if there is something of theirs to change; without, they take the sandbox for one

@@ -64,7 +64,7 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 // build builds the machine; of saved, if that is not nil.
 func build(cfg MachineConfig, saved *vmm.Saved) (*microVM, error) {
 	c := vmm.Config{
-		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, MemoryMiB: cfg.MemoryMiB, MaxMemoryMiB: cfg.MaxMemoryMiB, Saved: saved,
+		VCPUs: cfg.VCPUs, MaxVCPUs: cfg.MaxVCPUs, Affinity: cfg.Affinity, MemoryMiB: cfg.MemoryMiB, MaxMemoryMiB: cfg.MaxMemoryMiB, Saved: saved,
 		Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
 		Vsock: &vmm.VsockConfig{GuestCID: guestCID, Listener: func(port uint32, c *vsock.Conn) bool { return cfg.Listen(port, c) }},
 	}

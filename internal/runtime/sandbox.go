@@ -15,6 +15,7 @@ import (
 	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/metrics"
+	"github.com/gomsb/gomsb/internal/placement"
 	"github.com/gomsb/gomsb/internal/runtime/journal"
 	"github.com/gomsb/gomsb/internal/runtime/relay"
 	"github.com/gomsb/gomsb/internal/store"
@@ -48,9 +49,10 @@ type sandbox struct {
 	network   *network // nil: none
 	changes   *changes // nil: none
 	pulse     *pulse
-	slot      *metricsSlot // nil: none
-	locks     []*os.File   // of disk images
-	started   bool         // the guest became ready
+	slot      *metricsSlot     // nil: none
+	locks     []*os.File       // of disk images
+	lease     *placement.Lease // of the host's processors, nil: none
+	started   bool             // the guest became ready
 
 	sessionLog atomic.Bool // exec.log has failed once; say so once
 }
@@ -85,6 +87,7 @@ func (s *sandbox) live(ctx context.Context) ending {
 		}
 	}()
 	defer func() { launch.UnlockDisks(s.locks) }()
+	defer s.leave()
 	if err := s.prepare(); err != nil {
 		return s.notBuilt(err)
 	}
@@ -200,11 +203,11 @@ func (s *sandbox) recordAndBuild(ctx context.Context, board *switchboard) (Machi
 
 // assemble builds the machine that the configuration asks for.
 func (s *sandbox) assemble(board *switchboard) (Machine, error) {
-	s.ignored()
 	var err error
 	if s.config, err = plan(s.inv, s.getenv); err != nil {
 		return nil, err
 	}
+	s.place()
 	s.config.Ephemeral = s.ephemeral.Load
 	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log
 	if s.network, err = openNetwork(s.cfg, netstack.HostFamilies(), s.log); err != nil {
@@ -264,11 +267,24 @@ func (s *sandbox) openMetrics() {
 	}
 }
 
-// ignored says what of the configuration makes no difference here: a wish about speed,
-// without which the sandbox still is what was asked for.
-func (s *sandbox) ignored() {
-	if s.cfg.CPUPlacement != "inherit" {
-		s.log.Warn("not supported by this runtime, and ignored: CPU placement: virtual processors run where the host's scheduler puts them")
+// place chooses the host's processors for the virtual ones. It is a wish about speed: the
+// sandbox is what was asked for without it, too.
+func (s *sandbox) place() {
+	var err error
+	s.lease, err = placement.Place(s.cfg.CPULeaseDir, s.cfg.CPUPlacement, max(s.config.VCPUs, s.config.MaxVCPUs))
+	switch {
+	case err != nil:
+		s.log.Warn("virtual processors run where the host's scheduler puts them", "cpu_placement", s.cfg.CPUPlacement, "err", err)
+	case s.lease != nil:
+		s.config.Affinity = s.lease.Sets
+		s.log.Info("virtual processors are placed", "cpu_placement", s.cfg.CPUPlacement, "cpus", s.lease.Sets)
+	}
+}
+
+// leave gives up the place.
+func (s *sandbox) leave() {
+	if err := s.lease.Close(); err != nil {
+		s.log.Warn("cannot remove the lease of processors", "err", err)
 	}
 }
 

@@ -56,6 +56,7 @@ var floors = map[string]int{
 	"internal/checkpoint":        3,
 	"internal/launch":            4,
 	"internal/metrics":           4,
+	"internal/placement":         4,
 	"internal/sshd":              4,
 	"internal/store":             4,
 	"internal/template":          4,

@@ -31,6 +31,7 @@ type creation struct {
 	initArgs, initEnv    []string
 	security, logLevel   string
 	pull, thp            string
+	placement            string
 	maxDuration, idle    string
 	replace, quiet       bool
 	replaceTimeout       string
@@ -47,6 +48,7 @@ func (c *creation) flags(f *pflag.FlagSet) {
 	f.Uint8Var(&c.maxCPUs, "max-cpus", 0, "ceiling for later changes of --cpus")
 	f.StringVarP(&c.memory, "memory", "m", "", "guest memory, such as 512M or 2G (default 512M)")
 	f.StringVar(&c.maxMemory, "max-memory", "", "ceiling for later changes of --memory")
+	f.StringVar(&c.placement, "cpu-placement", "", "where virtual processors run: inherit (anywhere), auto (on one NUMA node), spread (each on a core of its own) or compact (on as few cores as they need) (default inherit)")
 	f.StringVar(&c.thp, "thp", "", "huge pages in the guest: always, madvise or never (default madvise)")
 	c.mountFlags.flags(f)
 	f.StringVar(&c.rootDisk, "root-disk", "", "where the root's changes live: SIZE of a disk of its own, tmpfs[:SIZE], flat[:SIZE], or a disk image, PATH[:format=F,fstype=T] (default 4G)")
@@ -126,6 +128,7 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	err = firstError(
 		expect("pull policy", c.pull, "always", "if-missing", "never"),
 		oneOf("security", c.security, "default", "restricted"),
+		knownPlacement(c.placement),
 		oneOf("thp", c.thp, "always", "madvise", "never"),
 		expect("log level", c.logLevel, logLevels...),
 	)
@@ -141,7 +144,7 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 		return nil, errors.New("invalid config: cpus must be greater than 0")
 	}
 	add(msb.WithCPUs(c.cpus), msb.WithMaxCPUs(c.maxCPUs), msb.WithHostname(c.hostname), msb.WithUser(c.user), msb.WithWorkdir(c.workdir), msb.WithShell(c.shell),
-		msb.WithPullPolicy(msb.PullPolicy(c.pull)), msb.WithSecurityProfile(msb.SecurityProfile(c.security)), msb.WithTHP(msb.THPPolicy(c.thp)))
+		msb.WithPullPolicy(msb.PullPolicy(c.pull)), msb.WithSecurityProfile(msb.SecurityProfile(c.security)), msb.WithTHP(msb.THPPolicy(c.thp)), msb.WithCPUPlacement(msb.CPUPlacement(c.placement)))
 	mib := func(o func(uint32) msb.SandboxOption) func(uint32) {
 		return func(v uint32) { add(o(v)) }
 	}
@@ -233,6 +236,15 @@ func oneOf(flag, value string, possible ...string) error {
 		return nil
 	}
 	return badValue(value, withValue(flag), choice(possible))
+}
+
+// knownPlacement checks --cpu-placement; empty is not given.
+func knownPlacement(value string) error {
+	known := []string{"inherit", "auto", "spread", "compact"}
+	if value == "" || slices.Contains(known, value) {
+		return nil
+	}
+	return badValue(value, withValue("cpu-placement"), fmt.Errorf("unknown CPU placement: %s (expected: %s)", value, strings.Join(known, ", ")))
 }
 
 // expect checks a value that has a few possible ones, and a name of its own in the error; empty is not given.

@@ -101,6 +101,7 @@ func TestUsageErrors(t *testing.T) {
 		"logs a --color auto --no-color": "no-color",
 		"rmi":                            "provided:\n  <REFERENCES>...",
 		"completion tcsh":                "[possible values: bash, elvish, fish, powershell, zsh]",
+		"run --cpu-placement foo mini":   "invalid value 'foo' for '--cpu-placement <POLICY>': unknown CPU placement: foo (expected: inherit, auto, spread, compact)\n",
 
 		"run --root-disk 1G --oci-upper-size 1G mini": "cannot be used with",
 	} {
