@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +59,9 @@ const newFileMask = 0o022
 // agent is one run of PID 1 or of its heir.
 type agent struct {
 	Options
-	host   *hostlink.Conn // nil if there is no connection
+	host atomic.Pointer[hostlink.Conn] // nil if there is no connection
+	// become is boot.Rejoin but for tests.
+	become func(host boot.Host, was *proto.Network, log func(string)) (*proto.Network, error)
 	reaper *reap.Table
 	state  state
 	met    time.Duration // since boot, when it began to look for the host
@@ -68,28 +71,29 @@ type agent struct {
 
 // state is what serving needs to know of the boot. An heir gets it from PID 1.
 type state struct {
-	BootTimeNs  uint64   `cbor:"boot_time_ns"`
-	InitTimeNs  uint64   `cbor:"init_time_ns"`
-	Env         []string `cbor:"env"`
-	DefaultUser string   `cbor:"default_user"`
-	DefaultCwd  string   `cbor:"default_cwd"`
-	Restricted  bool     `cbor:"restricted"`
-	Upper       bool     `cbor:"upper"` // there is an open directory on the writable layer
+	BootTimeNs  uint64         `cbor:"boot_time_ns"`
+	InitTimeNs  uint64         `cbor:"init_time_ns"`
+	Env         []string       `cbor:"env"`
+	DefaultUser string         `cbor:"default_user"`
+	DefaultCwd  string         `cbor:"default_cwd"`
+	Restricted  bool           `cbor:"restricted"`
+	Upper       bool           `cbor:"upper"` // there is an open directory on the writable layer
+	Network     *proto.Network `cbor:"network,omitempty"`
 }
 
 // boot connects to the host and turns the guest into the sandbox. The agent returned is
 // never nil.
 func (o Options) boot(begin time.Duration) (*agent, error) {
-	a := &agent{Options: o, reaper: reap.New(), upper: -1}
+	a := &agent{Options: o, become: boot.Rejoin, reaper: reap.New(), upper: -1}
 	res, err := a.meetHost()
-	if a.host == nil {
+	if a.host.Load() == nil {
 		return a, err
 	}
 	if err == nil {
 		a.state = state{
 			BootTimeNs: uint64(begin), InitTimeNs: uint64(sinceBoot() - a.met), Env: res.Env,
 			DefaultUser: res.DefaultUser, DefaultCwd: res.DefaultCwd, Restricted: res.Restricted,
-			Upper: res.Upper >= 0,
+			Upper: res.Upper >= 0, Network: res.Network,
 		}
 		a.upper = res.Upper
 		if res.Handoff != nil {
@@ -97,8 +101,7 @@ func (o Options) boot(begin time.Duration) (*agent, error) {
 		}
 	}
 	if err != nil {
-		boot.Report(a.host, err)
-		a.awaitEnd()
+		a.failed(err)
 		return a, fmt.Errorf("boot: %w", err)
 	}
 	return a, nil
@@ -109,13 +112,15 @@ func (o Options) boot(begin time.Duration) (*agent, error) {
 func (a *agent) meetHost() (res *boot.Result, err error) {
 	for {
 		a.met = sinceBoot()
-		if a.host, err = a.Dial(hostlink.AgentPort); err != nil {
+		host, err := a.Dial(hostlink.AgentPort)
+		if err != nil {
 			return nil, err
 		}
-		if res, err = boot.Run(a.host); !errors.Is(err, boot.ErrCopied) {
+		a.host.Store(host)
+		if res, err = boot.Run(host); !errors.Is(err, boot.ErrCopied) {
 			return res, err
 		}
-		_ = a.host.Close() // it is broken
+		_ = host.Close() // it is broken
 	}
 }
 
@@ -123,21 +128,57 @@ func (a *agent) meetHost() (res *boot.Result, err error) {
 // machine.
 const lastWords = 500 * time.Millisecond
 
-// awaitEnd waits for the host to hang up, or for nothing to happen.
-func (a *agent) awaitEnd() {
-	if a.host.SetReadTimeout(lastWords) == nil {
-		_, _ = a.host.Read(make([]byte, 1))
+// failed tells the host that it cannot have this guest, and waits for it to hang up, or
+// for nothing to happen.
+func (a *agent) failed(err error) {
+	host := a.host.Load()
+	boot.Report(host, err)
+	if host.SetReadTimeout(lastWords) == nil {
+		_, _ = host.Read(make([]byte, 1))
 	}
 }
 
-// serve serves until the host wants the guest to go, which is nil, or its stream ends.
+// serve serves until the host wants the guest to go, which is nil, or its stream ends. The
+// stream of a copy of this guest ends, too, but that goes on with a host of its own.
 func (a *agent) serve() error {
-	if err := a.host.Async(); err != nil {
+	host := a.host.Load()
+	if err := host.Async(); err != nil {
 		return err
 	}
+	s := a.newServer(host)
+	for {
+		err := a.serveHost(s)
+		if boot.Copied(err) {
+			_ = host.Close() // it is broken
+			if host, err = a.rejoin(); err == nil {
+				s = s.Succeed(host)
+				continue
+			}
+		}
+		s.Terminate()
+		if errors.Is(err, serve.ErrShutdown) {
+			return nil
+		}
+		return fmt.Errorf("the host is gone: %w", err)
+	}
+}
+
+// serveHost says that the guest is ready, and serves.
+func (a *agent) serveHost(s *serve.Server) error {
+	err := s.Ready(proto.Ready{
+		BootTimeNs: a.state.BootTimeNs, InitTimeNs: a.state.InitTimeNs, ReadyTimeNs: uint64(sinceBoot()),
+		AgentVersion: a.Version,
+	})
+	if err != nil {
+		return err
+	}
+	return s.Run()
+}
+
+func (a *agent) newServer(host *hostlink.Conn) *serve.Server {
 	total, each := queueLimits()
-	s := serve.New(serve.Config{
-		Stream: a.host, Reaper: a.reaper, Log: say, UnscoreOOM: a.heir, QueueTotal: total, QueueEach: each,
+	return serve.New(serve.Config{
+		Stream: host, Reaper: a.reaper, Log: say, UnscoreOOM: a.heir, QueueTotal: total, QueueEach: each,
 		Heartbeat: func() (io.WriteCloser, error) {
 			c, err := a.Dial(hostlink.HeartbeatPort)
 			if err != nil {
@@ -148,18 +189,6 @@ func (a *agent) serve() error {
 		Upper: a.upperSpace,
 		Env:   a.state.Env, DefaultUser: a.state.DefaultUser, DefaultCwd: a.state.DefaultCwd, Restricted: a.state.Restricted,
 	})
-	err := s.Ready(proto.Ready{
-		BootTimeNs: a.state.BootTimeNs, InitTimeNs: a.state.InitTimeNs, ReadyTimeNs: uint64(sinceBoot()),
-		AgentVersion: a.Version,
-	})
-	if err == nil {
-		err = s.Run()
-	}
-	s.Terminate()
-	if errors.Is(err, serve.ErrShutdown) {
-		return nil
-	}
-	return fmt.Errorf("the host is gone: %w", err)
 }
 
 // upperSpace is how much of the writable layer's file system is used, and free for all.

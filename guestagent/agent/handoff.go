@@ -112,7 +112,7 @@ func (a *agent) bequeath() error {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	files := []uintptr{0, 1, 2, heirHost: uintptr(a.host.FD()), heirState: file.Fd()}
+	files := []uintptr{0, 1, 2, heirHost: uintptr(a.host.Load().FD()), heirState: file.Fd()}
 	if a.state.Upper {
 		files = append(files, uintptr(a.upper))
 	}
@@ -129,7 +129,8 @@ func (o Options) inherit() int {
 	for fd := heirHost; fd <= heirUpper; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	a := &agent{Options: o, host: hostlink.Adopt(heirHost), reaper: reap.New(), upper: -1, heir: true}
+	a := &agent{Options: o, become: boot.Rejoin, reaper: reap.New(), upper: -1, heir: true}
+	a.host.Store(hostlink.Adopt(heirHost))
 	if err := a.readState(); err != nil {
 		say("state of PID 1: " + err.Error())
 		return 1
@@ -180,6 +181,6 @@ func (a *agent) leaveOnSignal() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGTERM)
 	<-signals
-	_ = a.host.CloseWrite()
+	_ = a.host.Load().CloseWrite()
 	os.Exit(0)
 }

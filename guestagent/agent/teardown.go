@@ -78,7 +78,7 @@ func hasSystemd() bool {
 
 // goodbye tells the host that the guest ends on purpose.
 func (a *agent) goodbye() {
-	if a.host != nil && a.host.CloseWrite() == nil {
+	if host := a.host.Load(); host != nil && host.CloseWrite() == nil {
 		time.Sleep(goodbyeLimit) // until the device has it
 	}
 }

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "64f4853c9650df65180b1bfca57a675d9f38a6e384a5d0850676e61c490049fc"
+	SHA256 = "68b2898c6b94df97d9f15d806b50a09d30419e745e1863c4fe03119a4a3b4b20"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3801088
+	Size = 3854336
 )

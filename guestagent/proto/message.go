@@ -105,13 +105,14 @@ func (t Type) Generation() uint8 {
 		return GenerationError
 	case TypePing, TypePong, TypeTouch, TypeTouched:
 		return GenerationPing
-	case TypeBootstrap, TypeFlow, TypeRenew:
+	case TypeBootstrap, TypeFlow, TypeRenew, TypeTrim, TypeTrimmed:
 		return GenerationBootstrap
 	}
 	return 0
 }
 
-// Known reports whether t is a message type of generation 7, or our own [TypeFlow] or [TypeRenew].
+// Known reports whether t is a message type of generation 7, or one of our own, whose names
+// begin with "gomsb.".
 func (t Type) Known() bool { return t.Generation() != 0 }
 
 // ErrFlags reports a frame whose flags byte does not follow from its message type.

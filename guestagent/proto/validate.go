@@ -15,7 +15,7 @@ var ErrBootstrap = errors.New("invalid bootstrap")
 // profile. Errors wrap [ErrBootstrap] and name the field.
 func (b *Bootstrap) Validate() error {
 	for _, check := range []func() error{
-		b.checkRoot, b.checkMounts, b.checkTexts, b.checkNetwork, b.checkRlimits, b.checkHandoff,
+		b.checkRoot, b.checkMounts, b.checkTexts, b.Network.check, b.checkRlimits, b.checkHandoff,
 	} {
 		if err := check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrBootstrap, err)
@@ -100,8 +100,7 @@ func (b *Bootstrap) checkTexts() error {
 	)
 }
 
-func (b *Bootstrap) checkNetwork() error {
-	n := b.Network
+func (n *Network) check() error {
 	if n == nil {
 		return nil
 	}

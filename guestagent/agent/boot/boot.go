@@ -43,6 +43,7 @@ type Result struct {
 	// Upper is an open directory on the writable layer's device, -1 if there is none.
 	Upper   int
 	Handoff *proto.HandoffInit
+	Network *proto.Network // as configured; nil if there is none
 }
 
 // Run boots. host is the stream to the host, on which nothing was read or written yet.
@@ -61,7 +62,7 @@ func Run(host Host) (*Result, error) {
 	}
 	res := &Result{
 		DefaultUser: b.User, DefaultCwd: b.DefaultCwd, Restricted: b.SecurityProfile == proto.ProfileRestricted,
-		Upper: -1, Handoff: b.HandoffInit,
+		Upper: -1, Handoff: b.HandoffInit, Network: b.Network,
 	}
 	if res.Upper, err = enterRoot(b.BlockRoot); err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func Run(host Host) (*Result, error) {
 		return nil, fail(KindNetwork, "configure the network", err)
 	}
 	if err := setHostname(b.Hostname); err != nil {
-		return nil, fail(KindConfig, "set the host name", err)
+		return nil, err
 	}
 	if err := awaitAck(host); err != nil {
 		return nil, &Error{Kind: KindConfig, Err: err}
@@ -134,7 +135,10 @@ func setHostname(name string) error {
 	if name == "" {
 		return nil
 	}
-	return unix.Sethostname([]byte(name))
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fail(KindConfig, "set the host name", err)
+	}
+	return nil
 }
 
 // announce tells the host who the default user is. Shares may depend on it.

@@ -39,15 +39,22 @@ func hosts(b *proto.Bootstrap) string {
 	}
 	t.WriteString("127.0.0.1\tlocalhost" + name + "\n")
 	t.WriteString("::1\tlocalhost ip6-localhost ip6-loopback" + name + "\n")
-	if n := b.Network; n != nil && b.HostAlias != "" {
-		for _, a := range [...]*proto.Address{n.IPv4, n.IPv6} {
-			if a != nil {
-				t.WriteString(a.Gateway.String() + "\t" + b.HostAlias + "\n")
-			}
-		}
-	}
+	t.WriteString(aliases(b.Network, b.HostAlias))
 	t.WriteString("fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 	return t.String()
+}
+
+// aliases are the lines of /etc/hosts that name the gateway.
+func aliases(n *proto.Network, name string) (text string) {
+	if n == nil || name == "" {
+		return ""
+	}
+	for _, a := range [...]*proto.Address{n.IPv4, n.IPv6} {
+		if a != nil {
+			text += a.Gateway.String() + "\t" + name + "\n"
+		}
+	}
+	return text
 }
 
 // resolvConf is the text of /etc/resolv.conf; "" keeps the image's.

@@ -45,20 +45,25 @@ func expect(host Host, t proto.Type) (proto.Message, error) {
 	return check(m, err, t)
 }
 
+// renewal reads and checks a renewal from m.
+func renewal(m proto.Message, err error) (*proto.Renew, error) {
+	if m, err = check(m, err, proto.TypeRenew); err != nil {
+		return nil, err
+	}
+	r := &proto.Renew{}
+	if err := m.Decode(r); err != nil {
+		return nil, err
+	}
+	return r, r.Validate()
+}
+
 // renewed carries out a renewal.
 func renewed(m proto.Message) error {
-	m, err := check(m, nil, proto.TypeRenew)
-	r := &proto.Renew{}
-	if err == nil {
-		err = m.Decode(r)
+	r, err := renewal(m, nil)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = r.Validate()
-	}
-	if err == nil {
-		err = renew.Apply(r)
-	}
-	return err
+	return renew.Apply(r)
 }
 
 // check returns m and err, unless m is no control message of type t.
@@ -79,6 +84,12 @@ func check(m proto.Message, err error, t proto.Type) (proto.Message, error) {
 // guest must connect anew.
 var ErrCopied = errors.New("this guest is a copy of one that was saved")
 
+// Copied reports that err is how the stream to the host ends in a copy of a saved machine:
+// all connections that machine had are reset.
+func Copied(err error) bool {
+	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ENOTCONN)
+}
+
 // receive reads and checks the bootstrap, which must be the host's first message but for
 // a renewal.
 func receive(host Host) (*proto.Bootstrap, error) {
@@ -91,7 +102,7 @@ func receive(host Host) (*proto.Bootstrap, error) {
 	if err := host.SetReadTimeout(patience); err != nil {
 		return nil, err
 	}
-	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.ENOTCONN) {
+	if Copied(err) {
 		return nil, fmt.Errorf("%w: %w", ErrCopied, err)
 	}
 	if err == nil && m.Type == proto.TypeRenew {

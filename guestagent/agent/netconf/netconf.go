@@ -25,7 +25,10 @@ func Setup(n *proto.Network) error {
 	b := &batch{}
 	b.linkUp("bring the loopback up", loopback)
 	if n != nil {
-		err = b.network(fd, n)
+		var index int32
+		if index, err = indexOf(fd, n.Interface); err == nil {
+			b.network(index, n)
+		}
 	}
 	if err == nil {
 		err = b.run(fd)
@@ -33,61 +36,60 @@ func Setup(n *proto.Network) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// network adds what configures one interface, in the order that the kernel needs.
-func (b *batch) network(fd int, n *proto.Network) error {
-	index, err := indexOf(fd, n.Interface)
-	if err != nil {
-		return fmt.Errorf("find interface %q: %w", n.Interface, err)
-	}
+// network adds what configures one interface, in the order that the kernel needs. What
+// fails because of settings that users have made is excused with the errors of theirs.
+func (b *batch) network(index int32, n *proto.Network, theirs ...unix.Errno) {
 	b.link(n.Interface+": set address and MTU", index, n.MAC, n.MTU)
 	if a := n.IPv4; a != nil {
 		b.address(n.Interface+": add the IPv4 address", index, unix.AF_INET, a)
 	}
 	if a := n.IPv6; a != nil {
 		b.address(n.Interface+": add the IPv6 address", index, unix.AF_INET6, a)
+		b.unless(theirs...)
 	}
 	b.linkUp(n.Interface+": bring it up", index)
 	if a := n.IPv4; a != nil {
 		b.defaultRoute(n.Interface+": add the IPv4 default route", unix.AF_INET, a)
+		b.unless(theirs...)
 	}
 	if a := n.IPv6; a != nil {
 		b.defaultRoute(n.Interface+": add the IPv6 default route", unix.AF_INET6, a)
+		b.unless(theirs...)
 	}
-	return nil
 }
 
 // indexOf asks for an interface's index; any socket will do.
 func indexOf(fd int, name string) (int32, error) {
 	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req)
 	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req); err != nil {
-		return 0, err
+	if err != nil {
+		return 0, fmt.Errorf("find interface %q: %w", name, err)
 	}
 	return int32(req.Uint32()), nil
 }
 
 func (b *batch) linkUp(what string, index int32) {
 	b.begin(what, unix.RTM_NEWLINK, 0)
-	b.ifinfo(index, unix.IFF_UP)
+	b.ifinfo(index, unix.IFF_UP, unix.IFF_UP)
 }
 
 func (b *batch) link(what string, index int32, mac proto.MAC, mtu uint16) {
 	b.begin(what, unix.RTM_NEWLINK, 0)
-	b.ifinfo(index, 0)
+	b.ifinfo(index, 0, 0)
 	b.attribute(unix.IFLA_ADDRESS, mac[:])
 	if mtu != 0 {
 		b.attribute(unix.IFLA_MTU, binary.NativeEndian.AppendUint32(nil, uint32(mtu)))
 	}
 }
 
-// ifinfo appends a struct ifinfomsg that sets flags.
-func (b *batch) ifinfo(index int32, flags uint32) {
+// ifinfo appends a struct ifinfomsg that changes those of mask to flags.
+func (b *batch) ifinfo(index int32, flags, mask uint32) {
 	b.buf = append(b.buf, unix.AF_UNSPEC, 0, 0, 0)
 	b.buf = binary.NativeEndian.AppendUint32(b.buf, uint32(index))
 	b.buf = binary.NativeEndian.AppendUint32(b.buf, flags)
-	b.buf = binary.NativeEndian.AppendUint32(b.buf, flags) // which of them change
+	b.buf = binary.NativeEndian.AppendUint32(b.buf, mask)
 }
 
 func (b *batch) address(what string, index int32, family byte, a *proto.Address) {

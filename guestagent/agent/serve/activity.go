@@ -23,7 +23,7 @@ type activity struct {
 // heard counts a message of the host. Housekeeping is no activity.
 func (a *activity) heard(t proto.Type) {
 	switch t {
-	case proto.TypeClockSync, proto.TypePing, proto.TypeTouch, proto.TypeFlow:
+	case proto.TypeClockSync, proto.TypePing, proto.TypeTouch, proto.TypeFlow, proto.TypeTrim:
 		return
 	}
 	a.touch()
@@ -38,7 +38,7 @@ func (a *activity) touch() uint64 {
 // said counts a message to the host. Answers to housekeeping are no activity.
 func (a *activity) said(t proto.Type) {
 	switch t {
-	case proto.TypePong, proto.TypeTouched, proto.TypeError:
+	case proto.TypePong, proto.TypeTouched, proto.TypeTrimmed, proto.TypeError:
 		return
 	}
 	a.fromGuest.Add(1)

@@ -38,6 +38,8 @@ func (s *Server) handle(f proto.Frame) error {
 		s.syncClock(m)
 	case proto.TypeClientDisconnected:
 		s.clientGone(m)
+	case proto.TypeTrim:
+		s.trim(m)
 	case proto.TypeFlow:
 		s.flow(m)
 	case proto.TypeExecRequest:

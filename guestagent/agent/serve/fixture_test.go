@@ -61,16 +61,22 @@ type guest struct {
 	err  error         // of Run
 }
 
-// boot runs a server. The caller uses host itself, or makes a client of it.
-func boot(t testing.TB, cfg Config) *guest {
+// streams returns the two ends of a stream between a host and a guest.
+func streams(t testing.TB) (host net.Conn, stream *os.File) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	require.NoError(t, err)
 	file := os.NewFile(uintptr(fds[0]), "host")
-	host, err := net.FileConn(file)
+	host, err = net.FileConn(file)
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
-	stream := os.NewFile(uintptr(fds[1]), "guest")
+	return host, os.NewFile(uintptr(fds[1]), "guest")
+}
+
+// boot runs a server. The caller uses host itself, or makes a client of it.
+func boot(t testing.TB, cfg Config) *guest {
+	t.Helper()
+	host, stream := streams(t)
 	cfg.Stream, cfg.Reaper = stream, reaper
 	if cfg.Env == nil {
 		cfg.Env = []string{"HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -78,7 +84,13 @@ func boot(t testing.TB, cfg Config) *guest {
 	if cfg.SetClock == nil {
 		cfg.SetClock = func(time.Time) error { return errors.New("not in tests") }
 	}
-	g := &guest{Server: New(cfg), host: host, done: make(chan struct{})}
+	return serving(t, New(cfg), host, stream)
+}
+
+// serving runs s.
+func serving(t testing.TB, s *Server, host net.Conn, stream *os.File) *guest {
+	t.Helper()
+	g := &guest{Server: s, host: host, done: make(chan struct{})}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer close(g.done)

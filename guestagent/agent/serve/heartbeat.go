@@ -32,7 +32,7 @@ type pulse struct {
 // beat writes heartbeats until stop is closed. A host that does not want them is asked
 // again now and then.
 func (s *Server) beat(stop <-chan struct{}) {
-	p := pulse{a: &s.activity, upper: s.cfg.Upper, lastActive: time.Now()}
+	p := pulse{a: s.activity, upper: s.cfg.Upper, lastActive: time.Now()}
 	var w io.WriteCloser
 	defer func() {
 		if w != nil {

@@ -76,16 +76,17 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// Server serves one host. Its life is New, Ready, Run.
+// Server serves one host. Its life is New, Ready, Run; see Succeed.
 type Server struct {
 	cfg      Config
 	in       *proto.Reader
 	out      *outbox.Outbox
 	files    *files.Service
-	activity activity
+	activity *activity
 	budget   budget
 	early    map[uint32]opening // of sessions whose request has not arrived; used by Run only
 	deaf     atomic.Bool        // see gate
+	trimming atomic.Bool        // an answer to proto.TypeTrim is on its way
 
 	mu      sync.Mutex
 	execs   map[uint32]*execSession // protected by mu
@@ -102,16 +103,17 @@ const inBuffer = 16 << 10
 func New(cfg Config) *Server {
 	cfg.setDefaults()
 	s := &Server{
-		cfg:     cfg,
-		in:      proto.NewReader(bufio.NewReaderSize(cfg.Stream, inBuffer)),
-		out:     outbox.New(cfg.Stream),
-		files:   files.New(),
-		budget:  budget{limit: int64(cfg.QueueTotal), each: cfg.QueueEach, stall: cfg.Stall},
-		early:   make(map[uint32]opening),
-		execs:   make(map[uint32]*execSession),
-		uploads: make(map[uint32]*upload),
-		reads:   make(map[uint32]*download),
-		tcps:    make(map[uint32]*tcpSession),
+		cfg:      cfg,
+		in:       proto.NewReader(bufio.NewReaderSize(cfg.Stream, inBuffer)),
+		out:      outbox.New(cfg.Stream),
+		files:    files.New(),
+		activity: &activity{},
+		budget:   budget{limit: int64(cfg.QueueTotal), each: cfg.QueueEach, stall: cfg.Stall},
+		early:    make(map[uint32]opening),
+		execs:    make(map[uint32]*execSession),
+		uploads:  make(map[uint32]*upload),
+		reads:    make(map[uint32]*download),
+		tcps:     make(map[uint32]*tcpSession),
 	}
 	s.budget.waits = s.wait
 	return s

@@ -2,10 +2,7 @@ package relay
 
 import (
 	"bufio"
-	"context"
-	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -43,21 +40,24 @@ type Config struct {
 	Stall time.Duration
 }
 
-// Relay is the host's end of the agent protocol. Its life is New, Boot, Serve and Attach,
-// Close.
+// Relay is the host's end of the agent protocol. Its life is New, Boot or Rejoin, Run, Serve
+// and Attach, Close.
 type Relay struct {
 	cfg   Config
 	log   *slog.Logger
 	pool  *framePool
 	guest *frameReader
-	ready []byte       // the ready frame as received; set by Boot
-	flow  *flow.Teller // nil if the guest knows no windows; set by Boot
-	input uint64       // with what limit of input sessions begin, 0 if the guest has none; set by Boot
+	ready []byte       // the ready frame as received; set by Boot or Rejoin
+	flow  *flow.Teller // nil if the guest knows no windows; set by Boot or Rejoin
+	input uint64       // with what limit of input sessions begin, 0 if the guest has none; set by Boot or Rejoin
 
 	guestMu sync.Mutex // orders writes to the guest
 
 	paused  atomic.Pointer[string] // why, nil while the guest runs
 	resumed chan struct{}          // the guest is to hear the time
+
+	trimMu  sync.Mutex    // held by Trim
+	trimmed chan struct{} // the guest has answered
 
 	mu       sync.Mutex
 	clients  [proto.MaxClients]*client // protected by mu
@@ -95,6 +95,7 @@ func New(cfg Config) *Relay {
 		sessions: make(map[uint32]*session),
 		done:     make(chan struct{}),
 		resumed:  make(chan struct{}, 1),
+		trimmed:  make(chan struct{}, 1),
 	}
 }
 
@@ -303,6 +304,10 @@ func (r *Relay) guestSays(f *frame) {
 		r.log.Debug("the guest sent a malformed frame", "err", err)
 		return
 	}
+	if m.Type == proto.TypeTrimmed || trimRefused(m) {
+		poke(r.trimmed)
+		return
+	}
 	if m.Type != proto.TypeError {
 		r.log.Debug("the guest sent a message for nobody", "type", string(m.Type))
 		return
@@ -321,95 +326,4 @@ func (r *Relay) tap(s *session, f *frame) {
 		return
 	}
 	r.cfg.Log.Output(s.number, env.Type == proto.TypeExecStderr, s.tty, data)
-}
-
-// GuestError is a core.error that the guest sent before it was ready.
-type GuestError struct {
-	Kind    proto.ErrorKind
-	Message string
-}
-
-// Error is the guest's message with its kind.
-func (e *GuestError) Error() string { return fmt.Sprintf("guest agent: %s: %s", e.Kind, e.Message) }
-
-func guestError(m proto.Message) *GuestError {
-	var p proto.CoreError
-	if err := m.Decode(&p); err != nil {
-		return &GuestError{Kind: proto.KindMalformedMessage, Message: err.Error()}
-	}
-	return &GuestError{Kind: p.Kind, Message: p.Message}
-}
-
-// ErrProtocol reports a guest that does not speak the protocol before it is ready.
-var ErrProtocol = errors.New("guest agent broke the protocol")
-
-// maxBootFrames bounds what a guest may send before it is ready.
-const maxBootFrames = 10000
-
-// Renew tells a guest that is a copy of a saved one what it must not have in common with
-// others. It comes before Boot.
-func (r *Relay) Renew() error {
-	entropy := make([]byte, proto.RenewEntropy)
-	_, _ = rand.Read(entropy) // never fails
-	return r.Send(0, proto.TypeRenew, proto.Renew{UnixTimeNanos: uint64(time.Now().UnixNano()), Entropy: entropy})
-}
-
-// Boot sends the configuration and reads until the guest is ready. It returns a
-// *[GuestError] if the guest reports one, an error wrapping [ErrProtocol], io.EOF if the
-// guest hangs up, or the cause of ctx.
-func (r *Relay) Boot(ctx context.Context, b *proto.Bootstrap) (proto.Ready, error) {
-	stop := context.AfterFunc(ctx, func() { _ = r.cfg.Guest.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	ready, err := r.boot(b)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	return ready, err
-}
-
-func (r *Relay) boot(b *proto.Bootstrap) (proto.Ready, error) {
-	if err := r.Send(0, proto.TypeBootstrap, b); err != nil {
-		return proto.Ready{}, fmt.Errorf("send the bootstrap: %w", err)
-	}
-	var unheard error // the guest had hung up before our answer; it may have said why
-	for range maxBootFrames {
-		f, err := r.guest.next()
-		switch {
-		case errors.Is(err, proto.ErrFrame):
-			return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
-		case err != nil && unheard != nil:
-			return proto.Ready{}, fmt.Errorf("acknowledge init: %w", unheard)
-		case err != nil:
-			return proto.Ready{}, fmt.Errorf("wait for the guest: %w", err)
-		}
-		m, err := proto.ParseMessage(proto.Frame{ID: f.id(), Flags: f.flags(), Body: f.body()})
-		if err != nil {
-			return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
-		}
-		switch m.Type {
-		case proto.TypeInitResolved:
-			var who proto.InitResolved
-			if err := m.Decode(&who); err != nil {
-				return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
-			}
-			if r.cfg.OnResolved != nil {
-				r.cfg.OnResolved(who.DefaultUser)
-			}
-			unheard = r.Send(0, proto.TypeInitAck, proto.Empty{})
-		case proto.TypeError:
-			return proto.Ready{}, guestError(m)
-		case proto.TypeReady:
-			var ready proto.Ready
-			if err := m.Decode(&ready); err != nil {
-				return proto.Ready{}, fmt.Errorf("%w: %w", ErrProtocol, err)
-			}
-			r.ready = append([]byte(nil), f.buf...)
-			if ready.Flow {
-				r.flow, r.input = flow.New(proto.HopRelay), ready.Input
-			}
-			return ready, nil
-		}
-		r.pool.release(f)
-	}
-	return proto.Ready{}, fmt.Errorf("%w: %d frames and still not ready", ErrProtocol, maxBootFrames)
 }
