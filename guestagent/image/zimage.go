@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "68b2898c6b94df97d9f15d806b50a09d30419e745e1863c4fe03119a4a3b4b20"
+	SHA256 = "5eb1ccc498a4057823962a5998e140cb2dbab1bddea48e5ebad1cbaaba0552bf"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3854336
 )

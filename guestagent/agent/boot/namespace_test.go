@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +33,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// becomes is the value of insideVar for a guest that becomes another after its boot.
+const becomes = "2"
+
+// loopback is a network of the interface that every name space has.
+func loopback(n string) *proto.Network {
+	all := network(n)
+	all.Interface, all.MTU, all.IPv6 = "lo", 1400, nil
+	return all
+}
+
 // inside boots from a tiny root made of memory, and then prints what a guest would see.
 func inside() {
 	must := func(err error) {
@@ -54,6 +65,10 @@ func inside() {
 		fmt.Println("FAIL", err)
 		os.Exit(1)
 	}
+	if os.Getenv(insideVar) == becomes {
+		must(unix.Mount("/dev/null", "/etc/hostname", "", unix.MS_BIND, "")) // users do the strangest things
+		must(become(&proto.Renew{Hostname: "copy", HostAlias: "host.alias", Network: loopback("2")}, res.Network, func(text string) { fmt.Println("said", text) }))
+	}
 	fmt.Printf("result %q %q %q %v %d %v\n", res.Env, res.DefaultUser, res.DefaultCwd, res.Restricted, res.Upper, res.Handoff != nil)
 	for _, name := range []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/proc/sys/kernel/hostname", "/proc/self/mounts"} {
 		text, err := os.ReadFile(name)
@@ -72,6 +87,9 @@ func inside() {
 	}
 	lo, err := os.ReadFile("/proc/net/fib_trie")
 	must(err)
+	for _, line := range regexp.MustCompile(`10\.0\.\d\.2\b`).FindAllString(string(lo), 1) {
+		fmt.Println("address", line)
+	}
 	fmt.Println("loopback", strings.Contains(string(lo), "127.0.0.1"))
 }
 
@@ -79,12 +97,18 @@ func inside() {
 // messages it sent.
 func bootInside(t *testing.T, b *proto.Bootstrap) (out string, said []proto.Message) {
 	t.Helper()
+	return runInside(t, "1", b)
+}
+
+// runInside is bootInside with a value for insideVar.
+func runInside(t *testing.T, what string, b *proto.Bootstrap) (out string, said []proto.Message) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	host, guest := hostlink.Adopt(fds[0]), os.NewFile(uintptr(fds[1]), "guest")
 	defer host.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), insideVar+"=1")
+	cmd.Env = append(os.Environ(), insideVar+"="+what)
 	cmd.ExtraFiles = []*os.File{guest}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC}
 	var text bytes.Buffer
@@ -140,6 +164,24 @@ func TestBootInNameSpaces(t *testing.T) {
 	} {
 		assert.Contains(t, out, want)
 	}
+}
+
+// TestBecomeInNameSpaces: a guest that has booted becomes another one; a file that is none
+// any more is left alone.
+func TestBecomeInNameSpaces(t *testing.T) {
+	t.Parallel()
+	out, _ := runInside(t, becomes, &proto.Bootstrap{
+		BlockRoot: &proto.BlockRoot{Kind: proto.RootDiskImage, Device: "/dev/none", FSType: "tmpfs"},
+		Hostname:  "box", HostAlias: "host.alias", Network: loopback("1"), TmpfsMounts: []proto.TmpfsMount{{Path: "/mnt/a/b"}},
+	})
+	for _, want := range []string{
+		`file /etc/hosts "127.0.0.1\tlocalhost copy\n::1\tlocalhost ip6-localhost ip6-loopback copy\n10.0.2.1\thost.alias\nfe00::`,
+		`file /etc/resolv.conf "nameserver 10.0.2.1\n"`, `file /proc/sys/kernel/hostname "copy\n"`,
+		"said edit /etc/hostname: ", "loopback true\n", "address 10.0.2.2\n",
+	} {
+		assert.Contains(t, out, want)
+	}
+	assert.NotContains(t, out, "10.0.1.")
 }
 
 func TestBootFailsInNameSpaces(t *testing.T) {

@@ -23,10 +23,10 @@ func isolated(t *testing.T, f func()) {
 	go func() {
 		runtime.LockOSThread() // for good: the thread is not to be used again
 		err := unix.Unshare(unix.CLONE_NEWNET)
+		defer func() { done <- err }() // also if f ends the goroutine
 		if err == nil {
 			f()
 		}
-		done <- err
 	}()
 	require.NoError(t, <-done)
 }

@@ -93,7 +93,8 @@ func sever(fd int, family, protocol byte, doomed func(own netip.Addr, protocol, 
 		b := &batch{}
 		for _, id := range chunk {
 			b.begin("destroy a socket", sockDestroy, 0)
-			// It is gone, another has its place, or the kernel cannot.
+			// It is gone, perhaps with its far end, another has its place, or the kernel
+			// cannot, such as listeners of multipath TCP.
 			b.unless(unix.ENOENT, unix.ESTALE, unix.EOPNOTSUPP, unix.EINVAL)
 			b.buf = append(b.buf, socketRequest(family, protocol, id)...)
 		}
