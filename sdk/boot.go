@@ -24,7 +24,10 @@ type StartError struct {
 	Name    string
 	Failure *BootFailure // what the runtime left behind, nil if nothing
 	Cause   error
-	Removed bool // the sandbox was ephemeral: its logs are gone with it
+	Removed bool // the sandbox was ephemeral, or a copy: its logs are gone with it
+	// Restored says that it was to go on from a memory; of a snapshot, it may still start
+	// from the disk alone.
+	Restored, FromSnapshot bool
 }
 
 // Error names the sandbox and the reason.
@@ -66,6 +69,7 @@ type boot struct {
 	spec     *spec
 	config   *SandboxConfig     // of a new sandbox
 	snapshot *snapshot.Artefact // that a new sandbox starts from; nil for none
+	child    *child             // of a new sandbox that goes on where another was saved
 	image    *oci.Image         // of a new sandbox; nil for a disk image
 	vmdk     string             // the root disk of an OCI image
 	startup  *launch.Startup
@@ -130,22 +134,13 @@ func (b *boot) settleIn(ctx context.Context) error {
 }
 
 func (b *boot) insert(ctx context.Context) error {
-	text, err := json.Marshal(b.spec)
+	text, err := b.rowText()
 	if err != nil {
 		return wrap(ErrInternal, err)
 	}
-	root := &store.Rootfs{Mode: "disk-image"}
-	switch disk := b.spec.Image.OCI; {
-	case disk != nil && disk.RootDisk.Kind == rootDiskManaged:
-		root = &store.Rootfs{Reference: b.image.Name, ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", UpperFSType: "ext4", RootDiskKind: rootDiskManaged}
-	case disk != nil:
-		root = &store.Rootfs{Reference: b.image.Name, ManifestDigest: b.image.ManifestDigest.String(), Mode: "erofs", RootDiskKind: disk.RootDisk.Kind, RootDiskPath: disk.RootDisk.Path}
-	case b.spec.Image.Bind != nil:
-		root.Mode = "bind"
-	}
 	n := store.NewSandbox{
-		Name: b.spec.Name, Config: string(text), ActiveConfig: string(text), Status: store.Running, Ephemeral: b.spec.Lifecycle.Ephemeral,
-		Labels: b.spec.Labels, Rootfs: root,
+		Name: b.spec.Name, Config: text, ActiveConfig: text, Status: store.Running, Ephemeral: b.spec.Lifecycle.Ephemeral,
+		Labels: b.spec.Labels, Rootfs: b.rootfs(),
 	}
 	b.row, err = b.store.InsertSandbox(ctx, n)
 	if errors.Is(err, store.ErrNotFound) && b.image != nil {
@@ -160,6 +155,34 @@ func (b *boot) insert(ctx context.Context) error {
 	}
 	b.created = err == nil
 	return wrap(ErrInternal, err)
+}
+
+// rowText is the configuration of a new sandbox.
+func (b *boot) rowText() (string, error) {
+	if b.child != nil {
+		return b.child.text, nil
+	}
+	text, err := json.Marshal(b.spec)
+	return string(text), err
+}
+
+// rootfs is what the root of a new sandbox is made of.
+func (b *boot) rootfs() *store.Rootfs {
+	disk := b.spec.Image.OCI
+	switch {
+	case disk == nil && b.spec.Image.Bind != nil:
+		return &store.Rootfs{Mode: "bind"}
+	case disk == nil:
+		return &store.Rootfs{Mode: "disk-image"}
+	}
+	root := &store.Rootfs{Reference: disk.Reference, ManifestDigest: value(b.spec.ManifestDigest), Mode: "erofs", RootDiskKind: disk.RootDisk.Kind, RootDiskPath: disk.RootDisk.Path}
+	if b.image != nil {
+		root.Reference = b.image.Name
+	}
+	if root.RootDiskKind == rootDiskManaged {
+		root.UpperFSType, root.RootDiskPath = "ext4", ""
+	}
+	return root
 }
 
 // start boots the sandbox of an existing row.
@@ -254,8 +277,11 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) (err 
 	c, err := client.Dial(wait, o.Config.AgentSock, client.Options{RetryFor: readyTimeout})
 	switch {
 	case err == nil:
-		sb.client, sb.proc = c, proc
-		return nil
+		if err = b.sameSource(); err == nil {
+			sb.client, sb.proc = c, proc
+			return nil
+		}
+		err = errors.Join(err, c.Close())
 	case errors.Is(context.Cause(wait), errRuntimeEnded):
 		if b.ranThrough(ctx) {
 			sb.proc = proc
@@ -264,6 +290,15 @@ func (b *boot) launch(ctx context.Context, lock *launch.Lock, sb *Sandbox) (err 
 		err = fmt.Errorf("%w: %s", errRuntimeEnded, proc.State())
 	}
 	return errors.Join(err, abort(proc))
+}
+
+// sameSource reports that the snapshot whose memory the guest has is another one by now than
+// that whose disks it has.
+func (b *boot) sameSource() error {
+	if b.child == nil || b.snapshot == nil {
+		return nil
+	}
+	return sameSnapshot(b.snapshot)
 }
 
 // spawn starts the runtime with the sandbox's disks, which nobody else gets from then on.
@@ -276,8 +311,10 @@ func (b *boot) spawn(ctx context.Context, o launch.Options) (*launch.Process, er
 		return nil, err
 	}
 	defer launch.UnlockDisks(o.Inherit) // the runtime has its own copies
-	if err := b.spec.growRootDisk(o.Config); err != nil {
-		return nil, err
+	if b.child == nil {                 // else the guest knows its disk by heart
+		if err := b.spec.growRootDisk(o.Config); err != nil {
+			return nil, err
+		}
 	}
 	return launch.Spawn(ctx, o)
 }
@@ -344,6 +381,9 @@ func (b *boot) options(lock *launch.Lock) (launch.Options, error) {
 	if r.MaxMemoryMiB > r.MemoryMiB {
 		o.MaxMemoryMiB = r.MaxMemoryMiB
 	}
+	if b.child != nil {
+		b.child.launch(&o)
+	}
 	return o, nil
 }
 
@@ -353,7 +393,7 @@ func (b *boot) options(lock *launch.Lock) (launch.Options, error) {
 func (b *boot) failed(ctx context.Context, cause error) error {
 	clean := context.WithoutCancel(ctx)
 	failure := readBootFailure(b.home.logs(b.spec.Name))
-	remove := b.created && ctx.Err() != nil || b.spec.Lifecycle.Ephemeral
+	remove := b.created && ctx.Err() != nil || b.spec.Lifecycle.Ephemeral || b.child != nil
 	cleanErr := b.settle(clean, remove)
 	if ctx.Err() != nil {
 		return errors.Join(cancelled(ctx), cleanErr)
@@ -363,7 +403,9 @@ func (b *boot) failed(ctx context.Context, cause error) error {
 	if errors.As(cause, &known) {
 		return cause
 	}
-	return &Error{Kind: ErrInternal, Cause: &StartError{Name: b.spec.Name, Failure: failure, Cause: cause, Removed: remove}}
+	return &Error{Kind: ErrInternal, Cause: &StartError{
+		Name: b.spec.Name, Failure: failure, Cause: cause, Removed: remove, Restored: b.child != nil, FromSnapshot: b.snapshot != nil,
+	}}
 }
 
 func (b *boot) settle(ctx context.Context, remove bool) error {

@@ -90,7 +90,8 @@ func live(s store.Status) bool {
 }
 
 // reconcile corrects what a runtime or controller that died without a word left in the
-// database. An ephemeral sandbox that has ended is removed: ErrSandboxNotFound.
+// database. An ephemeral sandbox that has ended is removed, and so is a copy that never came
+// up: ErrSandboxNotFound.
 func (c *catalog) reconcile(ctx context.Context, row store.Sandbox) (store.Sandbox, error) {
 	if live(row.Status) {
 		fresh, err := c.checkRun(ctx, row)
@@ -103,7 +104,7 @@ func (c *catalog) reconcile(ctx context.Context, row store.Sandbox) (store.Sandb
 		row = fresh
 	}
 	switch {
-	case row.Ephemeral && !live(row.Status):
+	case !live(row.Status) && (row.Ephemeral || c.unborn(row)):
 		return c.reap(ctx, row)
 	case row.Status == store.Running && c.paused(ctx, row):
 		row.Status = store.Paused
@@ -161,7 +162,8 @@ func (c *catalog) abandoned(ctx context.Context, row store.Sandbox) (store.Sandb
 	return c.store.SandboxByID(ctx, row.ID)
 }
 
-// reap removes an ephemeral sandbox whose runtime could not do so itself.
+// reap removes an ephemeral sandbox whose runtime could not do so itself, or one that was
+// not born.
 func (c *catalog) reap(ctx context.Context, row store.Sandbox) (store.Sandbox, error) {
 	lock, err := launch.AcquireLock(c.home.run(), row.Name)
 	if err != nil {

@@ -31,6 +31,7 @@ type controlRequest struct {
 	TotalMiB uint32                `json:"total_mib,omitempty"`
 	Online   uint8                 `json:"online,omitempty"`
 	Changes  []launch.SecretChange `json:"changes,omitempty"`
+	Dir      string                `json:"dir,omitempty"`
 }
 
 // capabilities asks what can be changed. A sandbox without a control socket can do
@@ -51,6 +52,11 @@ func (s controlSocket) capabilities(ctx context.Context) (launch.Capabilities, e
 func (s controlSocket) ask(ctx context.Context, r controlRequest) (*launch.ControlReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlPatience)
 	defer cancel()
+	return s.askLong(ctx, r)
+}
+
+// askLong is ask for what takes as long as it takes. The runtime gives up when ctx ends.
+func (s controlSocket) askLong(ctx context.Context, r controlRequest) (*launch.ControlReply, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", string(s))
 	if err != nil {
 		return nil, wrap(ErrIO, err)

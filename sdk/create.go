@@ -23,6 +23,7 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 		o(c)
 	}
 	c.Name = name
+	asked := *c
 	c.sizeUpper()
 	c.bindDirectory()
 	h, err := openHome()
@@ -49,13 +50,16 @@ func CreateSandbox(ctx context.Context, name string, opts ...SandboxOption) (*Sa
 			return nil, err
 		}
 	}
-	if img.snapshot != nil {
-		c.Image = img.snapshot.Descriptor.ImageRef
-	}
 	if img.pulled {
 		if _, err := cat.saveImage(ctx, img.image); err != nil {
 			return nil, err
 		}
+	}
+	if c.goesOn(img.snapshot) {
+		return cat.restore(ctx, &asked, img)
+	}
+	if img.snapshot != nil {
+		c.Image = img.snapshot.Descriptor.ImageRef
 	}
 	s, err := newSpec(c, img.image)
 	if err != nil {

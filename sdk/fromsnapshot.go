@@ -11,6 +11,9 @@ import (
 // WithFromSnapshot starts from a snapshot: its image, and a copy of its disk for the
 // root's changes. See Snapshot for what a snapshot may be called. It excludes an image and
 // a root disk; everything else that the source sandbox was created with counts for nothing.
+//
+// If the snapshot has memory, the sandbox goes on from there instead, unless WithDiskOnly
+// is given: see Restore.
 func WithFromSnapshot(snapshot string) SandboxOption {
 	return func(c *SandboxConfig) { c.Snapshot = snapshot }
 }
@@ -18,8 +21,12 @@ func WithFromSnapshot(snapshot string) SandboxOption {
 // checkSnapshot refuses what does not go with a snapshot.
 func (c *SandboxConfig) checkSnapshot() error {
 	switch {
+	case c.Snapshot == "" && (c.DiskOnly || c.TrustConfig):
+		return fail(ErrInvalidConfig, "disk only, and trust in a configuration, belong to a snapshot")
 	case c.Snapshot == "":
 		return nil
+	case c.DiskOnly && c.TrustConfig:
+		return fail(ErrInvalidConfig, "a sandbox that starts from a disk alone gets nothing of the snapshot's configuration: leave the trust in it out")
 	case c.Image+c.ImageBind != "":
 		return fail(ErrInvalidConfig, "the root is either image %s or snapshot %s", c.Image+c.ImageBind, c.Snapshot)
 	case c.RootDisk != nil:
@@ -70,7 +77,12 @@ func copySnapshot(ctx context.Context, a *snapshot.Artefact, dir string) error {
 	if err := sparse.CopyFile(ctx, filepath.Join(dir, upperName), a.Payload(), 0o600); err != nil {
 		return snapshotError(err)
 	}
-	// It may have been replaced meanwhile, by one of another image.
+	return sameSnapshot(a)
+}
+
+// sameSnapshot reports a snapshot that was replaced or removed after it was opened: what was
+// taken from its path since may be of different ones.
+func sameSnapshot(a *snapshot.Artefact) error {
 	if now, err := snapshot.Open(a.Path); err != nil || now.Digest != a.Digest {
 		return &Error{Kind: ErrSnapshotNotFound, Message: "snapshot " + a.Path + " was removed or replaced while it was copied: try again", Cause: err}
 	}

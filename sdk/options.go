@@ -74,6 +74,8 @@ type SandboxConfig struct {
 	ImageFstype         string // of a disk image; "" tries what the guest kernel knows
 	ImageBind           string // directory of the host that is the root, instead of Image
 	Snapshot            string // to start from, instead of Image
+	DiskOnly            bool   // leave the memory of Snapshot alone
+	TrustConfig         bool   // give Snapshot, of another's making, what it wants of this host
 	RootDisk            *RootDiskConfig
 	OCIUpperSizeMiB     uint32 // of a managed root disk, where RootDisk is nil
 	CPUs                uint8  // default 1
@@ -122,6 +124,7 @@ type SandboxConfig struct {
 	envOrder    []string // keys of Env, in the order they were first set
 	volumeOrder []string // keys of Volumes, likewise
 	startup     *startupCommand
+	mustGoOn    bool // from the memory of Snapshot
 
 	pullProgress func(PullEvent)
 }

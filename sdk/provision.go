@@ -20,7 +20,8 @@ import (
 const upperName = "upper.ext4"
 
 // A new sandbox's directory, the nursery, is made under a name that no sandbox can have
-// and moved to its place at once, so that none is ever half there. Its maker has it locked;
+// and moved to its place at once, so that none is ever half there. Checkpoints that copies
+// are made of are in such a directory, too. Its maker has it locked;
 // what a killed one left is cleared away by whoever makes the next one.
 const nurseryPrefix = ".new-"
 
@@ -62,6 +63,18 @@ func newNursery(ctx context.Context, parent string) (*nursery, error) {
 	return nil, errors.Join(err, os.Remove(path))
 }
 
+// sweepNurseries removes those below parent whose makers are dead, unless somebody is at it.
+func sweepNurseries(parent string) {
+	all, err := os.Open(parent)
+	if err != nil {
+		return // there are none
+	}
+	defer func() { _ = all.Close() }()
+	if free, err := filelock.Try(all); free && err == nil {
+		clearNurseries(parent)
+	}
+}
+
 // clearNurseries removes those whose makers are dead, as far as that is possible.
 func clearNurseries(parent string) {
 	entries, _ := os.ReadDir(parent) // nothing to clear
@@ -84,6 +97,7 @@ func clearNurseries(parent string) {
 // provision makes the directory of a new sandbox, with its root disk. The caller releases
 // it.
 func (b *boot) provision(ctx context.Context) (*nursery, error) {
+	sweepNurseries(b.home.checkpoints()) // they are large: do not wait for the next branch
 	n, err := newNursery(ctx, b.home.sandboxes())
 	if ctx.Err() != nil && err != nil {
 		return nil, cancelled(ctx)
@@ -100,6 +114,9 @@ func (b *boot) provision(ctx context.Context) (*nursery, error) {
 
 // provisionRoot makes the root disk of a new sandbox in dir.
 func (b *boot) provisionRoot(ctx context.Context, dir string) error {
+	if b.child != nil {
+		return b.child.provision(ctx, dir)
+	}
 	if b.snapshot != nil {
 		return copySnapshot(ctx, b.snapshot, dir)
 	}

@@ -35,15 +35,18 @@ type SnapshotCreateOptions struct {
 	Labels          map[string]string // to keep with it
 	Force           bool              // replace what has the name
 	RecordIntegrity bool              // hash the disk, for Verify
-	Resumable       bool              // with memory: not available
+	Resumable       bool              // with memory, of a sandbox that runs or is paused
 }
 
 // Create copies the root disk of a stopped sandbox; only a managed root disk can be
 // copied. Killed at any point, it leaves the name as it was.
+//
+// With Resumable it saves a running or paused sandbox, which stands still for a moment and
+// goes on: processes and memory, and all disks that the guest can write to, of one moment.
+// Such a full snapshot restores either the machine, see Restore, or, with WithDiskOnly and
+// in other releases, the root disk alone.
 func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*SnapshotArtifact, error) {
 	switch {
-	case o.Resumable:
-		return nil, fail(ErrUnsupportedOperation, "snapshots of memory are not available in this release: leave out Resumable")
 	case o.Name == "":
 		return nil, fail(ErrInvalidConfig, "snapshot name must not be empty")
 	case o.FromSandbox == "":
@@ -59,24 +62,20 @@ func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*Sn
 	if err != nil {
 		return nil, err
 	}
-	dir := h.snapshots()
-	if o.DestDir != "" {
-		dir = o.DestDir
+	dir, err := filepath.Abs(orDefault(o.DestDir, h.snapshots()))
+	if err != nil {
+		return nil, wrap(ErrIO, err)
 	}
 	c, row, err := find(ctx, h, o.FromSandbox)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	release, err := c.rest(ctx, row)
+	cfg, release, err := c.snapshotSource(ctx, row, o.Resumable)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	cfg, err := h.snapshotSource(row)
-	if err != nil {
-		return nil, err
-	}
 	cfg.Dir, cfg.Name, cfg.Labels, cfg.Integrity, cfg.Force = dir, o.Name, o.Labels, o.RecordIntegrity, o.Force
 	if o.RecordIntegrity {
 		if cfg.Extensions, err = h.layerSums(ctx, cfg); err != nil {
@@ -89,6 +88,22 @@ func (snapshotFactory) Create(ctx context.Context, o SnapshotCreateOptions) (*Sn
 	}
 	c.index(context.WithoutCancel(ctx), a)
 	return &SnapshotArtifact{a}, nil
+}
+
+// snapshotSource describes a sandbox as the source of a snapshot, which it can be until
+// release is called.
+func (c *catalog) snapshotSource(ctx context.Context, row store.Sandbox, full bool) (cfg snapshot.Config, release func(), err error) {
+	if full {
+		cfg, err = c.fullConfig(ctx, row)
+		return cfg, func() {}, err
+	}
+	if release, err = c.rest(ctx, row); err != nil {
+		return cfg, nil, err
+	}
+	if cfg, err = c.home.diskConfig(row); err != nil {
+		release()
+	}
+	return cfg, release, err
 }
 
 // restPatience is how long another snapshot of the same sandbox may take.
@@ -123,14 +138,15 @@ func (c *catalog) rest(ctx context.Context, row store.Sandbox) (release func(), 
 	return func() { _ = lock.Release() }, nil
 }
 
-// snapshotSource describes a sandbox as the source of a snapshot.
-func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
-	s, err := parseSpec(row.Config)
+// snapshotConfigOf describes a sandbox with a configuration as the source of a snapshot,
+// without its disk.
+func snapshotConfigOf(name, config string) (snapshot.Config, error) {
+	s, err := parseSpec(config)
 	if err != nil {
 		return snapshot.Config{}, wrap(ErrInternal, err)
 	}
 	refuse := func(what string) (snapshot.Config, error) {
-		return snapshot.Config{}, fail(ErrInvalidConfig, "sandbox '%s' %s; only managed root disks of OCI images can", row.Name, what)
+		return snapshot.Config{}, fail(ErrInvalidConfig, "sandbox '%s' %s; only managed root disks of OCI images can", name, what)
 	}
 	if s.Image.OCI == nil || value(s.ManifestDigest) == "" {
 		return refuse("was not created from an OCI image and cannot be snapshotted")
@@ -144,6 +160,15 @@ func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
 	default:
 		return refuse("uses a " + s.Image.OCI.RootDisk.Kind + " root disk, which cannot be snapshotted")
 	}
+	return snapshot.Config{ImageRef: s.Image.OCI.Reference, ImageManifestDigest: *s.ManifestDigest, SourceSandbox: name, CreatedAt: time.Now()}, nil
+}
+
+// diskConfig describes a sandbox that is at rest as the source of a snapshot.
+func (h home) diskConfig(row store.Sandbox) (snapshot.Config, error) {
+	cfg, err := snapshotConfigOf(row.Name, row.Config)
+	if err != nil {
+		return cfg, err
+	}
 	upper := filepath.Join(h.sandbox(row.Name), upperName)
 	if _, err := os.Lstat(upper); errors.Is(err, fs.ErrNotExist) {
 		return snapshot.Config{}, fail(ErrIO, "source sandbox '%s' has no %s at %s", row.Name, upperName, upper)
@@ -156,7 +181,8 @@ func (h home) snapshotSource(row store.Sandbox) (snapshot.Config, error) {
 		return snapshot.Config{}, wrap(ErrIO, err)
 	}
 	_ = disk.Close() // the sandbox's lock keeps others out from here on
-	return snapshot.Config{Upper: upper, ImageRef: s.Image.OCI.Reference, ImageManifestDigest: *s.ManifestDigest, SourceSandbox: row.Name, CreatedAt: time.Now()}, nil
+	cfg.Upper = upper
+	return cfg, nil
 }
 
 // Dir is the folder of snapshots.

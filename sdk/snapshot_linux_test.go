@@ -142,7 +142,7 @@ func TestSnapshotRefusals(t *testing.T) {
 		"hidden":      {SnapshotCreateOptions{Name: ".x", FromSandbox: "box"}, ErrInvalidConfig},
 		"identity":    {SnapshotCreateOptions{Name: "sha256:" + strings.Repeat("a", 64), FromSandbox: "box"}, ErrInvalidConfig},
 		"empty label": {SnapshotCreateOptions{Name: "x", FromSandbox: "box", Labels: map[string]string{"": "x"}}, ErrInvalidConfig},
-		"memory too":  {SnapshotCreateOptions{Name: "x", FromSandbox: "box", Resumable: true}, ErrUnsupportedOperation},
+		"memory too":  {SnapshotCreateOptions{Name: "x", FromSandbox: "box", Resumable: true}, ErrSandboxNotRunning},
 		"unknown":     {SnapshotCreateOptions{Name: "x", FromSandbox: "nobody"}, ErrSandboxNotFound},
 		"running":     {SnapshotCreateOptions{Name: "x", FromSandbox: "busy"}, ErrSnapshotSandboxRunning},
 		"tmpfs":       {SnapshotCreateOptions{Name: "x", FromSandbox: "memory"}, ErrInvalidConfig},

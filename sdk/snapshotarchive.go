@@ -23,10 +23,12 @@ type SnapshotSaveOptions struct {
 	WithParents bool // the snapshots that this one is made from, too
 	WithImage   bool // the image too, so that another machine needs no registry
 	PlainTar    bool // do not compress
+	DiskOnly    bool // without the memory of a full snapshot; microsandbox 0.6.18 loads no other archives
 }
 
 // Save writes a snapshot to an archive file, which appears when it is complete, in a
-// directory that is made if missing. Holes of the disk take no space in it.
+// directory that is made if missing. Holes of the disk, and of the memory of a full
+// snapshot, take no space in it.
 func (snapshotFactory) Save(ctx context.Context, name, out string, o SnapshotSaveOptions) error {
 	h, err := openHome()
 	if err != nil {
@@ -36,7 +38,7 @@ func (snapshotFactory) Save(ctx context.Context, name, out string, o SnapshotSav
 	if err != nil {
 		return err
 	}
-	c := snapshotarchive.Config{Head: head, Name: filepath.Base(head.Path), WithParents: o.WithParents, Plain: o.PlainTar}
+	c := snapshotarchive.Config{Head: head, Name: filepath.Base(head.Path), WithParents: o.WithParents, Plain: o.PlainTar, DiskOnly: o.DiskOnly}
 	if o.WithParents {
 		if c.Parents, err = h.ancestors(ctx, head); err != nil {
 			return err
@@ -245,6 +247,14 @@ func (l *snapshotLoad) load(ctx context.Context, r io.Reader, dest string) (err 
 	}
 	for _, a := range found.Snapshots {
 		if err := checkLayers(a, images.sums); err != nil {
+			return err
+		}
+	}
+	for _, a := range found.Snapshots {
+		if a.Checkpoint() == "" {
+			continue
+		}
+		if err := l.catalog.home.verifyMemory(ctx, a, true); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/gomsb/gomsb/snapshot/descriptor"
 )
 
-// What a snapshot holds; this release makes and reads SnapshotScopeDisk only.
+// What a snapshot holds. Full snapshots are of SnapshotScopeDisk for all that only looks at
+// the disk; see SnapshotArtifact.Memory.
 const (
 	SnapshotScopeDisk      = "disk"
 	SnapshotScopeResumable = "resumable"
@@ -47,6 +48,9 @@ func (s *SnapshotArtifact) AllocatedBytes() *uint64 {
 	bytes := st.Blocks * 512
 	return bytesOf(&bytes)
 }
+
+// Memory is what the snapshot has of a machine, nil if it is of a disk alone.
+func (s *SnapshotArtifact) Memory() *SnapshotMemory { return snapshotMemory(s.artefact) }
 
 // ImageRef is the image of the sandbox, as it was named.
 func (s *SnapshotArtifact) ImageRef() string { return s.artefact.Descriptor.ImageRef }
@@ -132,6 +136,9 @@ type SnapshotVerifyReport struct {
 	Digest string
 	Path   string
 	Upper  SnapshotUpperVerifyStatus
+	// Memory is SnapshotVerified for a full snapshot, whose memory and disks always have
+	// checksums, and empty for others.
+	Memory string
 }
 
 // SnapshotUpperVerifyStatus tells of a disk whether it was compared with anything.
@@ -147,8 +154,8 @@ const (
 	SnapshotNotRecorded = "not_recorded"
 )
 
-// Verify reads the disk and compares it with the recorded integrity, if there is one. A
-// disk that differs is ErrSnapshotIntegrity.
+// Verify reads the disk and compares it with the recorded integrity, if there is one, and
+// reads all of a full snapshot. What differs is ErrSnapshotIntegrity.
 func (s *SnapshotArtifact) Verify(ctx context.Context) (*SnapshotVerifyReport, error) {
 	r := &SnapshotVerifyReport{Digest: s.Digest(), Path: s.Path(), Upper: SnapshotUpperVerifyStatus{Kind: SnapshotNotRecorded}}
 	recorded, err := s.artefact.Verify(ctx)
@@ -159,7 +166,15 @@ func (s *SnapshotArtifact) Verify(ctx context.Context) (*SnapshotVerifyReport, e
 		i := s.artefact.Descriptor.Upper.Integrity
 		r.Upper = SnapshotUpperVerifyStatus{Kind: SnapshotVerified, Algorithm: i.Algorithm, Digest: i.Digest}
 	}
-	return r, nil
+	if s.artefact.Checkpoint() == "" {
+		return r, nil
+	}
+	h, err := openHome()
+	if err == nil {
+		err = h.verifyMemory(ctx, s.artefact, false)
+	}
+	r.Memory = SnapshotVerified
+	return r, err
 }
 
 // availabilityMissing is the availability of a snapshot whose directory is gone.
@@ -206,6 +221,15 @@ func (h *SnapshotHandle) Fstype() *string { return pointer(h.row.Fstype) }
 
 // CheckpointManifestDigest identifies a machine's memory, nil if there is none.
 func (h *SnapshotHandle) CheckpointManifestDigest() *string { return pointer(h.row.CheckpointDigest) }
+
+// Memory is what the snapshot has of a machine now, nil if it is of a disk alone.
+func (h *SnapshotHandle) Memory() *SnapshotMemory {
+	a, err := snapshot.Open(h.row.Path)
+	if err != nil || a.Digest != h.row.Digest {
+		return nil
+	}
+	return snapshotMemory(a)
+}
 
 // Locality is "embedded".
 func (h *SnapshotHandle) Locality() string { return h.row.Locality }

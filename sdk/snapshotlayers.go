@@ -35,7 +35,7 @@ func (h home) layerSums(ctx context.Context, cfg snapshot.Config) (map[string]an
 	if err != nil {
 		return nil, wrap(ErrIO, err)
 	}
-	files, release, err := h.filesOf(ctx, images, &snapshot.Artefact{Path: cfg.Name, Descriptor: &descriptor.Descriptor{ImageRef: cfg.ImageRef, ImageManifestDigest: cfg.ImageManifestDigest}})
+	files, release, err := h.filesOf(ctx, images, artefactOf(cfg))
 	if IsKind(err, ErrSnapshotImageMissing) {
 		return nil, nil
 	}
@@ -55,6 +55,11 @@ func (h home) layerSums(ctx context.Context, cfg snapshot.Config) (map[string]an
 		sums[strings.Replace(strings.TrimSuffix(path.Base(f.Name), ".erofs"), "_", ":", 1)] = sum
 	}
 	return map[string]any{layersExtension: sums}, nil
+}
+
+// artefactOf is what is known of the image of a snapshot that is to be made.
+func artefactOf(cfg snapshot.Config) *snapshot.Artefact {
+	return &snapshot.Artefact{Path: cfg.Name, Descriptor: &descriptor.Descriptor{ImageRef: cfg.ImageRef, ImageManifestDigest: cfg.ImageManifestDigest}}
 }
 
 func fileSum(ctx context.Context, name string) (string, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,9 +20,13 @@ const PayloadName = "upper.ext4"
 
 // Config says what to make a snapshot of, and where.
 type Config struct {
-	Dir                 string // holds snapshots; made if missing
-	Name                string // of the snapshot in Dir
-	Upper               string // raw ext4 disk that nothing writes to
+	Dir   string // holds snapshots; made if missing
+	Name  string // of the snapshot in Dir
+	Upper string // raw ext4 disk that nothing writes to
+	// Fill, unless nil, makes the payload itself instead of copying Upper, and perhaps a
+	// checkpoint: PayloadName and CheckpointName in dir, synced. What it returns is added to
+	// Extensions.
+	Fill                func(ctx context.Context, dir string) (extensions map[string]any, err error)
 	ImageRef            string
 	ImageManifestDigest string // "sha256:" and 64 hex digits
 	SourceSandbox       string // may be empty
@@ -91,7 +96,7 @@ func (c Config) stage(ctx context.Context, dir string) error {
 		return err
 	}
 	payload := filepath.Join(dir, PayloadName)
-	if err := sparse.CopyFile(ctx, payload, c.Upper, 0o600); err != nil {
+	if err := c.fill(ctx, dir); err != nil {
 		return err
 	}
 	info, err := os.Lstat(payload)
@@ -120,6 +125,23 @@ func (c Config) stage(ctx context.Context, dir string) error {
 		return err
 	}
 	return sparse.SyncDir(dir)
+}
+
+// fill makes everything in dir but the descriptor.
+func (c *Config) fill(ctx context.Context, dir string) error {
+	if c.Fill == nil {
+		return sparse.CopyFile(ctx, filepath.Join(dir, PayloadName), c.Upper, 0o600)
+	}
+	more, err := c.Fill(ctx, dir)
+	if err != nil {
+		return err
+	}
+	c.Extensions = maps.Clone(c.Extensions)
+	if c.Extensions == nil {
+		c.Extensions = map[string]any{}
+	}
+	maps.Copy(c.Extensions, more)
+	return nil
 }
 
 const stagingSuffix = ".staging"

@@ -1,9 +1,9 @@
 // Package snapshot makes, opens, checks, lists and removes disk snapshots: directories
-// that hold a copy of a sandbox's upper disk and a descriptor, and that may be moved and
-// shared. It may import its own subpackages, internal/atomicfile and internal/filelock
-// only. It must never follow a link inside an artefact, never leave a name that holds half
-// a snapshot, and know nothing of sandboxes, images or the index: callers see to it that
-// the disk is at rest.
+// that hold a copy of a sandbox's upper disk and a descriptor, perhaps a checkpoint of the
+// machine besides, and that may be moved and shared. It may import its own subpackages,
+// internal/atomicfile and internal/filelock only. It must never follow a link inside an
+// artefact, never leave a name that holds half a snapshot, and know nothing of sandboxes,
+// images or the index: callers see to it that the disk is at rest.
 package snapshot
 
 import (

@@ -95,7 +95,9 @@ func sweepPlace(path string) error {
 // somebody else's in spite of its name.
 func isStaged(dir string) bool {
 	entries, err := os.ReadDir(dir)
-	foreign := func(e os.DirEntry) bool { return e.Name() != PayloadName && e.Name() != descriptor.FileName }
+	foreign := func(e os.DirEntry) bool {
+		return e.Name() != PayloadName && e.Name() != descriptor.FileName && !isCheckpointName(e.Name())
+	}
 	return err == nil && !slices.ContainsFunc(entries, foreign)
 }
 

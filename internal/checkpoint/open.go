@@ -66,22 +66,38 @@ func (m *Manifest) Verify(ctx context.Context, dir string) (err error) {
 }
 
 func (d *Disk) verify(ctx context.Context, root *os.Root) error {
-	f, size, err := openFile(root, filepath.FromSlash(d.File))
+	return d.verifyFile(ctx, root, filepath.FromSlash(d.File))
+}
+
+// verifyFile compares a file with the checksum.
+func (d *Disk) verifyFile(ctx context.Context, root *os.Root, name string) error {
+	f, size, err := openFile(root, name)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
 	if size != d.Size {
-		return fmt.Errorf("%w: its %s has %d bytes, not %d", ErrDamaged, d.File, size, d.Size)
+		return fmt.Errorf("%w: its %s has %d bytes, not %d", ErrDamaged, name, size, d.Size)
 	}
 	sum, err := sumOf(ctx, f, size)
 	if err != nil {
 		return err
 	}
 	if sum != d.Sum {
-		return fmt.Errorf("%w: its %s is not what was saved", ErrDamaged, d.File)
+		return fmt.Errorf("%w: its %s is not what was saved", ErrDamaged, name)
 	}
 	return nil
+}
+
+// VerifyAt is Verify of one disk whose copy was taken out of the checkpoint to path.
+func (d *Disk) VerifyAt(ctx context.Context, path string) (err error) {
+	defer wrap(&err, "verify disk of", path)
+	root, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return d.verifyFile(ctx, root, filepath.Base(path))
 }
 
 // openFile opens a regular file of a checkpoint; a pipe in its place does not block, and one

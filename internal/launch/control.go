@@ -12,11 +12,12 @@ type ControlReply struct {
 	CPU          *CPUState     `json:"cpu,omitempty"`
 }
 
-// Capabilities say what of a running sandbox can be changed.
+// Capabilities say what of a running sandbox can be changed, or done with it.
 type Capabilities struct {
 	CPUResize     bool `json:"cpu_resize"`
 	MemoryResize  bool `json:"memory_resize"`
 	SecretsUpdate bool `json:"secrets_update"`
+	Checkpoint    bool `json:"checkpoint"` // it can be saved; of gomsb only
 }
 
 // MemoryState is the guest's memory in MiB.

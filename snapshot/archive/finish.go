@@ -43,8 +43,8 @@ func (u *unpacker) finish() (*Contents, error) {
 	return c, u.checkEntries(i, byID)
 }
 
-// open opens every snapshot. Each directory holds a descriptor in its canonical form and
-// the payload that it names, nothing else; its name is the identity.
+// open opens every snapshot. Each directory holds a descriptor in its canonical form, the
+// payload that it names and perhaps a checkpoint, nothing else; its name is the identity.
 func (u *unpacker) open() ([]*snapshot.Artefact, error) {
 	dirs, err := os.ReadDir(u.dir)
 	if err != nil {
@@ -67,8 +67,15 @@ func (u *unpacker) open() ([]*snapshot.Artefact, error) {
 		} else if a, err = u.modernise(a); err != nil {
 			return nil, err
 		}
-		if files, err := os.ReadDir(a.Path); err != nil || len(files) != 2 {
+		want := 2
+		if a.Checkpoint() != "" {
+			want = 3
+		}
+		if files, err := os.ReadDir(a.Path); err != nil || len(files) != want {
 			return nil, fmt.Errorf("%w: snapshot %s has files that do not belong to it", ErrArchive, d.Name())
+		}
+		if err := checkCheckpoint(a); err != nil {
+			return nil, err
 		}
 		if err := sparse.SyncDir(a.Path); err != nil {
 			return nil, err
@@ -157,7 +164,7 @@ func (u *unpacker) checkEntries(i *inventory, byID map[string]*snapshot.Artefact
 		}
 		included++
 		integrity, owner := ownIntegrity(o.sum), ""
-		if o.Kind == kindPayload || o.Kind == kindDescriptor {
+		if o.Kind == kindPayload || o.Kind == kindDescriptor || o.Kind == kindCheckpoint {
 			owner = "sha256:" + strings.Split(e.Path, "/")[1]
 		}
 		if a := byID[owner]; o.Kind == kindPayload && a != nil {

@@ -88,7 +88,7 @@ func decodeInventory(text []byte) (*inventory, error) {
 	switch {
 	case i.Schema != 1 || i.Artifact != inventoryArtifact:
 		return nil, fmt.Errorf("%w: %s of another kind", ErrUnsupported, inventoryName)
-	case i.Completeness != bootComplete || len(i.ProtectionRequirements) > 0 || slices.ContainsFunc(i.Requires, func(r string) bool { return r != transportAlgorithm }):
+	case i.Completeness != bootComplete || len(i.ProtectionRequirements) > 0 || slices.ContainsFunc(i.Requires, func(r string) bool { return r != transportAlgorithm && r != checkpointFeature }):
 		return nil, fmt.Errorf("%w: it is %q, requires %q and %d protections", ErrUnsupported, i.Completeness, i.Requires, len(i.ProtectionRequirements))
 	}
 	return i, nil

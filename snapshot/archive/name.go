@@ -9,7 +9,7 @@ import (
 // name is what the name of a member says.
 type name struct {
 	kind     string // "" if it belongs into no archive
-	snapshot string // of a descriptor or payload: the directory to unpack it to
+	snapshot string // of a descriptor, a payload or a file of a checkpoint: the directory to unpack it to
 	file     string // there, or of an image in its cache
 }
 
@@ -28,6 +28,12 @@ func parseName(s string) name {
 			return name{kindDescriptor, parts[0], parts[1]}
 		}
 		return payloadOf(parts[0], parts[1])
+	}
+	if len(parts) > 3 || len(parts) == 3 && parts[0] == checkpointsDir {
+		if file := strings.Join(parts[2:], "/"); parts[0] == checkpointsDir && isIdentity(parts[1]) && isCheckpointFile(file) {
+			return name{kindCheckpoint, parts[1], file}
+		}
+		return name{}
 	}
 	if len(parts) != 3 {
 		return name{}

@@ -85,6 +85,8 @@ func (u *unpacker) member(m member) error {
 		o, err = u.descriptor(m, n.snapshot, n.file)
 	case kindPayload:
 		o, err = u.payload(m, n.snapshot, n.file)
+	case kindCheckpoint:
+		o, err = u.checkpointMember(m, n.snapshot, n.file)
 	case kindMetadata, kindObject:
 		o, err = u.image(m, n)
 	default:
@@ -118,30 +120,12 @@ func (u *unpacker) descriptor(m member, id, file string) (observed, error) {
 	})
 }
 
-func (u *unpacker) payload(m member, id, file string) (o observed, err error) {
+func (u *unpacker) payload(m member, id, file string) (observed, error) {
 	path, err := u.place(id, file)
 	if err != nil {
-		return o, err
+		return observed{}, err
 	}
-	return o, writeFile(path, func(f *os.File) error {
-		if err := f.Truncate(m.size); err != nil {
-			return err
-		}
-		extents := m.extents
-		if m.kind == typeRegular {
-			extents = []sparse.Extent{{Length: m.size}}
-		}
-		o, err = u.content(m, kindPayload, func(r io.Reader) error {
-			buf := make([]byte, 1<<20)
-			for _, e := range extents {
-				if err := writeExtent(f, e, r, buf); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		return err
-	})
+	return u.sparse(m, kindPayload, path)
 }
 
 // holeSize is the size of a run of zeros that is left a hole.

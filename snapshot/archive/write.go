@@ -27,6 +27,7 @@ type Config struct {
 	Name        string               // what to call the head elsewhere; may be empty
 	Images      []File               // of the images that the snapshots need; nil: none
 	Plain       bool                 // no compression
+	DiskOnly    bool                 // no checkpoints of machines, which other releases do not read
 }
 
 // File is a file of an image cache.
@@ -57,6 +58,8 @@ type writer struct {
 	ctx     context.Context
 	w       io.Writer
 	entries []entry
+
+	checkpoints bool // there are some
 }
 
 func (c Config) write(ctx context.Context, out io.Writer) error {
@@ -73,6 +76,15 @@ func (c Config) write(ctx context.Context, out io.Writer) error {
 			return err
 		}
 		i.Snapshots = append(i.Snapshots, listed{SnapshotID: a.Digest, Descriptor: descriptorMember(a.Digest)})
+		if c.DiskOnly {
+			continue
+		}
+		if err := w.checkpoint(a); err != nil {
+			return err
+		}
+	}
+	if w.checkpoints {
+		i.Requires = []string{checkpointFeature, transportAlgorithm}
 	}
 	for _, f := range c.Images {
 		if err := w.image(f); err != nil {

@@ -24,6 +24,7 @@ type creation struct {
 	memory, maxMemory    string
 	rootDisk, upperSize  string
 	snapshot             string
+	diskOnly, trust      bool
 	changes              changes
 	workdir, shell       string
 	entrypoint           string
@@ -60,6 +61,7 @@ func (c *creation) flags(f *pflag.FlagSet) {
 		f.StringVar(&c.snapshot, name, "", "start from a snapshot, by its name or path, instead of an image")
 	}
 	_ = errors.Join(f.MarkHidden("from-snap"), f.MarkHidden("snapshot")) // they exist
+	memoryFlags(f, &c.diskOnly, &c.trust)
 	c.changes.flags(f)
 	f.StringVarP(&c.workdir, "workdir", "w", "", "working directory of commands")
 	f.StringVar(&c.shell, "shell", "", "shell for scripts (default /bin/sh)")
@@ -124,6 +126,12 @@ func (c *creation) options(cmd *cobra.Command, a *app, image string) ([]msb.Sand
 	}
 	if !hasRoot(opts) {
 		return nil, errNoImage
+	}
+	if c.diskOnly {
+		opts = append(opts, msb.WithDiskOnly())
+	}
+	if c.trust {
+		opts = append(opts, msb.WithTrustedConfig())
 	}
 	err = firstError(
 		expect("pull policy", c.pull, "always", "if-missing", "never"),

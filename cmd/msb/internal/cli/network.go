@@ -70,9 +70,8 @@ func (n *networking) flags(f *pflag.FlagSet) {
 	exclusive(f, "net", "no-net")
 }
 
-// options turns the flags into options for the sdk.
-func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, error) {
-	var opts []msb.SandboxOption
+// published turns the flags about ports into options for the sdk.
+func (n *networking) published() (opts []msb.SandboxOption, err error) {
 	for _, p := range n.ports {
 		bind, host, guest, udp, err := flagtype.Port(p)
 		if err != nil {
@@ -83,6 +82,15 @@ func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, er
 			b.Protocol = msb.PortProtocolUDP
 		}
 		opts = append(opts, msb.WithPortBindings(b))
+	}
+	return opts, nil
+}
+
+// options turns the flags into options for the sdk.
+func (n *networking) options(changed func(string) bool) ([]msb.SandboxOption, error) {
+	opts, err := n.published()
+	if err != nil {
+		return nil, err
 	}
 	for _, v := range n.vsock {
 		path, port, dgram, err := flagtype.Vsock(v)

@@ -51,9 +51,14 @@ func (a *app) reportBoot(e *msb.StartError) {
 	} else if e.Cause != nil {
 		lines = append(lines, e.Cause.Error())
 	}
-	if e.Removed {
+	switch {
+	case e.FromSnapshot && e.Restored:
+		lines = append(lines, "to boot from the snapshot's disk, without its memory, add --disk-only")
+	case e.Restored:
+		lines = append(lines, "nothing is left of the copy")
+	case e.Removed:
 		lines = append(lines, "give the sandbox a --name to keep its logs")
-	} else {
+	default:
 		lines = append(lines, "run `msb logs --source system "+e.Name+"` for full diagnostics")
 	}
 	ui.Error(a.Err, fmt.Sprintf("failed to start %q", e.Name), lines...)

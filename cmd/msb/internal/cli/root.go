@@ -48,7 +48,7 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add("Sandboxes", a.runCmd(), a.createCmd(), a.modifyCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.pauseCmd(), a.resumeCmd(), a.pingCmd(), a.touchCmd(), a.listCmd(), a.statusCmd(),
+	add("Sandboxes", a.runCmd(), a.createCmd(), a.modifyCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.pauseCmd(), a.resumeCmd(), a.branchCmd(), a.restoreCmd(), a.pingCmd(), a.touchCmd(), a.listCmd(), a.statusCmd(),
 		a.metricsCmd(), a.removeCmd(), a.execCmd(), a.copyCmd(), a.logsCmd(), a.sshCmd(), a.inspectCmd(), a.contextCmd())
 	add("Images", a.imageCmd(), a.pullCmd(), a.loadCmd(), a.saveCmd(), a.registryCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")),
 		hidden(a.registryListCmd("registries")))

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "snapshot", Aliases: []string{"snap"}, Short: "Manage snapshots of sandboxes' disks", RunE: group}
+	cmd := &cobra.Command{Use: "snapshot", Aliases: []string{"snap"}, Short: "Manage snapshots of sandboxes' disks and memory", RunE: group}
 	cmd.AddCommand(a.snapshotCreateCmd(), a.snapshotListCmd("list"), a.snapshotInspectCmd(), a.snapshotVerifyCmd(), a.snapshotRemoveCmd(),
 		a.snapshotReindexCmd(), a.snapshotSaveCmd(), a.snapshotLoadCmd())
 	return cmd
@@ -24,7 +24,7 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 	var labels []string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "create <NAME>", Short: "Make a snapshot of a stopped sandbox",
+		Use: "create <NAME>", Short: "Make a snapshot of a stopped sandbox, or with --full of a running one",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			begin := time.Now()
 			o.Name, o.Labels = args[0], map[string]string{}
@@ -48,13 +48,14 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&o.FromSandbox, "from", "", "the sandbox, which must not run (required)")
+	cmd.Flags().StringVar(&o.FromSandbox, "from", "", "the sandbox, which must not run, unless --full is given (required)")
 	_ = cmd.MarkFlagRequired("from") // it was defined the line before
 	cmd.Flags().StringVar(&o.DestDir, "dest-dir", "", "directory to make it in, instead of the folder of snapshots")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "keep a label with it, K=V (repeatable)")
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "replace a snapshot of the same name")
 	cmd.Flags().BoolVar(&o.RecordIntegrity, "integrity", false, "hash the disk and the layers under it, so that changes can be found later")
-	cmd.Flags().BoolVar(&o.Resumable, "resumable", false, "with memory, which is not available in this release")
+	cmd.Flags().BoolVar(&o.Resumable, "full", false, "with memory and all disks, of a sandbox that runs or is paused and goes on")
+	cmd.Flags().BoolVar(&o.Resumable, "resumable", false, "the same as --full")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing")
 	return cmd
 }
@@ -64,7 +65,11 @@ func (a *app) snapshotListCmd(use string) *cobra.Command {
 		json: snapshotJSON, name: (*msb.SnapshotHandle).Digest, none: "No snapshots indexed.",
 		columns: []string{"NAME", "SCOPE", "MIGRATION", "IMAGE", "SIZE", "CREATED", "DIGEST"},
 		row: func(s *msb.SnapshotHandle) []string {
-			return []string{orDash(s.Name()), s.Scope(), s.MigrationState(), s.ImageRef(), snapshotSize(s.SizeBytes()), ui.Time(s.CreatedAt()), shortDigest(s.Digest())}
+			scope, size := s.Scope(), snapshotSize(s.SizeBytes())
+			if m := s.Memory(); m != nil {
+				scope, size = "disk+memory", size+" + "+ui.Size(m.SizeBytes)
+			}
+			return []string{orDash(s.Name()), scope, s.MigrationState(), s.ImageRef(), size, ui.Time(s.CreatedAt()), shortDigest(s.Digest())}
 		},
 	}
 	cmd := &cobra.Command{
@@ -88,12 +93,16 @@ func (a *app) snapshotListCmd(use string) *cobra.Command {
 }
 
 func snapshotJSON(s *msb.SnapshotHandle) map[string]any {
-	return map[string]any{
+	j := map[string]any{
 		"digest": s.Digest(), "name": s.Name(), "parent_digest": s.ParentDigest(), "scope": s.Scope(), "state_kind": s.StateKind(), "image_ref": s.ImageRef(),
 		"format": s.Format(), "fstype": s.Fstype(), "checkpoint_manifest_digest": s.CheckpointManifestDigest(), "size_bytes": s.SizeBytes(), "locality": s.Locality(),
 		"availability": s.Availability(), "migration_state": s.MigrationState(), "migration_error_code": s.MigrationErrorCode(),
 		"created_at": s.CreatedAt().UTC().Format("2006-01-02T15:04:05.999999999-07:00"), "artifact_path": s.Path(),
 	}
+	if m := s.Memory(); m != nil { // which other releases know nothing of
+		j["memory"] = m
+	}
+	return j
 }
 
 func snapshotSize(n *uint64) string {
@@ -153,6 +162,10 @@ func (a *app) describeSnapshot(s *msb.SnapshotArtifact, verification string) {
 	a.keyValueLine("Upper Size", snapshotSize(s.SizeBytes()))
 	a.keyValueLine("Upper On Disk", snapshotSize(s.AllocatedBytes()))
 	a.keyValueLine("Integrity", integrity)
+	if m := s.Memory(); m != nil {
+		a.keyValueLine("Memory", fmt.Sprintf("%s, %d vCPU", memory(uint32(m.MemoryMiB)), m.VCPUs))
+		a.keyValueLine("Memory On Disk", ui.Size(m.SizeBytes))
+	}
 	if verification != "" {
 		a.keyValueLine("Verification", verification)
 	}
@@ -172,15 +185,19 @@ func verified(ctx context.Context, s *msb.SnapshotArtifact) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if r.Upper.Kind == msb.SnapshotNotRecorded {
-		return "not recorded", nil
+	text := "not recorded"
+	if r.Upper.Kind != msb.SnapshotNotRecorded {
+		text = fmt.Sprintf("verified (%s %s)", r.Upper.Algorithm, r.Upper.Digest)
 	}
-	return fmt.Sprintf("verified (%s %s)", r.Upper.Algorithm, r.Upper.Digest), nil
+	if r.Memory == msb.SnapshotVerified {
+		text += ", memory and disks verified by their checksums"
+	}
+	return text, nil
 }
 
 func (a *app) snapshotVerifyCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "verify <SNAPSHOT>", Short: "Compare a snapshot's disk with its recorded integrity",
+		Use: "verify <SNAPSHOT>", Short: "Compare a snapshot's disk with its recorded integrity, and its memory with its checksums",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := msb.Snapshot.Open(cmd.Context(), args[0])
 			if err != nil {
@@ -252,6 +269,7 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&o.WithParents, "with-parents", false, "the snapshots that it is made from, too")
 	cmd.Flags().BoolVar(&o.WithImage, "with-image", false, "the image too, so that the other machine needs no registry")
 	cmd.Flags().BoolVar(&o.PlainTar, "plain-tar", false, "do not compress")
+	cmd.Flags().BoolVar(&o.DiskOnly, "disk-only", false, "without the memory of a full snapshot; microsandbox 0.6.18 loads no other archives")
 	return cmd
 }
 

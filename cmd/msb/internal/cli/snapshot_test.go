@@ -122,7 +122,7 @@ func TestSnapshotMistakes(t *testing.T) {
 		"snapshot create x --from nobody":             {1, "", "sandbox not found: nobody"},
 		"snapshot create .x --from box":               {1, "", "not a snapshot name"},
 		"snapshot create x --from box --label k":      {1, "", "invalid --label 'k': expected K=V"},
-		"snapshot create x --from box --resumable":    {1, "", "not available in this release"},
+		"snapshot create x --from box --resumable":    {1, "", "only what runs, or is paused, has a memory to save"},
 		"snapshot inspect":                            {2, "", ""},
 		"snapshot verify ./nope":                      {1, "", "snapshot not found: "},
 		"snapshot save base":                          {2, "", ""},

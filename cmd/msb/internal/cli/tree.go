@@ -15,7 +15,8 @@ import (
 // valueNames are the names that the values of flags go by in usage texts, where it is not
 // the flag's own in capitals. "COMMAND FLAG" comes before "FLAG".
 var valueNames = map[string]string{
-	"create label": "KEY[=VALUE]", "run label": "KEY[=VALUE]",
+	"create label": "KEY[=VALUE]", "run label": "KEY[=VALUE]", "branch label": "KEY[=VALUE]", "restore label": "KEY[=VALUE]",
+	"branch names": "NAME,...", "branch secret": "ENV", "restore secret": "ENV",
 	"snapshot create label": "K=V", "snapshot create dest-dir": "DIR", "snapshot create from": "SANDBOX",
 	"modify env": "KEY=VALUE", "modify label": "KEY=VALUE", "modify max-memory": "MAX_MEMORY", "modify root-disk": "SIZE", "modify secret": "NAME@HOST[,HOST...]",
 	"load input": "PATH", "image load input": "PATH", "load tag": "REF", "image load tag": "REF", "save output": "PATH", "image save output": "PATH",
