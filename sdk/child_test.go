@@ -85,8 +85,7 @@ func TestChildrenCannotBeOtherwise(t *testing.T) {
 func TestSecretsOfChildren(t *testing.T) {
 	h := newHome(t)
 	t.Setenv("GOMSB_TEST_SECRET", "from here")
-	_, network := networkOf(t, WithSecrets(Secret.Env("KEPT", "nowhere", SecretEnvOptions{AllowHosts: []string{"a.example"}}), Secret.FromEnv("GOMSB_TEST_SECRET", SecretEnvOptions{AllowHosts: []string{"b.example"}})))
-	text, err := json.Marshal(network)
+	text, err := configOf(WithSecrets(Secret.Env("KEPT", "nowhere", SecretEnvOptions{AllowHosts: []string{"a.example"}}), Secret.FromEnv("GOMSB_TEST_SECRET", SecretEnvOptions{AllowHosts: []string{"b.example"}}))).networkSpec()
 	require.NoError(t, err)
 	s := savedBox()
 	s.Disks, s.Config = nil, json.RawMessage(`{"name":"box","network":`+string(text)+`}`)
