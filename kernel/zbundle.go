@@ -7,7 +7,7 @@ const (
 	// EmbeddedVersion is its release, as uname -r prints it.
 	EmbeddedVersion = "6.12.117-gomsb"
 	// EmbeddedSHA256 is the digest of the decompressed ELF file, in hexadecimal.
-	EmbeddedSHA256 = "91ee79721b2335b0dd96ffa2b7549bd2529c1ff0f8197b198fe481609cce33a4"
+	EmbeddedSHA256 = "55f307c408ae49b935cf85f6e48cd214534431defd71908b669d1b91c571ebf7"
 	// EmbeddedSize is the size of the decompressed ELF file in bytes.
 	EmbeddedSize = 18434240
 )

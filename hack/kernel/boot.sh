@@ -43,7 +43,7 @@ check "overlay over erofs and ext4" overlay
 check "control groups" cgroups
 check "namespaces" $b unshare -U -r -m -p -n -i -u -f $b true
 check "vsock transport" option VIRTIO_VSOCKETS VSOCKETS
-check "options" option TMPFS_XATTR TMPFS_POSIX_ACL EROFS_FS_XATTR PAGE_REPORTING DEVTMPFS_MOUNT BLK_DEV_INITRD SECCOMP_FILTER IO_URING SECURITY_LANDLOCK BPF_SYSCALL VIRTIO_MEM PTP_1588_CLOCK_KVM NF_TABLES NFT_COMPAT IP_MULTIPLE_TABLES BRIDGE VETH WIREGUARD
+check "options" option TMPFS_XATTR TMPFS_POSIX_ACL EROFS_FS_XATTR PAGE_REPORTING DEVTMPFS_MOUNT BLK_DEV_INITRD SECCOMP_FILTER IO_URING SECURITY_LANDLOCK BPF_SYSCALL VIRTIO_MEM PTP_1588_CLOCK_KVM NF_TABLES NFT_COMPAT IP_MULTIPLE_TABLES BRIDGE VETH WIREGUARD INET_DIAG_DESTROY
 check "only the interfaces asked for" [ "$(echo $($b ls /sys/class/net))" = "eth0 lo" ]
 check "256 words for init" [ "$(eval echo \$word200)" = yes ]
 echo "release $($b uname -r), init after $($b cut -d' ' -f1 /proc/uptime) s"
