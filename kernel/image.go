@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -83,6 +85,15 @@ type Image struct {
 	mem   []byte // mapping that Segments point into, nil if on the heap
 	close sync.Once
 	err   error
+}
+
+// SHA256 is the digest of the kernel's file, in hexadecimal.
+func (i *Image) SHA256() string {
+	if i.Embedded {
+		return EmbeddedSHA256
+	}
+	sum := sha256.Sum256(i.mem)
+	return hex.EncodeToString(sum[:])
 }
 
 // File is the open file that segments with an Offset >= 0 are part of, or nil. It

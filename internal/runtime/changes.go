@@ -56,6 +56,7 @@ type guestResources struct {
 	processors *processors
 	memory     *pluggedMemory
 	pauser     *pauser
+	captures   *capturer
 }
 
 // changeRequest is what a client asks.
@@ -64,6 +65,7 @@ type changeRequest struct {
 	Changes  []secretChange `json:"changes"`   // of secrets_update
 	Online   int            `json:"online"`    // of cpu_target
 	TotalMiB uint32         `json:"total_mib"` // of memory_target
+	Dir      string         `json:"dir"`       // of checkpoint
 }
 
 // secretChange is a change of a secret.
@@ -163,10 +165,8 @@ func (l *changes) answer(c net.Conn) {
 	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(l.ctx, changeTime)
-	defer cancel()
 	reply := launch.ControlReply{OK: true}
-	if err := l.do(ctx, line, &reply); err != nil {
+	if err := l.do(c, line, &reply); err != nil {
 		reply = launch.ControlReply{Error: err.Error()}
 	}
 	_ = c.SetDeadline(time.Now().Add(requestTime))
@@ -177,16 +177,21 @@ func (l *changes) answer(c net.Conn) {
 }
 
 // do does what the line asks. No error has a value in it.
-func (l *changes) do(ctx context.Context, line []byte, reply *launch.ControlReply) error {
+func (l *changes) do(c net.Conn, line []byte, reply *launch.ControlReply) error {
 	var r changeRequest
 	if err := json.Unmarshal(line, &r); err != nil {
 		return errors.New("the request is not the JSON that it should be")
 	}
+	if r.Op == "checkpoint" {
+		return l.checkpoint(c, r.Dir)
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, changeTime)
+	defer cancel()
 	switch {
 	case r.Op == "capabilities":
 		g := l.guest.Load()
 		reply.Capabilities = &launch.Capabilities{
-			SecretsUpdate: l.secrets != nil, CPUResize: l.room.processors, MemoryResize: l.room.memory && (g == nil || g.memory.driven()),
+			SecretsUpdate: l.secrets != nil, Checkpoint: true, CPUResize: l.room.processors, MemoryResize: l.room.memory && (g == nil || g.memory.driven()),
 		}
 		return nil
 	case r.Op == "secrets_update" && l.secrets != nil:

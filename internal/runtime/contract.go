@@ -1,6 +1,8 @@
 package runtime
 
 import (
+	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -8,10 +10,12 @@ import (
 	"time"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/checkpoint"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/template"
 	"github.com/gomsb/gomsb/netstack"
 	"github.com/gomsb/gomsb/netstack/dns"
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // Ports of the host (CID 2) that the guest agent connects to, each once per boot.
@@ -33,14 +37,16 @@ type MachineConfig struct {
 	Words        string // to add to the kernel's command line
 	CacheDir     string // where the embedded kernel may be unpacked
 	Templates    string // folder of boot templates; empty: the guest boots
+	Restore      string // folder of a checkpoint to go on from; empty: none
 	// Ephemeral reports that the sandbox is removed when it ends; nil is never.
 	Ephemeral func() bool
 	Console   io.Writer
 	// Listen is called for each connection from the guest to a port of the host. True
 	// takes the connection over, false refuses it. It must not block.
 	Listen        func(port uint32, c net.Conn) bool
-	Net           *Net          // nil: no network card
-	StatsInterval time.Duration // how often to ask the guest about memory; 0: never
+	Net           *Net            // nil: no network card
+	Card          *checkpoint.Net // how the card is built; nil: as Net and Templates say
+	StatsInterval time.Duration   // how often to ask the guest about memory; 0: never
 	Logger        *slog.Logger
 }
 
@@ -52,6 +58,20 @@ type Disk struct {
 	Serial   string
 	Root     bool // a part of the root file system
 	Own      bool // in the sandbox's directory, and removed with it
+}
+
+// card is how the network card is built, nil if there is none. A template does not know the
+// sandbox's address, which the guest agent gives the card in any case.
+func (m *MachineConfig) card() *checkpoint.Net {
+	switch {
+	case m.Net == nil:
+		return nil
+	case m.Card != nil:
+		return m.Card
+	case m.Templates != "":
+		return &checkpoint.Net{MAC: template.MAC, MTU: m.Net.MTU}
+	}
+	return &checkpoint.Net{MAC: m.Net.MAC, MTU: m.Net.MTU}
 }
 
 // Net is the guest's network card, eth0, and what it is plugged into.
@@ -94,10 +114,17 @@ type Machine interface {
 	// sandbox explains that: then what it is a copy of is not used again.
 	Ready()
 	Discredit()
+	// Flush makes durable what the guest has written to its disks, and Capture saves the
+	// machine, which stands still, into d; after a Flush that takes less time. Its error
+	// wraps ErrBusy if it might work a little later.
+	Flush() error
+	Capture(ctx context.Context, d *checkpoint.Draft) (*Captured, error)
 	// Resolved tells it the guest's default user, before the guest mounts shares.
 	Resolved(uid, gid uint32)
-	// Allow lets the first n processors run, 1 to MaxVCPUs, and no others.
+	// Allow lets the first n processors run, 1 to MaxVCPUs, and no others. Allowed is how
+	// many it lets run.
 	Allow(n int) error
+	Allowed() int
 	// Memory is how much memory the guest has.
 	Memory() Memory
 	// SetMemory asks the guest to have so much memory, MemoryMiB to MaxMemoryMiB.
@@ -117,6 +144,16 @@ type Machine interface {
 	// Stats is what is known of it now.
 	Stats() Stats
 }
+
+// Captured is a machine that was saved.
+type Captured struct {
+	Machine  *format.Draft       // processors, devices and memory; to be published or discarded
+	Manifest checkpoint.Manifest // without Source and Disks
+}
+
+// ErrBusy reports that the guest is in the middle of something that a copy of it could not
+// go on with.
+var ErrBusy = errors.New("the guest is busy")
 
 // Memory is how much memory a guest has.
 type Memory struct {

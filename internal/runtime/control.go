@@ -55,6 +55,7 @@ type control struct {
 
 	relay    *relay.Relay // set before a ready event
 	pauser   *pauser      // set once ready
+	captures *capturer    // likewise
 	isReady  bool
 	stopping bool
 	vague    bool // the boot error says no more than that the stream broke
@@ -101,6 +102,7 @@ func (c *control) supervise(ctx context.Context) ending {
 	c.goodbye() // a little time to hear what the guest said last
 	end = c.judge(end)
 	c.cancel()
+	c.captures.end()
 	if c.relay == nil {
 		select {
 		case c.relay = <-relayed:
@@ -274,12 +276,7 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 	c.log.Info("the guest agent has connected", "since_start", c.age())
 	r := c.newRelay(conn, func() { c.post(event{kind: asked}) }, func(u proto.DefaultUser) { c.machine.Resolved(u.UID, u.GID) })
 	relayed <- r
-	if c.machine.Copied() {
-		if err := r.Renew(); err != nil { // the boot says more
-			c.log.Warn("cannot renew the copied guest", "err", err)
-		}
-	}
-	info, err := r.Boot(ctx, bootstrapFor(c.cfg, &c.config, c.network))
+	info, err := c.bringUp(ctx, r)
 	if err != nil {
 		_ = conn.Close()
 		c.post(event{kind: bootFailed, err: err})
@@ -298,14 +295,30 @@ func (c *control) boot(relayed chan<- *relay.Relay) {
 	c.post(event{kind: kind})
 }
 
+// bringUp gets the guest from its connection to ready.
+func (c *control) bringUp(ctx context.Context, r *relay.Relay) (proto.Ready, error) {
+	b := bootstrapFor(c.cfg, &c.config, c.network)
+	if c.inv.Restore != "" { // it serves already, as another sandbox
+		return r.Rejoin(ctx, &proto.Renew{Hostname: b.Hostname, Network: b.Network, HostAlias: b.HostAlias})
+	}
+	if c.machine.Copied() {
+		if err := r.Renew(); err != nil { // the boot says more
+			c.log.Warn("cannot renew the copied guest", "err", err)
+		}
+	}
+	return r.Boot(ctx, b)
+}
+
 func (c *control) onReady() {
 	c.isReady, c.started = true, true
 	c.pauser = &pauser{machine: c.machine, relay: c.relay, pulse: c.pulse, name: c.inv.Name, mark: c.markPaused, log: c.log}
-	n := c.config.VCPUs
+	c.captures = newCapturer(c)
+	n := c.machine.Allowed()
 	g := &guestResources{
 		processors: &processors{possible: c.config.MaxVCPUs, requested: n, allowed: n, allow: c.machine.Allow, guest: c.files},
 		memory:     newPluggedMemory(c.machine, c.config.MemoryMiB, c.config.MaxMemoryMiB),
 		pauser:     c.pauser,
+		captures:   c.captures,
 	}
 	c.wg.Go(func() { g.memory.remind(c.ctx) })
 	c.changes.serveGuest(g) // before clients hear that the guest is ready
@@ -316,7 +329,7 @@ func (c *control) onReady() {
 	})
 	c.wg.Go(c.watchIdle)
 	c.wg.Go(c.sample)
-	if c.cfg.Startup != nil {
+	if c.cfg.Startup != nil && c.inv.Restore == "" { // it goes on in a copy
 		c.wg.Go(func() { c.post(event{kind: commandEnded, code: c.runCommand(c.cfg.Startup)}) })
 	}
 	c.wg.Go(settle)

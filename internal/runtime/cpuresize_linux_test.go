@@ -131,7 +131,7 @@ func TestControlSocketResizes(t *testing.T) {
 	c := serveChanges(sock, nil, room{processors: true}, quietLog)
 	defer c.close()
 	ask := func(line string) string { return askControl(t, sock.path, line+"\n") }
-	assert.JSONEq(t, `{"ok":true,"capabilities":{"cpu_resize":true,"memory_resize":false,"secrets_update":false}}`, ask(`{"op":"capabilities"}`))
+	assert.JSONEq(t, `{"ok":true,"capabilities":{"checkpoint":true,"cpu_resize":true,"memory_resize":false,"secrets_update":false}}`, ask(`{"op":"capabilities"}`))
 	assert.Contains(t, ask(`{"op":"cpu_state"}`), "not ready yet")
 	var allowed []int
 	c.serveGuest(&guestResources{processors: newProcessors(&fakeProcessors{online: []int{0}}, &allowed)})

@@ -54,4 +54,13 @@
 // shape (package template), and otherwise a template is made in the background once it has
 // booted, by a process of its own: `msb sandbox template`. MSB_GOMSB_TEMPLATES=off
 // switches both off.
+//
+// # Copies of running sandboxes
+//
+// The operation "checkpoint" of the control socket saves the machine with its disks into a
+// directory (package checkpoint): the guest stands still while its state, what it wrote to
+// its memory and its disks are copied, and runs on while that is made durable. With
+// --restore, a runtime builds the same machine and goes on from such a directory instead of
+// booting; the guest agent finds its stream to the host reset, connects anew and hears who
+// it is now. The disks are the sandbox's own: the controller has put them there.
 package runtime

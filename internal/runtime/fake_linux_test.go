@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,8 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/checkpoint"
 	"github.com/gomsb/gomsb/internal/runtime/guesttest"
 	"github.com/gomsb/gomsb/internal/template"
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // machineEnv makes the test binary a runtime over a fake machine, which it describes.
@@ -59,6 +62,9 @@ type fakePlan struct {
 	ResetsAtStop   bool             // the machine ends by a reset, not by a power-off
 	BeatMS         int              // interval of heartbeats, 50 ms by default
 	ReadyTimeoutMS int              // of the runtime
+	Busy           int              // so many times it cannot be saved
+	CaptureHangs   bool             // until nobody wants it any more
+	CaptureFull    bool             // the disk is full
 }
 
 func (p fakePlan) build(cfg MachineConfig) (Machine, error) {
@@ -83,6 +89,7 @@ type fakeMachine struct {
 	wg    sync.WaitGroup
 
 	flushed atomic.Uint64 // bytes
+	busy    atomic.Int32  // captures
 
 	mu      sync.Mutex
 	ended   bool
@@ -115,10 +122,38 @@ func (m *fakeMachine) Start() error {
 func (m *fakeMachine) Pause() error            { return m.agent.Pause() }
 func (m *fakeMachine) Resume() error           { return m.agent.Resume() }
 func (m *fakeMachine) Allow(int) error         { return nil }
+func (m *fakeMachine) Allowed() int            { return m.cfg.VCPUs }
 func (m *fakeMachine) Ready()                  {}
 func (m *fakeMachine) Discredit()              { fmt.Fprint(m.cfg.Console, "discredited\r\n") }
 func (m *fakeMachine) Copied() bool            { return false }
 func (m *fakeMachine) Wanted() *template.Shape { return nil }
+
+// Flush implements Machine.
+func (m *fakeMachine) Flush() error { return nil }
+
+// Capture implements Machine: the guest has one page of memory.
+func (m *fakeMachine) Capture(ctx context.Context, d *checkpoint.Draft) (*Captured, error) {
+	if m.busy.Add(1) <= int32(m.plan.Busy) {
+		return nil, fmt.Errorf("%w: it waits for a lock", ErrBusy)
+	}
+	if err := m.cfg.CopyDisks(ctx, d); err != nil {
+		return nil, err
+	}
+	if m.plan.CaptureHangs {
+		fmt.Fprint(m.cfg.Console, "it is saved\r\n")
+		<-ctx.Done()
+		return nil, fmt.Errorf("write memory: %w", context.Cause(ctx))
+	}
+	if m.plan.CaptureFull {
+		return nil, fmt.Errorf("write memory: %w", syscall.ENOSPC)
+	}
+	h := format.Header{Kind: format.Full, VCPUs: m.cfg.VCPUs, MaxVCPUs: m.cfg.MaxVCPUs, Regions: []format.Region{{Size: format.PageSize}}}
+	saved, err := format.Capture(ctx, d.MachineDir(), h, nil, format.Slices{make([]byte, format.PageSize)})
+	if err != nil {
+		return nil, err
+	}
+	return &Captured{Machine: saved, Manifest: m.cfg.Manifest()}, nil
+}
 
 func (m *fakeMachine) Memory() Memory {
 	return Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}

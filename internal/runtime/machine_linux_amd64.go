@@ -11,6 +11,7 @@ import (
 	"github.com/gomsb/gomsb/internal/template"
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/rootfs/passthrough"
+	"github.com/gomsb/gomsb/snapshot/format"
 	"github.com/gomsb/gomsb/vmm"
 	"github.com/gomsb/gomsb/vmm/virtio/blk"
 	"github.com/gomsb/gomsb/vmm/virtio/blk/qcow2"
@@ -23,12 +24,15 @@ const guestCID = 3
 
 // microVM is a Machine by package vmm.
 type microVM struct {
-	vm        *vmm.Machine
-	memoryMiB int        // that it starts with
-	disks     []vmm.Disk // the vm owns the backends; here for the last flush
+	vm    *vmm.Machine
+	disks []vmm.Disk // the vm owns the backends; here for the last flush
 
-	shares  []Share
-	servers []*passthrough.Server // of shares; the vm owns them
+	servers []*passthrough.Server // of cfg.Shares; the vm owns them
+
+	cfg    MachineConfig
+	kernel string             // digest of what it runs
+	base   *format.Checkpoint // that its memory is mapped from; nil: none
+	saving sync.Mutex         // held while it is saved, and when it is closed
 
 	copied *found          // the template that it is a copy of, nil: it boots
 	wanted *template.Shape // nil: no template is to be made
@@ -39,13 +43,16 @@ type microVM struct {
 
 // newMachine is the Factory of the program.
 func newMachine(cfg MachineConfig) (Machine, error) {
+	if cfg.Restore != "" {
+		return restore(cfg)
+	}
 	t := findTemplate(&cfg)
 	defer t.close()
 	if t.saved != nil {
 		m, err := build(cfg, t.saved)
 		if err == nil {
 			cfg.Logger.Info("the guest is a copy of a boot template")
-			m.copied = t
+			m.copied, m.base, t.open = t, t.open, nil
 			return m, nil
 		}
 		if !errors.Is(err, vmm.ErrSavedState) {
@@ -68,13 +75,14 @@ func build(cfg MachineConfig, saved *vmm.Saved) (*microVM, error) {
 		Console: cfg.Console, StatsInterval: cfg.StatsInterval, Logger: cfg.Logger,
 		Vsock: &vmm.VsockConfig{GuestCID: guestCID, Listener: func(port uint32, c *vsock.Conn) bool { return cfg.Listen(port, c) }},
 	}
+	digest := kernel.EmbeddedSHA256
 	if saved == nil {
 		img, err := openKernel(cfg)
 		if err != nil {
 			return nil, err
 		}
 		defer func() { _ = img.Close() }() // it has been copied or mapped by then
-		c.Kernel = img
+		c.Kernel, digest = img, img.SHA256()
 		c.CommandLine = func(p vmm.Profile) string { return commandLine(p, img, len(c.Disks), cfg.Words) }
 	}
 	var err error
@@ -85,7 +93,7 @@ func build(cfg MachineConfig, saved *vmm.Saved) (*microVM, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeDisks(c.Disks))
 	}
-	m := &microVM{memoryMiB: cfg.MemoryMiB, disks: c.Disks, shares: cfg.Shares, servers: servers}
+	m := &microVM{cfg: cfg, kernel: digest, disks: c.Disks, servers: servers}
 	for i, s := range cfg.Shares {
 		c.Shares = append(c.Shares, vmm.Share{Tag: s.Tag, Backend: servers[i]})
 	}
@@ -99,16 +107,13 @@ func build(cfg MachineConfig, saved *vmm.Saved) (*microVM, error) {
 	return m, nil
 }
 
-// nic is the network card. A template does not know the sandbox's address, which the guest
-// agent gives it in any case.
+// nic is the network card.
 func nic(cfg *MachineConfig) *vmm.NetConfig {
-	if cfg.Net == nil {
+	card := cfg.card()
+	if card == nil {
 		return nil
 	}
-	c := &vmm.NetConfig{MAC: cfg.Net.MAC, MTU: cfg.Net.MTU, Backend: cable{cfg.Net.Gateway}}
-	if cfg.Templates != "" {
-		c.MAC = template.MAC
-	}
+	c := &vmm.NetConfig{MAC: card.MAC, MTU: card.MTU, Backend: cable{cfg.Net.Gateway}}
 	if l := cfg.Net.Limits; l != nil {
 		c.Egress, c.Ingress = limitOf(l.Egress), limitOf(l.Ingress)
 	}
@@ -195,6 +200,7 @@ func (m *microVM) Start() error            { return m.vm.Start() }
 func (m *microVM) Done() <-chan struct{}   { return m.vm.Done() }
 func (m *microVM) Stop()                   { m.vm.Stop() }
 func (m *microVM) Allow(n int) error       { return m.vm.Allow(n) }
+func (m *microVM) Allowed() int            { return m.vm.Allowed() }
 func (m *microVM) Copied() bool            { return m.copied != nil }
 func (m *microVM) Wanted() *template.Shape { return m.wanted }
 
@@ -233,24 +239,34 @@ func (m *microVM) Close() error {
 	m.close.Do(func() {
 		m.vm.Stop()
 		<-m.vm.Done()
-		var errs []error
-		for _, d := range m.disks {
-			if !d.ReadOnly {
-				errs = append(errs, d.Backend.Flush())
-			}
+		m.saving.Lock() // whoever does that has heard of the end
+		defer m.saving.Unlock()
+		m.err = errors.Join(m.Flush(), m.vm.Close())
+		if m.base != nil {
+			m.err = errors.Join(m.err, m.base.Close())
 		}
-		m.err = errors.Join(append(errs, m.vm.Close())...)
 	})
 	return m.err
+}
+
+// Flush makes durable what was written to the disks.
+func (m *microVM) Flush() error {
+	var errs []error
+	for _, d := range m.disks {
+		if !d.ReadOnly {
+			errs = append(errs, d.Backend.Flush())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (m *microVM) Memory() Memory {
 	d := m.vm.PluggableMemory()
 	if d == nil {
-		return Memory{TargetMiB: m.memoryMiB, CurrentMiB: m.memoryMiB}
+		return Memory{TargetMiB: m.cfg.MemoryMiB, CurrentMiB: m.cfg.MemoryMiB}
 	}
 	s := d.Sizes()
-	return Memory{TargetMiB: m.memoryMiB + int(s.Target>>20), CurrentMiB: m.memoryMiB + int(s.Plugged>>20), Driven: d.Driven()}
+	return Memory{TargetMiB: m.cfg.MemoryMiB + int(s.Target>>20), CurrentMiB: m.cfg.MemoryMiB + int(s.Plugged>>20), Driven: d.Driven()}
 }
 
 func (m *microVM) SetMemory(mib int) error {
@@ -259,7 +275,7 @@ func (m *microVM) SetMemory(mib int) error {
 		return fmt.Errorf("%w: the machine started with all the memory that it can have", launch.ErrUnsupported)
 	}
 	// The last MiB of an odd number does not make a block.
-	return d.SetTarget(min(uint64(mib-m.memoryMiB)<<20, d.Sizes().Region))
+	return d.SetTarget(min(uint64(mib-m.cfg.MemoryMiB)<<20, d.Sizes().Region))
 }
 
 func (m *microVM) Stats() Stats {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gomsb/gomsb/internal/runtime/relay"
 )
@@ -56,6 +57,31 @@ func (p *pauser) pause() error {
 	return nil
 }
 
+// still has f run while the guest stands still, which then goes on unless it was paused
+// before. It returns for how long it stood still because of that. Clients do not notice:
+// what they ask waits.
+func (p *pauser) still(f func() error) (time.Duration, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.over.Load():
+		return 0, errEnds
+	case p.paused:
+		return 0, f()
+	}
+	p.relay.Pause("")
+	defer p.relay.Resume()
+	began := time.Now()
+	if err := p.machine.Pause(); err != nil {
+		return 0, err
+	}
+	p.pulse.hold()
+	err := f()
+	resumed := p.machine.Resume()
+	p.pulse.release()
+	return time.Since(began), errors.Join(err, resumed)
+}
+
 // resume lets a paused guest go on. It does nothing to one that runs.
 func (p *pauser) resume() error {
 	p.mu.Lock()
@@ -92,6 +118,7 @@ func (c *control) endPauses() {
 		return
 	}
 	p.over.Store(true)
+	c.captures.end()
 	c.wg.Go(func() {
 		if err := p.resume(); err != nil {
 			p.log.Warn("cannot resume the sandbox that ends", "err", err)

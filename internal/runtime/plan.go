@@ -27,6 +27,7 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 	m := MachineConfig{
 		VCPUs: int(inv.VCPUs), MaxVCPUs: int(max(inv.VCPUs, inv.MaxVCPUs)), MemoryMiB: int(inv.MemoryMiB), MaxMemoryMiB: int(max(inv.MemoryMiB, inv.MaxMemoryMiB)),
 		Kernel:   kernelPath(inv, getenv),
+		Restore:  inv.Restore,
 		Words:    strings.TrimSpace("transparent_hugepage=" + c.THP + " " + getenv(wordsEnv)),
 		CacheDir: filepath.Join(filepath.Dir(filepath.Dir(c.DBPath)), "cache", "gomsb"),
 	}
@@ -74,7 +75,7 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 // useTemplates makes a machine of our own kernel one that may have a boot template: what
 // the guest finds at boot then does not tell whose it is.
 func (m *MachineConfig) useTemplates(getenv func(string) string) {
-	if m.Kernel != "" || getenv(wordsEnv) != "" || getenv(templatesEnv) == "off" {
+	if m.Restore != "" || m.Kernel != "" || getenv(wordsEnv) != "" || getenv(templatesEnv) == "off" {
 		return
 	}
 	m.Templates = filepath.Join(m.CacheDir, "templates")

@@ -111,7 +111,7 @@ func TestControlSocketResizesMemory(t *testing.T) {
 	defer c.close()
 	ask := func(line string) string { return askControl(t, sock.path, line+"\n") }
 	capabilities := func(memory string) string {
-		return `{"ok":true,"capabilities":{"cpu_resize":false,"memory_resize":` + memory + `,"secrets_update":false}}`
+		return `{"ok":true,"capabilities":{"checkpoint":true,"cpu_resize":false,"memory_resize":` + memory + `,"secrets_update":false}}`
 	}
 	assert.JSONEq(t, capabilities("true"), ask(`{"op":"capabilities"}`), "the guest may still come to it")
 	assert.Contains(t, ask(`{"op":"memory_state"}`), "not ready yet")

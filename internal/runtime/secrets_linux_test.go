@@ -130,7 +130,7 @@ func TestControlSocket(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 0o600, st.Mode().Perm())
 
-	assert.JSONEq(t, `{"ok":true,"capabilities":{"cpu_resize":false,"memory_resize":false,"secrets_update":true}}`, askControl(t, sock.path, `{"op":"capabilities"}`+"\n"))
+	assert.JSONEq(t, `{"ok":true,"capabilities":{"checkpoint":true,"cpu_resize":false,"memory_resize":false,"secrets_update":true}}`, askControl(t, sock.path, `{"op":"capabilities"}`+"\n"))
 	update := func(changes string) string {
 		return askControl(t, sock.path, `{"op":"secrets_update","changes":[`+changes+"]}\n")
 	}

@@ -48,10 +48,10 @@ func openShare(s Share, log *slog.Logger) (*passthrough.Server, error) {
 func (m *microVM) Resolved(uid, gid uint32) {
 	for i, server := range m.servers {
 		who := passthrough.Owner{UID: uid, GID: gid}
-		if s := m.shares[i]; s.UID != nil {
+		if s := m.cfg.Shares[i]; s.UID != nil {
 			who.UID = *s.UID
 		}
-		if s := m.shares[i]; s.GID != nil {
+		if s := m.cfg.Shares[i]; s.GID != nil {
 			who.GID = *s.GID
 		}
 		server.SetOwner(who)

@@ -17,8 +17,8 @@ import (
 //
 // Commands: echo ARGS (to stdout), warn ARGS (to stderr), cat (stdin to stdout until its
 // end), exit CODE, sleep (until a signal, then -1), flood BYTES (output in 32 KiB pieces),
-// crash HOW (see Crash), request (prints what was asked for, as JSON), fail KIND (does not
-// start). Any other is not found.
+// crash HOW (see Crash), request (prints what was asked for, as JSON), renewed (prints how the
+// copy was renewed, as JSON), fail KIND (does not start). Any other is not found.
 type Agent struct {
 	BootFailure *proto.CoreError // sent instead of ready
 	NoResolved  bool             // skip init.resolved
@@ -28,7 +28,8 @@ type Agent struct {
 	IgnoreStop  bool             // do not react to core.shutdown
 	Crash       func(how string) // runs the command crash; nil ignores it
 
-	still standstill
+	still   standstill
+	renewed proto.Renew // used by Serve only
 
 	mu       sync.Mutex
 	conn     net.Conn
@@ -152,6 +153,13 @@ func (a *Agent) handle(m proto.Message) error {
 			return a.Send(0, proto.TypeReady, a.ready())
 		}
 		return a.Send(0, proto.TypeInitResolved, proto.InitResolved{DefaultUser: a.DefaultUser})
+	case proto.TypeRenew: // it is a copy of one that served
+		if err := m.Decode(&a.renewed); err != nil {
+			return err
+		}
+		return a.Send(0, proto.TypeReady, a.ready())
+	case proto.TypeTrim:
+		return a.Send(0, proto.TypeTrimmed, proto.Empty{})
 	case proto.TypeInitAck:
 		return a.Send(0, proto.TypeReady, a.ready())
 	case proto.TypePing:
@@ -219,6 +227,8 @@ func (a *Agent) exec(m proto.Message) error {
 		return nil
 	case "request":
 		err = a.show(m.ID, req)
+	case "renewed":
+		err = a.show(m.ID, a.renewed)
 	}
 	if err != nil {
 		return err
@@ -229,7 +239,7 @@ func (a *Agent) exec(m proto.Message) error {
 // refusal is the kind of failure with which a command does not start.
 func refusal(cmd, args string) proto.ExecFailureKind {
 	switch cmd {
-	case "echo", "warn", "exit", "cat", "sleep", "flood", "crash", "request":
+	case "echo", "warn", "exit", "cat", "sleep", "flood", "crash", "request", "renewed":
 		return ""
 	case "fail":
 		return proto.ExecFailureKind(args)
@@ -237,9 +247,9 @@ func refusal(cmd, args string) proto.ExecFailureKind {
 	return proto.FailNotFound
 }
 
-// show prints a request as JSON.
-func (a *Agent) show(id uint32, req proto.ExecRequest) error {
-	text, err := json.Marshal(req)
+// show prints v as JSON.
+func (a *Agent) show(id uint32, v any) error {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hungUp reports that the peer of a socket is gone, though what it has written may not
+// HungUp reports that the peer of a socket is gone, though what it has written may not
 // have been read yet.
-func hungUp(conn net.Conn) bool {
+func HungUp(conn net.Conn) bool {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
 		return false

@@ -4,5 +4,5 @@ package relay
 
 import "net"
 
-// hungUp is not known here before everything has been read.
-func hungUp(net.Conn) bool { return false }
+// HungUp is not known here before everything has been read.
+func HungUp(net.Conn) bool { return false }

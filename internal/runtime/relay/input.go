@@ -190,7 +190,7 @@ func (c *client) waitForSpace(id uint32, i *input) {
 	for i.full() {
 		select {
 		case <-tick.C:
-			if hungUp(c.conn) {
+			if HungUp(c.conn) {
 				i.end(c.relay.pool)
 			}
 		case <-i.space:

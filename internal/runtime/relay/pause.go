@@ -10,7 +10,8 @@ import (
 // Pause is called before the guest stands still. From then on a client that Serve has
 // accepted hears why it cannot have anything new, by a core.error of kind
 // [agent.KindPaused], and the guest is not told the time, which would be wrong when it
-// hears of it. What is under way waits with the guest.
+// hears of it. What is under way waits with the guest; without a reason, so does what is
+// new.
 func (r *Relay) Pause(why string) { r.paused.Store(&why) }
 
 // Resume is called when the guest runs again. It is told the time at once.
@@ -31,7 +32,7 @@ func (c *client) refuse(f *frame, fresh bool) (bool, error) {
 		return true, nil
 	}
 	why := c.relay.paused.Load()
-	if why == nil || c.own || !fresh || id == 0 {
+	if why == nil || *why == "" || c.own || !fresh || id == 0 {
 		return false, nil
 	}
 	b, err := proto.AppendMessage(nil, id, proto.TypeError, proto.CoreError{Kind: agent.KindPaused, Message: *why})

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/checkpoint"
 	"github.com/gomsb/gomsb/internal/runtime"
 	"github.com/gomsb/gomsb/internal/runtime/guesttest"
 	"github.com/gomsb/gomsb/internal/template"
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // guestEnv hands the Guest to the runtimes that a test starts, as JSON.
@@ -159,6 +162,25 @@ func (m *machine) Resolved(uid, gid uint32) {}
 
 // Allow implements runtime.Machine.
 func (m *machine) Allow(int) error { return nil }
+
+// Flush implements runtime.Machine.
+func (m *machine) Flush() error { return nil }
+
+// Capture implements runtime.Machine: the guest has one page of memory.
+func (m *machine) Capture(ctx context.Context, d *checkpoint.Draft) (*runtime.Captured, error) {
+	if err := m.cfg.CopyDisks(ctx, d); err != nil {
+		return nil, err
+	}
+	h := format.Header{Kind: format.Full, VCPUs: m.cfg.VCPUs, MaxVCPUs: m.cfg.MaxVCPUs, Regions: []format.Region{{Size: format.PageSize}}}
+	saved, err := format.Capture(ctx, d.MachineDir(), h, nil, format.Slices{make([]byte, format.PageSize)})
+	if err != nil {
+		return nil, err
+	}
+	return &runtime.Captured{Machine: saved, Manifest: m.cfg.Manifest()}, nil
+}
+
+// Allowed implements runtime.Machine.
+func (m *machine) Allowed() int { return m.cfg.VCPUs }
 
 // Memory implements runtime.Machine.
 func (m *machine) Memory() runtime.Memory {

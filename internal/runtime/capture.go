@@ -1,0 +1,202 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/internal/checkpoint"
+	"github.com/gomsb/gomsb/internal/runtime/relay"
+)
+
+// capturer saves the sandbox while it runs, or is paused, once at a time.
+type capturer struct {
+	name    string // of the sandbox
+	machine Machine
+	pauser  *pauser
+	log     *slog.Logger
+	trim    func(context.Context) error // has the guest give up memory that it does not need
+
+	turn   chan struct{} // has an element while somebody is at it
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+func newCapturer(c *control) *capturer {
+	s := &capturer{name: c.inv.Name, machine: c.machine, pauser: c.pauser, log: c.log, trim: c.relay.Trim, turn: make(chan struct{}, 1)}
+	s.ctx, s.cancel = context.WithCancelCause(c.ctx)
+	return s
+}
+
+// end ends what is under way, and all that comes: the sandbox ends.
+func (s *capturer) end() {
+	if s != nil {
+		s.cancel(errEnds)
+	}
+}
+
+// errHungUp is why a capture ends that nobody waits for.
+var errHungUp = errors.New("the client has hung up")
+
+// capture makes a checkpoint at dir. It returns when that is durable, or nothing is left of
+// it.
+func (s *capturer) capture(ctx context.Context, dir string) (err error) {
+	if !filepath.IsAbs(dir) {
+		return fmt.Errorf("checkpoint %q: want an absolute path", dir)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
+	defer func() {
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = fmt.Errorf("%w: the sandbox runs on; make room there, or choose another place", err)
+		}
+	}()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	began := time.Now()
+	d, err := checkpoint.Create(dir)
+	if err != nil {
+		return err
+	}
+	written, stood, err := s.save(ctx, d)
+	if err != nil {
+		s.log.Warn("the sandbox was not saved", "dir", dir, "stood_still", stood, "err", err)
+		return err
+	}
+	s.log.Info("the sandbox was saved", "dir", dir, "stood_still", stood, "took", time.Since(began), "bytes", written)
+	return nil
+}
+
+// save fills the draft and publishes it, or discards it. It returns how much it takes on
+// disk, and how long the guest stood still.
+func (s *capturer) save(ctx context.Context, d *checkpoint.Draft) (written int64, stood time.Duration, err error) {
+	discard := d.Discard
+	defer func() {
+		if err != nil && discard != nil {
+			err = errors.Join(err, discard())
+		}
+	}()
+	s.prepare(ctx)
+	saved, stood, err := s.still(ctx, d)
+	if err != nil {
+		return 0, stood, err
+	}
+	if err := saved.Machine.Publish(ctx); err != nil {
+		return 0, stood, err
+	}
+	if written, err = d.Written(); err != nil {
+		return 0, stood, err
+	}
+	m := saved.Manifest
+	m.Source = s.name
+	discard = nil // from here on that is Publish's
+	return written, stood, d.Publish(ctx, m)
+}
+
+// prepare does what makes the capture cheaper while the guest still runs. Nothing depends on
+// it.
+func (s *capturer) prepare(ctx context.Context) {
+	if s.pauser.isPaused() {
+		return
+	}
+	if err := s.trim(ctx); err != nil {
+		s.log.Debug("the guest agent did not give up memory", "err", err)
+	}
+	if err := s.machine.Flush(); err != nil {
+		s.log.Warn("cannot flush the disks before they are saved", "err", err)
+	}
+}
+
+const (
+	// busyTries is how often a guest is stopped that is in the middle of something, and
+	// busyWait how long it has before the next time.
+	busyTries = 20
+	busyWait  = 100 * time.Millisecond
+)
+
+// still captures the machine while it stands still.
+func (s *capturer) still(ctx context.Context, d *checkpoint.Draft) (saved *Captured, stood time.Duration, err error) {
+	for range busyTries {
+		stood, err = s.pauser.still(func() (err error) {
+			saved, err = s.machine.Capture(ctx, d)
+			return err
+		})
+		if !errors.Is(err, ErrBusy) {
+			break
+		}
+		if s.pauser.isPaused() {
+			return nil, stood, fmt.Errorf("%w: resume it, and try again", err)
+		}
+		select {
+		case <-time.After(busyWait):
+		case <-ctx.Done():
+			return nil, stood, context.Cause(ctx)
+		}
+	}
+	switch {
+	case errors.Is(err, ErrBusy):
+		err = fmt.Errorf("%w: end what it does there, and try again", err)
+	case err != nil && saved != nil: // it could not go on
+		err = errors.Join(err, saved.Machine.Discard())
+	case err != nil && ctx.Err() != nil:
+		err = context.Cause(ctx)
+	}
+	return saved, stood, err
+}
+
+// checkpoint saves the sandbox for a client, for as long as that takes and the client waits.
+func (l *changes) checkpoint(c net.Conn, dir string) error {
+	g := l.guest.Load()
+	if g == nil {
+		return errNotReadyYet
+	}
+	_ = c.SetDeadline(time.Time{})
+	ctx, cancel := context.WithCancelCause(l.ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if gone(ctx, c) {
+			cancel(errHungUp)
+		}
+	}()
+	err := g.captures.capture(ctx, dir)
+	cancel(nil)
+	_ = c.SetReadDeadline(time.Unix(1, 0)) // wakes it up
+	<-watched
+	return err
+}
+
+// hangUpPoll is how often is looked whether a client is there that says no more.
+const hangUpPoll = 200 * time.Millisecond
+
+// gone returns true once the peer of a socket has hung up, and false when ctx is done first.
+func gone(ctx context.Context, c net.Conn) bool {
+	buf := make([]byte, 64)
+	for {
+		if _, err := c.Read(buf); err != nil { // whatever it says
+			break
+		}
+	}
+	for ctx.Err() == nil {
+		if relay.HungUp(c) {
+			return true
+		}
+		select {
+		case <-time.After(hangUpPoll):
+		case <-ctx.Done():
+		}
+	}
+	return false
+}
