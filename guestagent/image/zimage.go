@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "5eb1ccc498a4057823962a5998e140cb2dbab1bddea48e5ebad1cbaaba0552bf"
+	SHA256 = "d05117dcad261b74e228feaa394a6ef3cd7fdcbc9d2e6a0d0b7fb36240b46847"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3854336
 )

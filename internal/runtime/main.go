@@ -16,6 +16,7 @@ import (
 
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/runtime/journal"
+	"github.com/gomsb/gomsb/internal/sysmon"
 )
 
 // Exit codes before a run has an ending of its own.
@@ -61,6 +62,7 @@ func (p *program) main(args []string) int {
 	}
 	tuneMemory()
 	tuneProcessors(int(max(inv.VCPUs, inv.MaxVCPUs)))
+	_ = sysmon.Relax(monitorSlack) // a favour to the host, which takes a privilege
 	// Nothing may go to the standard streams from here on: the parent stops reading.
 	logFile, err := redirect(inv.Config.LogDir)
 	if err != nil {
@@ -150,6 +152,10 @@ func redirect(logDir string) (*journal.File, error) {
 // tuneMemory keeps the heap small: this process lives as long as its guest, there are
 // many of them, and what it allocates in steady state is pooled.
 func tuneMemory() { debug.SetGCPercent(25) }
+
+// monitorSlack is how much later than it could Go's monitor may look after the process. An
+// idle sandbox wakes up three times a second, and it would look some 30 times each time.
+const monitorSlack = time.Millisecond
 
 // tuneProcessors gives each virtual processor a processor of Go's, and one to all else: a
 // virtual one's thread holds one while it is in the guest. With none left, what a device has

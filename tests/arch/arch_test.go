@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/filelock":          0,
 	"internal/staging":           1,
 	"internal/unpacked":          0,
+	"internal/sysmon":            0,
 	"internal/version":           0,
 	"vmm/hv/kvm":                 1,
 	"vmm/arch":                   1,

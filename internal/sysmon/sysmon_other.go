@@ -1,0 +1,11 @@
+//go:build !linux
+
+package sysmon
+
+import (
+	"errors"
+	"time"
+)
+
+// Relax is [errors.ErrUnsupported].
+func Relax(time.Duration) error { return errors.ErrUnsupported }
