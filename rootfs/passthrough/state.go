@@ -3,6 +3,7 @@
 package passthrough
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,23 +19,24 @@ import (
 //	next node, next handle, quota used, baseline  8 each
 //	owner's user and group                        4 each
 //	count of nodes 4, then for each, parents before children:
-//	  id, parent, inode, birth, look-ups          8 each
+//	  id, parent, device, inode, birth, look-ups  8 each
 //	  kind 4, length of the name 2, name
 //	count of handles 4, then for each:
 //	  id, node 8 each, open flags 4
 //
-// Nodes are found by their names when they are used; what is not where it was by then is
-// stale, and so is what has no name any more, or is on a file system mounted below the
-// root.
+// The device is 0 for that of the root, which may have another number by then; in an overlay
+// files may have another device than their directory. Nodes are found by their names when
+// they are used; what is not where it was by then is stale, and so is what has no name any
+// more, or is on a file system mounted below the root.
 const (
-	stateVersion = 1
+	stateVersion = 2
 
 	stateReady   = 1 << 0
 	stateOwner   = 1 << 1
 	stateCounted = 1 << 2 // the quota's baseline is known
 	stateMask    = stateReady | stateOwner | stateCounted
 
-	stateNode   = 5*8 + 4 + 2
+	stateNode   = 6*8 + 4 + 2
 	stateHandle = 2*8 + 4
 
 	// handleDir is the flag of a directory among the open flags of a handle.
@@ -61,7 +63,11 @@ func (s *Server) SaveState() ([]byte, error) {
 	nodes := t.inOrder()
 	b = le.AppendUint32(b, uint32(len(nodes)))
 	for _, n := range nodes {
-		for _, v := range []uint64{n.id, n.parent.id, n.file.ino, uint64(n.file.birth), n.lookups} {
+		dev := n.file.dev
+		if dev == t.root.file.dev {
+			dev = 0
+		}
+		for _, v := range []uint64{n.id, n.parent.id, dev, n.file.ino, uint64(n.file.birth), n.lookups} {
 			b = le.AppendUint64(b, v)
 		}
 		b = le.AppendUint32(b, n.kind)
@@ -210,7 +216,7 @@ func (s *Server) restoreNodes(r *stateReader, nextID uint64) error {
 	for range r.count(stateNode, t.max-1) {
 		n := &node{id: r.u64(), fd: -1, ring: -1}
 		parent := t.byID[r.u64()]
-		n.file = identity{dev: t.root.file.dev, mount: t.root.file.mount, ino: r.u64(), birth: int64(r.u64())}
+		n.file = identity{dev: cmp.Or(r.u64(), t.root.file.dev), mount: t.root.file.mount, ino: r.u64(), birth: int64(r.u64())}
 		n.lookups, n.kind = r.u64(), r.u32()
 		name := string(r.take(int(r.u16())))
 		if r.bad || parent == nil || parent.kind != unix.S_IFDIR || n.id <= rootID || n.id >= nextID || t.byID[n.id] != nil || t.byFile[n.file] != nil ||
