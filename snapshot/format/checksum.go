@@ -1,11 +1,16 @@
 package format
 
-import "hash/crc32"
+import (
+	"hash/crc32"
+	"sync"
+)
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli) // processors compute it
 	zeros      [chunkSize]byte
-	zeroSum    = crc32.Checksum(zeros[:], castagnoli) // of a whole chunk of zeros
+	// zeroSum is of a whole chunk of zeros. Who takes it when the program starts makes
+	// every program wait for the page faults of a chunk.
+	zeroSum = sync.OnceValue(func() uint32 { return crc32.Checksum(zeros[:], castagnoli) })
 )
 
 // isZero reports that b, at most a chunk, holds zeros only.
@@ -14,7 +19,7 @@ func isZero(b []byte) bool { return string(b) == string(zeros[:len(b)]) }
 // checksum is that of a chunk. One of zeros, if b is zeros itself, is known.
 func checksum(b []byte) uint32 {
 	if len(b) == chunkSize && &b[0] == &zeros[0] {
-		return zeroSum
+		return zeroSum()
 	}
 	return crc32.Checksum(b, castagnoli)
 }
@@ -40,7 +45,7 @@ func (s *summer) addZeros(n int64) {
 	for n > 0 {
 		k := int(min(n, int64(chunkSize-s.n)))
 		if k == chunkSize {
-			s.sum = zeroSum
+			s.sum = zeroSum()
 		} else {
 			s.sum = crc32.Update(s.sum, castagnoli, zeros[:k])
 		}
