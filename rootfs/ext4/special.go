@@ -29,6 +29,24 @@ func (f *formatter) special(p *plan) error {
 	return f.writeInode(journal, inodeJournal)
 }
 
+// backups writes the reserved blocks of group 0, the first of which is first: the lists of
+// their copies, whose first ones are copies.
+func (f *formatter) backups(first uint32, copies []uint32) error {
+	if len(copies) == 0 {
+		return nil
+	}
+	list := make([]byte, BlockSize)
+	for i := range f.geo.reserved {
+		for n, at := range copies {
+			le.PutUint32(list[n*4:], at+i)
+		}
+		if err := f.data.put(f.geo.offset(uint64(first+i)), list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // journal takes the blocks of an empty journal. All but the first stay a hole.
 func (f *formatter) journal() (*inode, error) {
 	length := journalBlocks(f.geo.blocks)
@@ -67,16 +85,12 @@ func (f *formatter) resize() (*inode, error) {
 	f.super.put32(sbCompat, f.super.u32(sbCompat)|compatResizeInode)
 	f.super.put16(sbReservedGDT, uint16(f.geo.reserved))
 	double := make([]byte, BlockSize)
-	lists, copies := make([]byte, f.geo.reserved*BlockSize), uint32(0)
 	first := 1 + f.geo.gdt
+	var copies []uint32 // the first reserved block of each group with a backup
 	for group := uint32(1); group < uint32(len(f.groups)); group++ {
-		if !f.geo.hasBackup(group) {
-			continue
+		if f.geo.hasBackup(group) {
+			copies = append(copies, uint32(f.geo.start(group))+first)
 		}
-		for i := range f.geo.reserved {
-			le.PutUint32(lists[i*BlockSize+copies*4:], uint32(f.geo.start(group))+first+i)
-		}
-		copies++
 	}
 	for i := range f.geo.reserved {
 		le.PutUint32(double[(f.geo.gdt+i)%addresses*4:], first+i)
@@ -85,15 +99,13 @@ func (f *formatter) resize() (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if copies > 0 {
-		if err := f.data.put(f.geo.offset(uint64(first)), lists); err != nil {
-			return nil, err
-		}
+	if err := f.backups(first, copies); err != nil {
+		return nil, err
 	}
 	n := &inode{
 		mode: tree.TypeRegular | 0o600, links: 1, mtime: f.made,
 		size:   (12 + addresses + addresses*addresses) * BlockSize, // all that such a map reaches
-		blocks: 1 + uint64(f.geo.reserved)*uint64(1+copies),
+		blocks: 1 + uint64(f.geo.reserved)*uint64(1+len(copies)),
 	}
 	le.PutUint32(n.block[doubleBlock*4:], uint32(at))
 	return n, nil
