@@ -126,6 +126,7 @@ func (c *control) loop(relayed <-chan *relay.Relay) ending {
 	for {
 		select {
 		case <-c.machine.Done():
+			c.overdue()
 			return c.end
 		case sig := <-sigs:
 			c.onSignal(sig)
@@ -142,6 +143,21 @@ func (c *control) loop(relayed <-chan *relay.Relay) ending {
 				c.relay = <-relayed
 			}
 			c.on(e)
+		}
+	}
+}
+
+// overdue hears of a client that asked before the machine ended, which may be told at the
+// same moment.
+func (c *control) overdue() {
+	for {
+		select {
+		case e := <-c.events:
+			if e.kind == asked {
+				c.on(e)
+			}
+		default:
+			return
 		}
 	}
 }
@@ -332,10 +348,23 @@ func (c *control) onReady() {
 	if c.cfg.Startup != nil && c.inv.Restore == "" { // it goes on in a copy
 		c.wg.Go(func() { c.post(event{kind: commandEnded, code: c.runCommand(c.cfg.Startup)}) })
 	}
-	c.wg.Go(settle)
+	c.wg.Go(c.settle)
 	c.wg.Go(c.machine.Ready)
 	if shape := c.machine.Wanted(); shape != nil {
 		c.wg.Go(func() { c.wantTemplate(shape) })
+	}
+}
+
+// calm is how long a guest is ready before its runtime tidies up: what its user does first
+// need not wait for that.
+const calm = time.Second
+
+// settle makes do with less memory once the start is over.
+func (c *control) settle() {
+	select {
+	case <-time.After(calm):
+		tuneMemory()
+	case <-c.ctx.Done():
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -364,6 +363,3 @@ func (s *sandbox) logged(err error) {
 func (s *sandbox) newRelay(conn agentConn, asked func(), resolved func(proto.DefaultUser)) *relay.Relay {
 	return relay.New(relay.Config{Guest: conn, Log: s, OnShutdown: asked, OnResolved: resolved, Logger: s.log})
 }
-
-// settle gives memory that only the start needed back to the host.
-func settle() { debug.FreeOSMemory() }
