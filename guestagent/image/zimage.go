@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "d05117dcad261b74e228feaa394a6ef3cd7fdcbc9d2e6a0d0b7fb36240b46847"
+	SHA256 = "54f5d995605317e9bbce3be3dd7ee4d55c8f94fa4ccbd52b2a377f0ee9b3e714"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3854336
+	Size = 3862528
 )

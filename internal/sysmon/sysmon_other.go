@@ -9,3 +9,6 @@ import (
 
 // Relax is [errors.ErrUnsupported].
 func Relax(time.Duration) error { return errors.ErrUnsupported }
+
+// Yield is [errors.ErrUnsupported].
+func Yield(string) (again func(), err error) { return nil, errors.ErrUnsupported }

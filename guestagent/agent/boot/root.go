@@ -78,7 +78,7 @@ func mountOverlay(u *proto.Upper) (upper int, err error) {
 	if u.Kind == proto.UpperTmpfs {
 		err = unix.Mount("tmpfs", upperDir, "tmpfs", unix.MS_RELATIME, tmpfsData(u.SizeMiB, 0o755))
 	} else {
-		err = unix.Mount(u.Device, upperDir, u.FSType, 0, "")
+		err = mountUpper(u.Device, u.FSType)
 	}
 	if err != nil {
 		return -1, fail(KindMount, fmt.Sprintf("mount the writable layer %s (%s)", u.Device, u.FSType), err)
@@ -97,6 +97,21 @@ func mountOverlay(u *proto.Upper) (upper int, err error) {
 		return upper, fail(KindMount, "mount the overlay", err)
 	}
 	return upper, nil
+}
+
+// lean keeps ext4 from reading the block bitmaps of all groups ahead as soon as it is
+// mounted: of a new file system, one or two groups' are ever needed.
+const lean = "no_prefetch_block_bitmaps"
+
+// mountUpper mounts the device of the writable layer.
+func mountUpper(device, fstype string) error {
+	if fstype == "ext4" {
+		err := unix.Mount(device, upperDir, fstype, 0, lean)
+		if !errors.Is(err, unix.EINVAL) { // that is also: an old kernel
+			return err
+		}
+	}
+	return unix.Mount(device, upperDir, fstype, 0, "")
 }
 
 // prepareUpper makes the directories that an overlay needs. The upper one, whose
