@@ -2,6 +2,7 @@ package format
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -68,7 +69,7 @@ type overlay struct {
 // part writes a part of the region b, which begins at offset in the file.
 func (o *overlay) part(b []byte, offset int64, r part) error {
 	if r.zero {
-		return o.write(nil, Range{Offset: offset + r.Offset, Length: r.Length})
+		return o.clear(Range{Offset: offset + r.Offset, Length: r.Length})
 	}
 	for at := r.Offset; at < r.End(); {
 		n := min(chunkSize, r.End()-at)
@@ -84,6 +85,25 @@ func (o *overlay) part(b []byte, offset int64, r part) error {
 		}
 	}
 	return nil
+}
+
+// clear makes r zeros, where it is not a hole already: most of it is, and is not looked at.
+func (o *overlay) clear(r Range) error {
+	for at := r.Offset; ; {
+		data, err := sparse.Next(o.f, at, r.End())
+		switch {
+		case errors.Is(err, sparse.ErrUnsupported):
+			return o.write(nil, Range{Offset: at, Length: r.End() - at})
+		case err != nil:
+			return err
+		case data.Length == 0:
+			return nil
+		}
+		if err := o.write(nil, Range{Offset: data.Offset, Length: data.Length}); err != nil {
+			return err
+		}
+		at = data.End()
+	}
 }
 
 // write puts b, or zeros if that is nil, where r says.
