@@ -124,6 +124,12 @@ func (b *boot) settleIn(ctx context.Context) error {
 			err = errors.Join(err, os.RemoveAll(made.path))
 		}
 	}
+	if err == nil && b.child != nil && !b.spec.Lifecycle.Ephemeral {
+		// From here on the file in the directory says that it is nothing yet.
+		b.row.Ephemeral = false
+		_, err = b.store.SetEphemeral(ctx, b.row.ID, false)
+		err = wrap(ErrInternal, err)
+	}
 	if err == nil {
 		err = b.patchDirectory(ctx) // which has to wait until the name is ours
 	}
@@ -139,7 +145,8 @@ func (b *boot) insert(ctx context.Context) error {
 		return wrap(ErrInternal, err)
 	}
 	n := store.NewSandbox{
-		Name: b.spec.Name, Config: text, ActiveConfig: text, Status: store.Running, Ephemeral: b.spec.Lifecycle.Ephemeral,
+		// Without its directory, a copy that has ended is nothing; see settleIn.
+		Name: b.spec.Name, Config: text, ActiveConfig: text, Status: store.Running, Ephemeral: b.spec.Lifecycle.Ephemeral || b.child != nil,
 		Labels: b.spec.Labels, Rootfs: b.rootfs(),
 	}
 	b.row, err = b.store.InsertSandbox(ctx, n)

@@ -116,6 +116,9 @@ func branchConfigs(source string, names []string, opts []SandboxOption) ([]*Sand
 // publishesFixed reports a published port that the host does not choose.
 func (c *SandboxConfig) publishesFixed() bool {
 	all := slices.Concat(published(c.Ports, PortProtocolTCP), published(c.PortsUDP, PortProtocolUDP), c.PortBindings)
+	if n := c.Network; n != nil {
+		all = slices.Concat(all, published(n.Ports, PortProtocolTCP), n.PortBindings)
+	}
 	return slices.ContainsFunc(all, func(p PortBinding) bool { return p.HostPort != 0 })
 }
 

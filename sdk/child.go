@@ -90,6 +90,9 @@ func setPorts(d document, c *SandboxConfig) error {
 		network = d.within("network")
 	}
 	ports := &SandboxConfig{Ports: c.Ports, PortsUDP: c.PortsUDP, PortBindings: c.PortBindings}
+	if n := c.Network; n != nil {
+		ports.Network = &NetworkConfig{Ports: n.Ports, PortBindings: n.PortBindings}
+	}
 	text, err := ports.networkSpec()
 	if err != nil {
 		return err
@@ -156,6 +159,9 @@ func (c *SandboxConfig) checkChild(old *spec) error {
 		if k := f.Type.Kind(); (k == reflect.Map || k == reflect.Slice) && v.Field(i).Len() == 0 || f.Type.Comparable() && v.Field(i).Equal(w.Field(i)) {
 			continue
 		}
+		if f.Name == "Network" && c.Network.usual() {
+			continue
+		}
 		return fail(ErrInvalidConfig, "%s cannot be given to a machine that goes on from its memory: leave it out, or start anew from a disk alone", f.Name)
 	}
 	if c.startup != nil {
@@ -170,6 +176,16 @@ func (c *SandboxConfig) checkChild(old *spec) error {
 		}
 	}
 	return c.checkChildSecrets(old)
+}
+
+// usual reports a network that is, but for its ports, the one that a sandbox has which asks
+// for none.
+func (n *NetworkConfig) usual() bool {
+	own := *n
+	own.Ports, own.PortBindings = nil, nil
+	asked, err := (&SandboxConfig{Network: &own}).networkSpec()
+	plain, plainErr := (&SandboxConfig{}).networkSpec()
+	return err == nil && plainErr == nil && string(asked) == string(plain)
 }
 
 // checkChildSecrets makes sure that c gives values to secrets that there are, and to all

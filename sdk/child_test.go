@@ -46,14 +46,14 @@ func TestChildOfASavedSandbox(t *testing.T) {
 		"lifecycle":{"ephemeral":false,"max_duration_secs":9,"idle_timeout_secs":null},"manifest_digest":"sha256:x","unknown":{"a":1}}`, k.text)
 	assert.Equal(t, "kid", k.spec.hostname())
 
-	k, err = savedBox().child(h, configOf(WithHostname("host"), WithLabel("old", "2"), WithLabel("new", ""), WithEphemeral(true), WithPorts(map[uint16]uint16{8080: 80}), WithCPUs(2), WithMemory(512), WithMaxDuration(60e9), WithLogLevel(LogLevelDebug)))
+	k, err = savedBox().child(h, configOf(WithHostname("host"), WithLabel("old", "2"), WithLabel("new", ""), WithEphemeral(true), WithPorts(map[uint16]uint16{8080: 80}), WithCPUs(2), WithMemory(512), WithMaxDuration(60e9), WithLogLevel(LogLevelDebug), WithNetwork(&NetworkConfig{PortBindings: []PortBinding{{HostPort: 8081, GuestPort: 81}}})))
 	require.NoError(t, err)
 	assert.Equal(t, "host", k.spec.hostname())
 	assert.Equal(t, map[string]string{"tier": "db", "old": "2", "new": ""}, k.spec.Labels)
 	assert.True(t, k.spec.Lifecycle.Ephemeral)
 	assert.EqualValues(t, 60, *k.spec.Lifecycle.MaxDurationSecs)
 	c := k.spec.config()
-	assert.Equal(t, []PortBinding{{"127.0.0.1", 8080, 80, PortProtocolTCP}}, c.PortBindings)
+	assert.Equal(t, []PortBinding{{"127.0.0.1", 8080, 80, PortProtocolTCP}, {"127.0.0.1", 8081, 81, PortProtocolTCP}}, c.PortBindings)
 	assert.Equal(t, LogLevelDebug, c.LogLevel)
 }
 
@@ -62,7 +62,7 @@ func TestChildrenCannotBeOtherwise(t *testing.T) {
 	h := newHome(t)
 	for name, o := range map[string]SandboxOption{
 		"CPUs": WithCPUs(3), "MaxMemoryMiB": WithMaxMemory(4096), "Env": WithEnv(map[string]string{"A": "1"}), "Volumes": WithMounts(map[string]MountConfig{"/a": {Tmpfs: true}}),
-		"Image": WithImage("other"), "Network": WithNetwork(&NetworkConfig{}), "DisableNetwork": WithoutNetwork(), "Cmd": WithCmd("x"), "User": WithUser("u"), "Scripts": WithScripts(map[string]string{"a": "b"}),
+		"Image": WithImage("other"), "Network": WithNetwork(&NetworkConfig{Strict: true}), "DisableNetwork": WithoutNetwork(), "Cmd": WithCmd("x"), "User": WithUser("u"), "Scripts": WithScripts(map[string]string{"a": "b"}),
 		"startup command": WithStartupDefault(), "Patches": WithPatches(Patch.Mkdir("/a", PatchOptions{})), "label key": WithLabel("", "x"), "secret T": WithSecrets(Secret.Env("T", "v", SecretEnvOptions{})),
 		"hostname is too long": WithHostname(string(make([]byte, 65))), "sandbox name": func(c *SandboxConfig) { c.Name = "a/b" },
 	} {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/gomsb/gomsb/internal/store"
 )
@@ -30,6 +32,9 @@ func (c *catalog) canBeSaved(ctx context.Context, row store.Sandbox) error {
 // takes as long as it takes; when ctx ends, nothing is at dir.
 func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string) error {
 	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir})
+	if ctx.Err() != nil {
+		c.awaitSaver(row, filepath.Dir(dir))
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -37,4 +42,16 @@ func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string) error
 		return gone
 	}
 	return &Error{Kind: ErrIO, Message: "save the memory of sandbox " + row.Name, Cause: err}
+}
+
+// saverPatience is how long a runtime may take to find that nobody waits for it any more.
+const saverPatience = 10 * time.Second
+
+// awaitSaver waits until a runtime that was told to save its sandbox, and then that nobody
+// wants it, writes no more. It saves one thing at a time, and nothing where something is, as
+// at there.
+func (c *catalog) awaitSaver(row store.Sandbox, there string) {
+	ctx, cancel := context.WithTimeout(context.Background(), saverPatience)
+	defer cancel()
+	_, _ = c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: there}) // it refuses
 }

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv(creatorEnv); name != "" {
 		os.Exit(creator(name))
 	}
+	if name := os.Getenv(brancherEnv); name != "" {
+		os.Exit(brancher(name))
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -337,6 +338,7 @@ func (c *control) onReady() {
 		captures:   c.captures,
 	}
 	c.wg.Go(func() { g.memory.remind(c.ctx) })
+	c.born()
 	c.changes.serveGuest(g) // before clients hear that the guest is ready
 	c.wg.Go(func() {
 		if err := c.relay.Serve(c.sock.listener); err != nil {
@@ -365,6 +367,18 @@ func (c *control) settle() {
 	case <-time.After(calm):
 		tuneMemory()
 	case <-c.ctx.Done():
+	}
+}
+
+// born notes that a copy of another sandbox has come up, which from then on is a sandbox
+// like any other.
+func (c *control) born() {
+	if c.inv.Restore == "" {
+		return
+	}
+	err := os.Remove(filepath.Join(c.cfg.SandboxesDir, c.inv.Name, launch.UnbornName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		c.log.Warn("the sandbox is removed when it ends, for it cannot be noted that it came up", "err", err)
 	}
 }
 

@@ -132,6 +132,22 @@ func TestStatusTransitions(t *testing.T) {
 	assert.Equal(t, `{"x":1}`, got.ActiveConfig)
 }
 
+func TestSetEphemeral(t *testing.T) {
+	s := fresh(t)
+	b := insert(t, s, "a", Running)
+	for _, on := range []bool{true, false} {
+		ok, err := s.SetEphemeral(t.Context(), b.ID, on)
+		require.NoError(t, err)
+		assert.True(t, ok)
+		got, err := s.SandboxByID(t.Context(), b.ID)
+		require.NoError(t, err)
+		assert.Equal(t, on, got.Ephemeral)
+	}
+	ok, err := s.SetEphemeral(t.Context(), b.ID+1, true)
+	require.NoError(t, err)
+	assert.False(t, ok)
+}
+
 func slotOf(t *testing.T, s *Store, id int32) uint16 {
 	t.Helper()
 	b, err := s.SandboxByID(t.Context(), id)

@@ -270,6 +270,11 @@ func (s *Store) SetStatus(ctx context.Context, id int32, to Status, from ...Stat
 	return s.exec(ctx, query, args...)
 }
 
+// SetEphemeral says whether a sandbox is removed when it ends. It reports whether it is there.
+func (s *Store) SetEphemeral(ctx context.Context, id int32, on bool) (bool, error) {
+	return s.exec(ctx, `UPDATE sandbox SET ephemeral = ?, updated_at = ? WHERE id = ?`, on, s.stamp(), id)
+}
+
 // StartSandbox claims a sandbox that is Stopped, Crashed or Created for a new run: status
 // Running with the given active configuration, and the lowest free network slot unless it
 // has one. It returns the row, and reports whether it did.

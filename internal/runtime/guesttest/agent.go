@@ -154,7 +154,7 @@ func (a *Agent) handle(m proto.Message) error {
 		}
 		return a.Send(0, proto.TypeInitResolved, proto.InitResolved{DefaultUser: a.DefaultUser})
 	case proto.TypeRenew: // it is a copy of one that served
-		if err := m.Decode(&a.renewed); err != nil {
+		if err := m.Decode(&a.renewed); err != nil || a.NeverReady {
 			return err
 		}
 		return a.Send(0, proto.TypeReady, a.ready())
