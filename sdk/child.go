@@ -14,7 +14,6 @@ import (
 	"github.com/gomsb/gomsb/internal/checkpoint"
 	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/store"
-	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
 // child is a sandbox that goes on where another was saved.
@@ -241,7 +240,8 @@ func (k *child) provision(ctx context.Context, dir string) error {
 		return wrap(ErrIO, err)
 	}
 	for i, disk := range k.disks {
-		if err := sparse.CopyFile(ctx, filepath.Join(dir, disk.File), k.diskPath(i), 0o600); err != nil {
+		// It becomes durable with the first flush of the guest, as what it would lose before.
+		if err := cloneDisk(ctx, filepath.Join(dir, disk.File), k.diskPath(i), FlatCloneAuto); err != nil {
 			return snapshotError(err)
 		}
 	}

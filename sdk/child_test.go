@@ -2,10 +2,14 @@ package microsandbox
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/gomsb/gomsb/snapshot"
+	"github.com/gomsb/gomsb/snapshot/descriptor"
 )
 
 // savedText is a sandbox with everything that a copy has otherwise.
@@ -147,29 +151,30 @@ func TestTrust(t *testing.T) {
 	h := newHome(t)
 	k, err := savedBox().child(h, configOf())
 	require.NoError(t, err)
-	err = configOf().checkTrust("/snap", k.spec, false)
+	err = h.checkTrust(configOf(), "/snap", k.spec, false)
 	require.True(t, IsKind(err, ErrInvalidConfig), "%v", err)
 	assert.ErrorContains(t, err, "/srv of this host on /srv.")
 	assert.NotContains(t, err.Error(), "/data", "it is a disk of its own by now")
-	require.NoError(t, configOf().checkTrust("/snap", k.spec, true))
-	require.NoError(t, configOf(WithTrustedConfig()).checkTrust("/snap", k.spec, false))
+	require.NoError(t, h.checkTrust(configOf(), "/snap", k.spec, true))
+	require.NoError(t, h.checkTrust(configOf(WithTrustedConfig()), "/snap", k.spec, false))
 	for text, wish := range map[string]string{
-		`{"mounts":[{"type":"Named","name":"v","guest":"/v"}]}`:                                         "volume v on /v",
-		`{"mounts":[{"type":"DiskImage","host":"/d","guest":"/v","options":{"readonly":true}}]}`:        "disk image /d on /v",
-		`{"vsock":[{"host_socket":"/run/docker.sock","port":7,"socket_type":"stream"}]}`:                "socket /run/docker.sock at vsock port 7",
-		`{"network":{"policy":{"default_egress":"allow","default_ingress":"allow","rules":[]}}}`:        "a network that is not the usual one",
-		`{"network":{"trust_host_cas":true}}`:                                                           "a network that is not the usual one",
-		`{"network":{"secrets":{"secrets":[{"env_var":"HOME","source":{"kind":"env","var":"HOME"}}]}}}`: "secret HOME",
+		`{"mounts":[{"type":"Named","name":"v","guest":"/v"}]}`:                                                        "volume v on /v",
+		`{"mounts":[{"type":"DiskImage","host":"/d","guest":"/v","options":{"readonly":true}}]}`:                       "disk image /d on /v",
+		`{"mounts":[{"type":"DiskImage","host":"/own/d","guest":"/o"},{"type":"DiskImage","host":"/d","guest":"/v"}]}`: "disk image /d on /v",
+		`{"vsock":[{"host_socket":"/run/docker.sock","port":7,"socket_type":"stream"}]}`:                               "socket /run/docker.sock at vsock port 7",
+		`{"network":{"policy":{"default_egress":"allow","default_ingress":"allow","rules":[]}}}`:                       "a network that is not the usual one",
+		`{"network":{"trust_host_cas":true}}`:                                                                          "a network that is not the usual one",
+		`{"network":{"secrets":{"secrets":[{"env_var":"HOME","source":{"kind":"env","var":"HOME"}}]}}}`:                "secret HOME",
 	} {
 		s, err := parseSpec(text)
 		require.NoError(t, err)
-		all, err := s.wishes()
+		all, err := s.wishes("/own")
 		require.NoError(t, err, text)
 		assert.Equal(t, []string{wish}, all, text)
 	}
 	s, err := parseSpec(`{"network":{"enabled":true,"ports":[{"host_port":1,"guest_port":2,"protocol":"tcp","host_bind":"127.0.0.1"}]},"mounts":[{"type":"Tmpfs","guest":"/t"}]}`)
 	require.NoError(t, err)
-	require.NoError(t, configOf().checkTrust("/snap", s, false))
+	require.NoError(t, h.checkTrust(configOf(), "/snap", s, false))
 
 	sums := map[string]string{"machine": "a", "manifest": "b", "sandbox": "c"}
 	origin, err := h.originOf(sums)
@@ -181,4 +186,35 @@ func TestTrust(t *testing.T) {
 	other, err := h.originOf(sums)
 	require.NoError(t, err)
 	assert.NotEqual(t, origin, other)
+}
+
+// Whatever a snapshot of another's making says, it is refused or a configuration of which
+// nothing of the host is given away unasked.
+func FuzzSavedSandbox(f *testing.F) {
+	f.Add(savedText, "/data", "disk-2.raw", "raw")
+	f.Add(`{"image":{"Oci":{"reference":"a"}},"mounts":[{"type":"DiskImage","host":"/d","guest":"/a"}],"network":null,"labels":7,"manifest_digest":"m"}`, "/a", "x", "qcow2")
+	f.Add(`{"image":{"Oci":{"reference":"a","root_disk":{"kind":"disk-image","path":"/d"}}},"manifest_digest":"m"}`, "", "upper.ext4", "raw")
+	h := home{root: "/nowhere"}
+	a := &snapshot.Artefact{Descriptor: &descriptor.Descriptor{ImageManifestDigest: "m"}}
+	f.Fuzz(func(t *testing.T, config, guest, file, format string) {
+		s := &savedSandbox{Version: savedVersion, Config: json.RawMessage(config), Disks: []savedDisk{{Index: 1, Format: "raw", File: upperName}, {Index: 2, Guest: guest, File: file, Format: format}}}
+		if s.check(a) != nil {
+			return
+		}
+		k, err := s.child(h, configOf())
+		if err != nil {
+			return
+		}
+		assert.Equal(t, "kid", k.spec.Name)
+		if h.checkTrust(configOf(), "/snap", k.spec, false) != nil {
+			return
+		}
+		for _, m := range k.spec.Mounts {
+			if m.Type == "DiskImage" {
+				assert.Equal(t, h.sandbox("kid"), filepath.Dir(m.Host))
+			}
+			assert.NotContains(t, []string{"Bind", "Named"}, m.Type)
+		}
+		assert.Empty(t, k.spec.Image.OCI.RootDisk.Path)
+	})
 }

@@ -220,6 +220,9 @@ func (s *savedSandbox) check(a *snapshot.Artefact) error {
 	if old.Image.OCI == nil || value(old.ManifestDigest) != a.Descriptor.ImageManifestDigest {
 		return bad("has another image")
 	}
+	if kind := old.Image.OCI.RootDisk.Kind; kind != rootDiskManaged {
+		return bad("has a root disk of kind %q", kind)
+	}
 	for _, m := range old.Mounts {
 		if err := m.config().validate(m.Guest); err != nil {
 			return bad("cannot be: %v", err)
@@ -235,7 +238,7 @@ func (s *savedSandbox) check(a *snapshot.Artefact) error {
 		if d.File != filepath.Base(d.File) || d.File == "." || d.File == ".." || d.File == unbornName || d.Format != "raw" && d.Format != "qcow2" {
 			return bad("has a disk %q of format %q", d.File, d.Format)
 		}
-		if d.Guest == "" {
+		if d.Guest == "" && d.File == upperName {
 			roots++
 		}
 	}

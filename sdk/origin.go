@@ -93,8 +93,9 @@ func (h home) isOwn(dir string, sums map[string]string) bool {
 	return err == nil && hmac.Equal(bytes.TrimSpace(origin), []byte(signed(key, sums)))
 }
 
-// wishes are what a sandbox gets of the host, beyond what every sandbox gets.
-func (s *spec) wishes() (all []string, err error) {
+// wishes are what a sandbox whose directory is dir gets of the host, beyond what every
+// sandbox gets.
+func (s *spec) wishes(dir string) (all []string, err error) {
 	wish := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, m := range s.Mounts {
 		switch {
@@ -102,7 +103,7 @@ func (s *spec) wishes() (all []string, err error) {
 			wish("%s of this host on %s", m.Host, m.Guest)
 		case m.Type == "Named":
 			wish("volume %s on %s", m.Name, m.Guest)
-		case m.Type == "DiskImage" && m.Options.Readonly:
+		case m.Type == "DiskImage" && filepath.Dir(m.Host) != dir:
 			wish("disk image %s on %s", m.Host, m.Guest)
 		}
 	}
@@ -133,11 +134,11 @@ func (s *spec) wishes() (all []string, err error) {
 
 // checkTrust refuses to give a sandbox of somebody else's making anything of the host
 // unless the caller wants that.
-func (c *SandboxConfig) checkTrust(path string, s *spec, own bool) error {
+func (h home) checkTrust(c *SandboxConfig, path string, s *spec, own bool) error {
 	if own || c.TrustConfig {
 		return nil
 	}
-	all, err := s.wishes()
+	all, err := s.wishes(h.sandbox(s.Name))
 	if err != nil || len(all) == 0 {
 		return err
 	}

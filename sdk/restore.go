@@ -45,7 +45,7 @@ func (c *catalog) restore(ctx context.Context, cfg *SandboxConfig, root rootImag
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.checkTrust(a.Path, k.spec, own); err != nil {
+	if err := c.home.checkTrust(cfg, a.Path, k.spec, own); err != nil {
 		return nil, err
 	}
 	if err := k.goesOn(a.Checkpoint(), a.Payload()); err != nil {
