@@ -68,7 +68,7 @@ type agent struct {
 	met    time.Duration // since boot, when it began to look for the host
 	upper  int           // the directory that state tells of, else -1
 	heir   bool          // another program is PID 1
-	again  func()        // lets Go's monitor watch; nil if it does
+	alone  func()        // ends bootAlone; nil if it has ended
 }
 
 // state is what serving needs to know of the boot. An heir gets it from PID 1.
@@ -100,34 +100,16 @@ func (o Options) boot(begin time.Duration) (*agent, error) {
 		}
 		a.upper = res.Upper
 		if res.Handoff != nil {
-			a.letWatch()
+			a.join()
 			err = a.handOff(res.Handoff) // returns only if it failed
 		}
 	}
 	if err != nil {
+		a.join()
 		a.failed(err)
 		return a, fmt.Errorf("boot: %w", err)
 	}
 	return a, nil
-}
-
-// bootAlone keeps Go's monitor out of the boot, which is one thread's work: where KVM
-// emulates a guest's kernel, the monitor had half of the boot's time.
-func (a *agent) bootAlone() {
-	const proc = "/proc" // still of the tiny root
-	if err := unix.Mount("proc", proc, "proc", 0, ""); err != nil {
-		return // it is only slower
-	}
-	a.again, _ = sysmon.Yield(proc) // as above
-	_ = unix.Unmount(proc, 0)       // at worst the pivot hides it
-}
-
-// letWatch ends that.
-func (a *agent) letWatch() {
-	if a.again != nil {
-		a.again()
-		a.again = nil
-	}
 }
 
 // meetHost connects to the host and boots as it says. A guest that was saved while it
@@ -192,7 +174,7 @@ func (a *agent) serveHost(s *serve.Server) error {
 		BootTimeNs: a.state.BootTimeNs, InitTimeNs: a.state.InitTimeNs, ReadyTimeNs: uint64(sinceBoot()),
 		AgentVersion: a.Version,
 	})
-	a.letWatch()
+	a.join()
 	if err != nil {
 		return err
 	}

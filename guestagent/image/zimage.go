@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "54f5d995605317e9bbce3be3dd7ee4d55c8f94fa4ccbd52b2a377f0ee9b3e714"
+	SHA256 = "78587a665c72b09b7dd4b9ae8e0b7ac21061635b710e2f4675bd45467152ac5a"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3862528
 )
