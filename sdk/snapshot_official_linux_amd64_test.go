@@ -96,6 +96,40 @@ func TestOfficialSharesSnapshots(t *testing.T) {
 	assert.Empty(t, o.succeed(t, h, "snapshot", "ls", "-q"))
 }
 
+// TestOfficialReadsFullSnapshots: for the official program a full snapshot is one of a disk,
+// in the folder and in an archive without memory; it takes no other archive.
+func TestOfficialReadsFullSnapshots(t *testing.T) {
+	o := newOfficial(t)
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := longContext(t)
+	create(t, "box", WithRootDisk(RootDisk.Managed(64)))
+	s := fullSnapshot(t, "box", "warm")
+	assert.Contains(t, o.succeed(t, h, "snapshot", "verify", "warm"), "verified (msb-file-merkle-blake3-v1 "+s.State().File.Integrity.Root+")")
+	inspect := o.succeed(t, h, "snapshot", "inspect", "warm")
+	assert.Contains(t, inspect, s.Digest())
+	assert.Equal(t, s.Digest(), strings.TrimSpace(o.succeed(t, h, "snapshot", "ls", "-q")))
+	o.succeed(t, h, "snapshot", "reindex")
+	theirs := filepath.Join(t.TempDir(), "theirs")
+	o.succeed(t, h, "snapshot", "save", "warm", theirs)
+
+	ours, full := filepath.Join(t.TempDir(), "ours"), filepath.Join(t.TempDir(), "full")
+	require.NoError(t, Snapshot.Save(ctx, "warm", ours, SnapshotSaveOptions{DiskOnly: true}))
+	require.NoError(t, Snapshot.Save(ctx, "warm", full, SnapshotSaveOptions{}))
+	there := newHome(t)
+	assert.Equal(t, s.Digest(), strings.Fields(o.succeed(t, there, "snapshot", "load", ours))[0])
+	elsewhere := newHome(t)
+	_, errs, ok := o.run(t, elsewhere, "snapshot", "load", full)
+	assert.False(t, ok)
+	assert.NotEmpty(t, errs)
+	assert.Empty(t, o.succeed(t, elsewhere, "snapshot", "ls", "-q"))
+	got, err := Snapshot.Load(ctx, theirs, "")
+	require.NoError(t, err)
+	assert.Nil(t, got.Memory())
+	t.Setenv("MSB_HOME", h.root)
+	o.succeed(t, h, "snapshot", "rm", "warm")
+	assert.NoDirExists(t, s.Path())
+}
+
 // TestOfficialSharesArchives gives archives of either program to the other.
 func TestOfficialSharesArchives(t *testing.T) {
 	o := newOfficial(t)
