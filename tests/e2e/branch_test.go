@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,7 +29,7 @@ func branched(t *testing.T, up []*msb.Sandbox) {
 	t.Helper()
 	for _, sb := range up {
 		t.Cleanup(func() {
-			_ = sb.Kill(t.Context()) // it may be gone
+			_ = sb.Kill(context.Background()) // it may be gone
 			_ = sb.Close()
 		})
 	}
@@ -145,4 +147,53 @@ func TestFullSnapshots(t *testing.T) {
 	assert.Equal(t, "written none", strings.TrimSpace(cli(t, "exec", cold, "--", "sh", "-c", "echo $(cat /note) $(cat /tmp/count 2>/dev/null || echo none)").ok(t)))
 	r := cli(t, "restore", name, "--name", newName(t), "-p", "1:1", "--label", "=")
 	assert.NotEqual(t, 0, r.code)
+}
+
+// TestBranchInterrupted ends msb branch while it saves, and while the copies come up: of the
+// copies nothing is left, and the source runs on.
+func TestBranchInterrupted(t *testing.T) {
+	source := create(t)
+	checkpoints := homePath("cache", "gomsb", "checkpoints")
+	for _, at := range []string{"saves", "bears"} {
+		names := []string{newName(t), newName(t)}
+		cmd := command(t, "branch", source.Name(), "--names", strings.Join(names, ","))
+		require.NoError(t, cmd.Start())
+		eventually(t, "msb branch "+at, func() bool {
+			if at == "bears" {
+				return len(runtimes(t, names[0]))+len(runtimes(t, names[1])) > 0
+			}
+			entries, err := os.ReadDir(checkpoints)
+			return err == nil && len(entries) > 0
+		})
+		require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+		_ = cmd.Wait()
+		assert.Equal(t, 130, cmd.ProcessState.ExitCode(), at)
+		for _, name := range names {
+			eventually(t, "the runtime ends", func() bool { return len(runtimes(t, name)) == 0 })
+			_, err := msb.GetSandbox(t.Context(), name)
+			assert.True(t, msb.IsKind(err, msb.ErrSandboxNotFound), "%v", err)
+			assert.NoDirExists(t, homePath("sandboxes", name))
+		}
+		entries, err := os.ReadDir(checkpoints)
+		require.NoError(t, err)
+		assert.Empty(t, entries, at)
+	}
+	shell(t, source, "true")
+}
+
+// TestBranchRefused: what cannot be is said before anything stands still.
+func TestBranchRefused(t *testing.T) {
+	sb := shared(t)
+	for line, text := range map[string]string{
+		"branch nosuch --name x":                 "sandbox not found: nosuch",
+		"branch shared --name shared":            "cannot both be called shared",
+		"branch shared --names a,b -p 8080:80":   "for one copy only",
+		"snapshot create x --from nosuch --full": "sandbox not found: nosuch",
+		"restore nosuch --name x":                "snapshot not found",
+	} {
+		r := cli(t, strings.Fields(line)...)
+		assert.Equal(t, 1, r.code, line)
+		assert.Contains(t, r.stderr, text, line)
+	}
+	assert.NotContains(t, onHost(t, homePath("sandboxes", sb.Name(), "logs", "runtime.log")), "was saved")
 }
