@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -192,52 +191,6 @@ func TestDamagedDirectories(t *testing.T) {
 func replace(dir, name string, with func(path string) error) error {
 	path := filepath.Join(dir, name)
 	return errors.Join(os.RemoveAll(path), with(path))
-}
-
-// Whatever is changed in any file of a checkpoint is noticed, or makes no difference.
-func TestMutatedDirectories(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "one")
-	saved(t, dir)
-	want, err := Open(dir)
-	require.NoError(t, err)
-	files := []string{manifestName, "disks/1", "disks/2"}
-	content := make(map[string][]byte)
-	for _, name := range files {
-		content[name], err = os.ReadFile(filepath.Join(dir, name))
-		require.NoError(t, err)
-	}
-	rounds := 300
-	if testing.Short() {
-		rounds = 30
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	for range rounds {
-		name := files[random.IntN(len(files))]
-		old := content[name]
-		b := append([]byte(nil), old...)
-		switch random.IntN(4) {
-		case 0:
-			b = b[:random.IntN(len(b))]
-		case 1:
-			b = append(b, byte(random.Uint32()))
-		default:
-			b[random.IntN(len(b))] ^= 1 << random.IntN(8)
-		}
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, b, 0o600))
-		got, err := Open(dir)
-		if err == nil {
-			if err = got.Verify(t.Context(), dir); err == nil {
-				assert.Equal(t, want, got)
-				assert.Equal(t, manifestName, name, "every bit of a disk counts")
-			}
-		}
-		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
-			t.Fatalf("%s: %v", name, err)
-		}
-		require.NoError(t, os.WriteFile(path, old, 0o600))
-	}
 }
 
 func TestManifestsOfOtherVersions(t *testing.T) {
