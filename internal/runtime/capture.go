@@ -104,13 +104,18 @@ func (s *capturer) save(ctx context.Context, d *checkpoint.Draft) (written int64
 	return written, stood, d.Publish(ctx, m)
 }
 
+// trimTime is how long the guest agent has to give memory up: it is worth no more.
+const trimTime = time.Second
+
 // prepare does what makes the capture cheaper while the guest still runs. Nothing depends on
 // it.
 func (s *capturer) prepare(ctx context.Context) {
 	if s.pauser.isPaused() {
 		return
 	}
-	if err := s.trim(ctx); err != nil {
+	trimming, cancel := context.WithTimeout(ctx, trimTime)
+	defer cancel()
+	if err := s.trim(trimming); err != nil {
 		s.log.Debug("the guest agent did not give up memory", "err", err)
 	}
 	if err := s.machine.Flush(); err != nil {

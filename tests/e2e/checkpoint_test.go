@@ -114,8 +114,8 @@ func TestCopiesGoOn(t *testing.T) {
 		require.NoError(t, sb.Stop(within(t, patience)))
 		assert.Equal(t, msb.SandboxStatusStopped, status(t, sb.Name()))
 		assertClean(t, upperOf(sb))
-		noTrace(t, sb.Name())
 	}
+	noTrace(t, source.Name())
 	again := start(t, child.Name())
 	assert.Equal(t, child.Name(), shell(t, again, "cat /root/mine"), "what was a copy boots by itself")
 }
