@@ -73,8 +73,9 @@ func echo(ctx context.Context, sb *msb.Sandbox, blocks *atomic.Int64) error {
 // TestCopiesUnderLoad makes copies of a sandbox that writes to its disk, talks to the host
 // and has no idle processor.
 func TestCopiesUnderLoad(t *testing.T) {
-	source := create(t, msb.WithCPUs(2))
-	shell(t, source, writer+"\nfor i in 1 2; do (while :; do :; done) </dev/null >/dev/null 2>&1 & done")
+	cpus := rounds(1, 4)
+	source := create(t, msb.WithCPUs(uint8(cpus)))
+	shell(t, source, writer+fmt.Sprintf("\nfor i in $(seq %d); do (while :; do :; done) </dev/null >/dev/null 2>&1 & done", cpus))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var blocks, execs atomic.Int64
@@ -95,7 +96,7 @@ func TestCopiesUnderLoad(t *testing.T) {
 		failed <- nil
 	}()
 	eventually(t, "there are files", func() bool { return shell(t, source, "ls /root/sums | wc -l") != "0" })
-	for range rounds(2, 200) {
+	for range rounds(1, 200) {
 		b, e := blocks.Load(), execs.Load()
 		child := branch(t, source)
 		shell(t, child, "cd /root/sums; for f in *; do [ $f = '*' ] || [ $(md5sum < $f | cut -c1-32) = $f ] || exit 1; done")
