@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/gomsb/gomsb/internal/checkpoint"
@@ -97,21 +98,12 @@ func (s *savedSandbox) check(a *snapshot.Artefact) error {
 
 // readSmall reads a regular file of at most maxSavedSize bytes.
 func readSmall(path string) ([]byte, error) {
-	f, err := sparse.Open(path)
+	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxSavedSize {
-		return nil, fmt.Errorf("%s has %d bytes", path, info.Size())
-	}
-	b := make([]byte, info.Size())
-	_, err = f.ReadAt(b, 0)
-	return b, err
+	defer func() { _ = root.Close() }()
+	return sparse.ReadIn(root, filepath.Base(path), maxSavedSize)
 }
 
 // verifyMemory reads the memory and the disks of a full snapshot and compares them with

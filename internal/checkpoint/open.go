@@ -2,14 +2,11 @@ package checkpoint
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
 // Names in the directory.
@@ -33,17 +30,9 @@ func Open(dir string) (_ *Manifest, err error) {
 		return nil, err
 	}
 	defer func() { _ = root.Close() }()
-	f, size, err := openFile(root, manifestName)
+	b, err := sparse.ReadIn(root, manifestName, maxManifest)
 	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	if size > maxManifest {
-		return nil, fmt.Errorf("%w: its %s has %d bytes", ErrDamaged, manifestName, size)
-	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, fmt.Errorf("%w: its %s became shorter: %w", ErrDamaged, manifestName, err)
+		return nil, damage(err)
 	}
 	return decode(b)
 }
@@ -71,9 +60,9 @@ func (d *Disk) verify(ctx context.Context, root *os.Root) error {
 
 // verifyFile compares a file with the checksum.
 func (d *Disk) verifyFile(ctx context.Context, root *os.Root, name string) error {
-	f, size, err := openFile(root, name)
+	f, size, err := sparse.OpenIn(root, name)
 	if err != nil {
-		return err
+		return damage(err)
 	}
 	defer func() { _ = f.Close() }()
 	if size != d.Size {
@@ -100,26 +89,12 @@ func (d *Disk) VerifyAt(ctx context.Context, path string) (err error) {
 	return d.verifyFile(ctx, root, filepath.Base(path))
 }
 
-// openFile opens a regular file of a checkpoint; a pipe in its place does not block, and one
-// that is missing or that leads elsewhere is a damage.
-func openFile(root *os.Root, name string) (*os.File, int64, error) {
-	if info, err := root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("%w: %v", ErrDamaged, err)
-	} else if err == nil && !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%w: its %s is not a file", ErrDamaged, name)
+// damage makes a file that is missing, or is nothing that belongs there, a damage.
+func damage(err error) error {
+	if sparse.Unfit(err) {
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, 0, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%w: its %s is not a file", ErrDamaged, name)
-	}
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
-	}
-	return f, info.Size(), nil
+	return err
 }
 
 // wrap adds what was done, and to what, to an error.

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
 // Checkpoint is an open checkpoint whose content is what was written. It stays good when
@@ -41,9 +39,9 @@ func Open(ctx context.Context, dir string) (_ *Checkpoint, err error) {
 }
 
 func (c *Checkpoint) open(ctx context.Context) error {
-	b, err := readFile(c.root, machineName, maxMachine)
+	b, err := sparse.ReadIn(c.root, machineName, maxMachine)
 	if err != nil {
-		return incomplete(err)
+		return damage(err)
 	}
 	if c.machine, err = decode(b); err != nil {
 		return err
@@ -53,8 +51,8 @@ func (c *Checkpoint) open(ctx context.Context) error {
 		c.offsets = append(c.offsets, size)
 		size += int64(r.Size)
 	}
-	if c.memory, err = openFile(c.root, memoryName); err != nil {
-		return incomplete(err)
+	if c.memory, _, err = sparse.OpenIn(c.root, memoryName); err != nil {
+		return damage(err)
 	}
 	s, err := stateOf(c.memory)
 	if err != nil {
@@ -63,15 +61,16 @@ func (c *Checkpoint) open(ctx context.Context) error {
 	if s.size != uint64(size) {
 		return fmt.Errorf("%w: its memory has %d bytes, not %d", ErrDamaged, s.size, size)
 	}
-	if b, err := readFile(c.root, sealName, maxSmall); err == nil && sealed(b, s, c.machine.digest) {
+	if b, err := sparse.ReadIn(c.root, sealName, maxSmall); err == nil && sealed(b, s, c.machine.digest) {
 		return nil
 	}
 	return c.Verify(ctx)
 }
 
-// incomplete makes a file that is missing in a directory that is there a damage.
-func incomplete(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+// damage makes a file that is missing in a directory that is there, or is nothing that
+// belongs there, a damage.
+func damage(err error) error {
+	if sparse.Unfit(err) {
 		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
 	return err
@@ -79,43 +78,6 @@ func incomplete(err error) error {
 
 // maxSmall bounds the files "seal" and "prefetch", in bytes.
 const maxSmall = 1 << 20
-
-// openFile opens a regular file of the checkpoint; a pipe in its place does not block.
-func openFile(root *os.Root, name string) (*os.File, error) {
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%w: %s is not a file", ErrDamaged, name)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// readFile reads a whole file of at most limit bytes.
-func readFile(root *os.Root, name string, limit int64) ([]byte, error) {
-	f, err := openFile(root, name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrDamaged, name, info.Size())
-	}
-	b := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, fmt.Errorf("%w: %s became shorter: %w", ErrDamaged, name, err)
-	}
-	return b, nil
-}
 
 // Header says what the checkpoint is of. Its slices must not be changed.
 func (c *Checkpoint) Header() Header { return c.machine.header }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/gomsb/gomsb/internal/atomicfile"
+	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
 // prefetchMagic begins the file "prefetch". Then come offset and length of each range as
@@ -20,7 +21,7 @@ const maxRanges = (maxSmall - len(prefetchMagic) - sha256.Size) / 16
 // Prefetch returns which parts of memory a restored machine touches first: ascending,
 // not overlapping. There are none if nobody recorded them, or if they are damaged.
 func (c *Checkpoint) Prefetch() []Range {
-	b, err := readFile(c.root, prefetchName, maxSmall)
+	b, err := sparse.ReadIn(c.root, prefetchName, maxSmall)
 	if err != nil {
 		return nil
 	}

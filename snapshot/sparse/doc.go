@@ -1,5 +1,6 @@
 // Package sparse copies files with their holes: by sharing blocks where the file system
-// can, else data run by data run, and it tells where a file's data is. It may import the
+// can, else data run by data run, and it tells where a file's data is. It opens them without
+// trust in the directory that they are in. It may import the
 // standard library and golang.org/x/sys only. It must never write out a hole as zeros: a
 // disk of 4 GiB that holds 20 MiB takes 20 MiB, or the copy fails.
 package sparse
@@ -14,6 +15,8 @@ var (
 	ErrCannotShare = errors.New("the file system cannot share blocks between files: use one that can, such as xfs or btrfs, or let the blocks be copied")
 	// ErrNotRegular reports a source that is a link, a directory or a device.
 	ErrNotRegular = errors.New("not a regular file")
+	// ErrTooLarge reports a file of more bytes than its reader takes.
+	ErrTooLarge = errors.New("too large")
 	// ErrChanged reports a source that became shorter while it was copied.
 	ErrChanged = errors.New("the file changed while it was read: stop what writes it")
 )

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -88,4 +89,36 @@ func TestCopyStopsWhenCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	require.ErrorIs(t, copyExtents(ctx, dst, src, 256*mib), context.Canceled)
+}
+
+func TestReadIn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.WriteFile(at("file"), []byte("12345"), 0o600))
+	require.NoError(t, os.Symlink("file", at("link")))
+	require.NoError(t, os.Symlink(t.TempDir(), at("away")))
+	require.NoError(t, os.Mkdir(at("folder"), 0o700))
+	require.NoError(t, unix.Mkfifo(at("pipe"), 0o600))
+	b, err := ReadIn(root, "file", 5)
+	require.NoError(t, err)
+	assert.Equal(t, "12345", string(b))
+	for name, want := range map[string]error{
+		"none": os.ErrNotExist, "file/none": unix.ENOTDIR, "link": ErrNotRegular, "folder": ErrNotRegular, "pipe": ErrNotRegular, "away/x": nil,
+	} {
+		_, err := ReadIn(root, name, 5)
+		require.Error(t, err, name)
+		if want != nil {
+			assert.ErrorIs(t, err, want, name)
+		}
+		assert.Equal(t, want != unix.ENOTDIR && want != nil, Unfit(err), name)
+	}
+	_, err = ReadIn(root, "file", 4)
+	require.ErrorIs(t, err, ErrTooLarge)
+	assert.True(t, Unfit(err))
+	assert.True(t, Unfit(ErrChanged))
+	assert.False(t, Unfit(unix.EIO))
 }
