@@ -3,11 +3,8 @@ package microsandbox
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -55,24 +52,8 @@ func tidy(t *testing.T, all ...*Sandbox) {
 func TestBrancherIsKilled(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
 	box := create(t, "box", WithRootDisk(RootDisk.Managed(64)))
-	self, err := os.Executable()
-	require.NoError(t, err)
-	runs, none, lifetime := 0, 0, time.Duration(0)
-	for i := range 15 {
-		name := "s" + strconv.Itoa(i)
-		cmd := exec.CommandContext(testContext(t), self, "-test.run=^$") // no tests, whatever happens
-		cmd.Stderr = os.Stderr
-		cmd.Env = append(os.Environ(), brancherEnv+"="+name)
-		began := time.Now()
-		require.NoError(t, cmd.Start())
-		if i == 0 {
-			require.NoError(t, cmd.Wait())
-			lifetime = time.Since(began)
-		} else {
-			time.Sleep(rand.N(lifetime))
-			_ = cmd.Process.Kill() // it may have ended
-			_ = cmd.Wait()
-		}
+	runs, none := 0, 0
+	for name := range killedPrograms(t, brancherEnv, 15) {
 		ctx := testContext(t)
 		// Its runtime may be about to come up, or to find that its checkpoint is gone.
 		require.Eventually(t, func() bool {

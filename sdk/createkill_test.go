@@ -3,6 +3,7 @@ package microsandbox
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -31,29 +32,44 @@ func creator(name string) int {
 	return 0
 }
 
+// killedPrograms runs the test binary n times with names of sandboxes in the variable env:
+// the first time to its end, then killed at any moment of as long a life. It yields each
+// name once its program is gone.
+func killedPrograms(t *testing.T, env string, n int) iter.Seq[string] {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	return func(yield func(string) bool) {
+		lifetime := time.Duration(0)
+		for i := range n {
+			name := "s" + strconv.Itoa(i)
+			cmd := exec.CommandContext(testContext(t), self, "-test.run=^$") // no tests, whatever happens
+			cmd.Stderr = os.Stderr
+			cmd.Env = append(os.Environ(), env+"="+name)
+			began := time.Now()
+			require.NoError(t, cmd.Start())
+			if i == 0 {
+				require.NoError(t, cmd.Wait())
+				lifetime = time.Since(began)
+			} else {
+				time.Sleep(rand.N(lifetime))
+				_ = cmd.Process.Kill() // it may have ended
+				_ = cmd.Wait()
+			}
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
 // A creator that is killed at any moment leaves no sandbox, or a whole one: whatever the
 // catalogue knows has its root disk, or says that it has not, and the name can be had
 // again.
 func TestCreatorIsKilled(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
-	self, err := os.Executable()
-	require.NoError(t, err)
-	whole, none, lifetime := 0, 0, time.Duration(0)
-	for i := range 20 {
-		name := "s" + strconv.Itoa(i)
-		cmd := exec.CommandContext(testContext(t), self, "-test.run=^$") // no tests, whatever happens
-		cmd.Stderr = os.Stderr
-		cmd.Env = append(os.Environ(), creatorEnv+"="+name)
-		began := time.Now()
-		require.NoError(t, cmd.Start())
-		if i == 0 {
-			require.NoError(t, cmd.Wait())
-			lifetime = time.Since(began)
-		} else {
-			time.Sleep(rand.N(lifetime))
-			_ = cmd.Process.Kill() // it may have ended
-			_ = cmd.Wait()
-		}
+	whole, none := 0, 0
+	for name := range killedPrograms(t, creatorEnv, 20) {
 		ctx := testContext(t)
 		upper := filepath.Join(h.sandbox(name), upperName)
 		handle, err := GetSandbox(ctx, name)
