@@ -1,7 +1,8 @@
 // Package archive moves snapshots between machines in one file: a tar archive, zstd
 // compressed or not, of descriptors, payloads with their holes and, on request, the files
 // of the images that they need, as microsandbox 0.6.18 writes and reads it; it reads those
-// of 0.5.7 too. Checkpoints of machines go along, which only gomsb reads. It may import the other snapshot packages, zstd and BLAKE3. It must never
+// of 0.5.7 too. Checkpoints of machines go along, which only gomsb reads. It may import
+// the other snapshot packages, zstd and BLAKE3. It must never
 // trust an archive: nothing is written outside the directory that the caller gives, and
 // what was unpacked is good only if Unpack said so.
 package archive

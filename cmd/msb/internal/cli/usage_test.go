@@ -176,5 +176,6 @@ func TestCompletion(t *testing.T) {
 		r := run("completion", shell)
 		require.Zero(t, r.code)
 		assert.Contains(t, r.out, "msb")
+		assert.Contains(t, r.out, "__complete", "%s asks the command itself", shell)
 	}
 }
