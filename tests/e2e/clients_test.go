@@ -18,7 +18,9 @@ import (
 )
 
 // clients are scripts of real programs that stop at what fails. SUM is what sha256sum says
-// of the web site's /body.
+// of the web site's /body. Git pushes by HTTP/1.1: on a socket that is full its libcurl
+// 7.88.1 with GnuTLS sends DATA of HTTP/2 again, whatever is in between, and the server
+// resets the stream that is longer than it was said to be.
 var clients = []struct{ name, script string }{
 	{"curl", `
 test "$(curl -4 -sS --http1.1 https://www.good.test/hello)" = "HTTP/1.1 www.good.test www.good.test"
@@ -55,7 +57,7 @@ test "$(node -p 'require("answer")')" = 42; grep -q 'https://v4.good.test/npm/an
 
 	{"git", `
 git clone -q https://v6.good.test/git/answer a; cd a; head -c 300000 /dev/urandom >random
-git add .; git -c user.email=a@b -c user.name=n commit -qm two; git push -q; cd ..
+git add .; git -c user.email=a@b -c user.name=n commit -qm two; git -c http.version=HTTP/1.1 push -q; cd ..
 git clone -q https://v4.good.test/git/answer b; cmp a/random b/random`},
 
 	{"ssh", `
