@@ -189,7 +189,7 @@ func (c *Config) Validate() error {
 	if err := c.Bootstrap.Validate(); err != nil {
 		return fmt.Errorf("%w: bootstrap: %w", ErrConfig, err)
 	}
-	return nil
+	return checkText(c)
 }
 
 // Run is the run directory: RunDir, or what AgentSock implies when it is empty (an older

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/gomsb/gomsb/guestagent/proto"
 	"github.com/gomsb/gomsb/netstack/policy"
 )
 
@@ -52,6 +53,24 @@ func TestDecodeRefuses(t *testing.T) {
 	for _, text := range []string{"", "null", "[]", "{", "{}"} {
 		_, err := Decode([]byte(text))
 		assert.ErrorIs(t, err, ErrConfig, text)
+	}
+}
+
+func TestTextIsUTF8(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"path":        func(c *Config) { c.LogDir += "/\xff" },
+		"optional":    func(c *Config) { s := "/bin/\xff"; c.InitPath = &s },
+		"list":        func(c *Config) { c.ExecArgs = []string{"a", "b\xff"} },
+		"environment": func(c *Config) { c.Bootstrap.DefaultEnv = append(c.Bootstrap.DefaultEnv, proto.EnvVar{Key: "A", Value: "\xff"}) },
+	} {
+		c, err := Decode(document(t, nil))
+		require.NoError(t, err)
+		_, err = c.Encode()
+		require.NoError(t, err, name)
+		change(c)
+		_, err = c.Encode()
+		assert.ErrorIs(t, err, ErrConfig, name)
+		assert.ErrorContains(t, err, "is not UTF-8", name)
 	}
 }
 
