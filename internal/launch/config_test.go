@@ -58,10 +58,12 @@ func TestDecodeRefuses(t *testing.T) {
 
 func TestTextIsUTF8(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"path":        func(c *Config) { c.LogDir += "/\xff" },
-		"optional":    func(c *Config) { s := "/bin/\xff"; c.InitPath = &s },
-		"list":        func(c *Config) { c.ExecArgs = []string{"a", "b\xff"} },
-		"environment": func(c *Config) { c.Bootstrap.DefaultEnv = append(c.Bootstrap.DefaultEnv, proto.EnvVar{Key: "A", Value: "\xff"}) },
+		"path":     func(c *Config) { c.LogDir += "/\xff" },
+		"optional": func(c *Config) { s := "/bin/\xff"; c.InitPath = &s },
+		"list":     func(c *Config) { c.ExecArgs = []string{"a", "b\xff"} },
+		"environment": func(c *Config) {
+			c.Bootstrap.DefaultEnv = append(c.Bootstrap.DefaultEnv, proto.EnvVar{Key: "A", Value: "\xff"})
+		},
 	} {
 		c, err := Decode(document(t, nil))
 		require.NoError(t, err)
