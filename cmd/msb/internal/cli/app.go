@@ -43,7 +43,7 @@ func Main(args []string, s ui.Streams) int {
 	ctx, sig := catchSignals(context.Background())
 	defer sig.release()
 	a := &app{Streams: s, sig: sig}
-	root := a.root()
+	root := a.root(args)
 	root.SetArgs(append([]string{}, args...)) // never nil, which means os.Args
 	root.SetIn(s.In)
 	root.SetOut(s.Out)

@@ -9,8 +9,8 @@ import (
 // logLevels are the names of the global flags that choose one, and of --log-level.
 var logLevels = []string{"error", "warn", "info", "debug", "trace"}
 
-// root builds the command tree.
-func (a *app) root() *cobra.Command {
+// root builds the command tree, or as much of it as args need.
+func (a *app) root(args []string) *cobra.Command {
 	title := "Microsandbox CLI v" + msb.SDKVersion()
 	root := &cobra.Command{
 		Use:               "msb",
@@ -41,29 +41,21 @@ func (a *app) root() *cobra.Command {
 		})
 	}
 	exclusive(flags, logLevels...)
-	add := func(group string, cmds ...*cobra.Command) {
-		root.AddGroup(&cobra.Group{ID: group, Title: group + ":"})
-		for _, c := range cmds {
-			c.GroupID = group
+	for _, g := range only(a.sections(), args) {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title + ":"})
+		for _, e := range g.entries {
+			c := e.build()
+			c.GroupID = g.title
 			root.AddCommand(c)
 		}
 	}
-	add("Sandboxes", a.runCmd(), a.createCmd(), a.modifyCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.pauseCmd(), a.resumeCmd(), a.branchCmd(), a.restoreCmd(), a.pingCmd(), a.touchCmd(), a.listCmd(), a.statusCmd(),
-		a.metricsCmd(), a.removeCmd(), a.execCmd(), a.copyCmd(), a.logsCmd(), a.sshCmd(), a.inspectCmd(), a.contextCmd())
-	add("Images", a.imageCmd(), a.pullCmd(), a.loadCmd(), a.saveCmd(), a.registryCmd(), hidden(a.imageListCmd("images")), hidden(a.imageRemoveCmd("rmi")),
-		hidden(a.registryListCmd("registries")))
-	add("Storage", a.volumeCmd(), a.snapshotCmd(), hidden(a.volumeListCmd("volumes")), hidden(a.snapshotListCmd("snapshots")))
-	add("Installation", a.installCmd(), a.uninstallCmd(), a.doctorCmd("doctor"), a.updateCmd(), a.downgradeCmd(), a.selfCmd(), a.completionCmd(root))
-	add("Other", a.versionCmd())
+	completion := a.completionCmd(root)
+	completion.GroupID = "Installation"
+	root.AddCommand(completion)
 	root.SetHelpCommand(helpCmd(root))
 	root.SetHelpCommandGroupID("Other")
 	a.prepare(root)
 	return root
-}
-
-func hidden(c *cobra.Command) *cobra.Command {
-	c.Hidden = true
-	return c
 }
 
 // group is the RunE of a command that only has subcommands, which it lists.
