@@ -95,3 +95,32 @@ func BenchmarkGateway(b *testing.B) {
 		g.Close()
 	}
 }
+
+// answersOnce answers the first that comes and closes.
+func answersOnce(c *net.TCPConn) {
+	var b [200]byte
+	if _, err := c.Read(b[:]); err == nil {
+		_, _ = c.Write(b[:140])
+	}
+}
+
+// BenchmarkConnection opens a connection, asks and has its end.
+func BenchmarkConnection(b *testing.B) {
+	g := newFastGuest(b)
+	g.tcpWorld(at(world4, 80), answersOnce)
+	p := make([]byte, 200)
+	b.ReportAllocs()
+	for b.Loop() {
+		c := g.open(at(world4, 80))
+		require.NoError(b, c.write(b.Context(), p[:130]))
+		for n := 0; ; {
+			k, err := c.read(b.Context(), p)
+			if n += k; err == io.EOF {
+				break
+			}
+			require.NoError(b, err)
+		}
+		c.ep.Close()
+		c.unwatch()
+	}
+}

@@ -18,7 +18,7 @@ func (g *Gateway) acceptDoT(ctx context.Context, r *tcp.ForwarderRequest, dst ne
 		r.Complete(true)
 		return
 	}
-	guest := accept(r)
+	guest := g.accept(r)
 	if guest == nil {
 		return
 	}

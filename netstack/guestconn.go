@@ -33,6 +33,7 @@ const (
 // while another writes.
 type guestConn struct {
 	ep    tcpip.Endpoint
+	link  *link // that ep sends on
 	queue waiter.Queue
 
 	in, out         waiter.Entry
@@ -134,24 +135,51 @@ func (c *guestConn) wait(ctx context.Context) error {
 
 // write sends p to the guest, as fast as it takes it.
 func (c *guestConn) write(ctx context.Context, p []byte) error {
-	c.bound(len(p))
-	for len(p) > 0 {
-		c.reader.Reset(p)
-		n, err := c.ep.Write(&c.reader, tcpip.WriteOptions{})
-		p = p[n:]
-		switch err.(type) {
-		case nil:
-		case *tcpip.ErrWouldBlock:
-			select {
-			case <-c.space:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		default:
-			return connError(err)
+	for {
+		n, err := c.tryWrite(p)
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return err
+		}
+		select {
+		case <-c.space:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+}
+
+// finish is write and closeWrite. What the guest can take of p at once it gets with FIN, by one
+// interrupt.
+func (c *guestConn) finish(ctx context.Context, p []byte) error {
+	c.link.cork()
+	n, err := c.tryWrite(p)
+	if n == len(p) && err == nil {
+		c.closeWrite()
+	}
+	c.link.uncork()
+	if n == len(p) || err != nil {
+		return err
+	}
+	if err := c.write(ctx, p[n:]); err != nil {
+		return err
+	}
+	c.closeWrite()
 	return nil
+}
+
+// tryWrite sends what the stack has room for, and reports how much that is.
+func (c *guestConn) tryWrite(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.bound(len(p))
+	c.reader.Reset(p)
+	n, err := c.ep.Write(&c.reader, tcpip.WriteOptions{})
+	switch err.(type) {
+	case nil, *tcpip.ErrWouldBlock:
+		return int(n), nil
+	}
+	return int(n), connError(err)
 }
 
 // bound keeps a guest that acknowledges nothing from having the stack remember each byte of

@@ -104,7 +104,12 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 	}
 	fragment := h.More() || h.FragmentOffset() != 0
 	switch p[9] {
-	case protoTCP, protoUDP:
+	case protoTCP:
+		if size := int(h.TotalLength()); size <= int(g.link.mtu) {
+			g.link.acks.expect(p[hl:size])
+		}
+		return deliver
+	case protoUDP:
 		return deliver
 	case protoICMPv4:
 		if !fragment {
@@ -149,7 +154,12 @@ func (g *Gateway) sortIPv6(p []byte) sorting {
 		next = protoUDP
 	}
 	switch next {
-	case protoTCP, protoUDP:
+	case protoTCP:
+		if n <= int(g.link.mtu) {
+			g.link.acks.expect(payload)
+		}
+		return deliver
+	case protoUDP:
 		return deliver
 	case protoICMPv6:
 		g.echo(dst, payload)

@@ -35,7 +35,7 @@ type target struct {
 
 // intercept deals with a connection to a port whose TLS is intercepted.
 func (g *Gateway) intercept(ctx context.Context, r *tcp.ForwarderRequest, f policy.Flow, dst netip.AddrPort) {
-	guest := accept(r)
+	guest := g.accept(r)
 	if guest == nil {
 		return
 	}

@@ -3,6 +3,7 @@ package netstack
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -74,12 +75,17 @@ type link struct {
 	bytes  int
 	parts  [][]byte // scratch
 	closed bool
+	acks   acks
+	corks  int // the guest is told of nothing before they are out
 }
 
 func newLink(a *Addresses) *link {
 	l := &link{mtu: uint32(a.MTU), addr: tcpip.LinkAddress(a.GatewayMAC[:])}
 	copy(l.header[:], a.GuestMAC[:])
 	copy(l.header[6:], a.GatewayMAC[:])
+	l.acks.wait = ackWait
+	l.acks.timer = time.AfterFunc(time.Hour, l.late)
+	l.acks.timer.Stop()
 	return l
 }
 
@@ -101,6 +107,10 @@ func (l *link) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	l.acks.timer.Stop()
+	if pkt := l.acks.take(); pkt != nil {
+		pkt.DecRef()
+	}
 	for _, pkt := range l.queue[l.head:] {
 		pkt.DecRef()
 	}
@@ -111,10 +121,11 @@ func (l *link) close() {
 func (l *link) WritePacket(pkt *stack.PacketBuffer) tcpip.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.send(pkt)
-	if l.port != nil {
-		l.port.Flush()
+	if !l.closed && l.acks.held == nil && l.acks.postpone(pkt) {
+		return nil
 	}
+	l.send(pkt)
+	l.flush()
 	return nil
 }
 
@@ -125,14 +136,56 @@ func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	for _, pkt := range list.AsSlice() {
 		l.send(pkt)
 	}
-	if l.port != nil {
-		l.port.Flush()
-	}
+	l.flush()
 	return list.Len(), nil
 }
 
-// send delivers a packet or has it wait; mu is held.
+// flush tells the guest of what was delivered; mu is held.
+func (l *link) flush() {
+	if l.port != nil && l.corks == 0 {
+		l.port.Flush()
+	}
+}
+
+// cork has the guest told of nothing that is delivered, until uncork is called as often.
+func (l *link) cork() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.corks++
+}
+
+func (l *link) uncork() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.corks--
+	l.flush()
+}
+
+// late sends an acknowledgement that nothing came for to go with.
+func (l *link) late() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pkt := l.acks.late(time.Now()); pkt != nil {
+		l.push(pkt)
+		pkt.DecRef()
+		l.flush()
+	}
+}
+
+// send sends a packet, and before it an acknowledgement that has waited, unless it says that
+// too; mu is held.
 func (l *link) send(pkt *stack.PacketBuffer) {
+	if held := l.acks.take(); held != nil {
+		if !sameFlow(held, pkt) {
+			l.push(held)
+		}
+		held.DecRef()
+	}
+	l.push(pkt)
+}
+
+// push delivers a packet or has it wait for room; mu is held.
+func (l *link) push(pkt *stack.PacketBuffer) {
 	switch {
 	case l.closed || l.port == nil:
 	case l.head == len(l.queue) && l.deliver(pkt):
@@ -160,9 +213,7 @@ func (l *link) ready() {
 	if l.head == len(l.queue) {
 		l.queue, l.head = l.queue[:0], 0
 	}
-	if l.port != nil {
-		l.port.Flush()
-	}
+	l.flush()
 }
 
 // deliver gives one packet to the guest; mu is held.
@@ -267,9 +318,7 @@ func (l *link) frame(etherType uint16, payload []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.send(pkt)
-	if l.port != nil {
-		l.port.Flush()
-	}
+	l.flush()
 }
 
 // Wait has nothing to wait for: there are no goroutines.

@@ -187,13 +187,19 @@ func (p *pair) down() error {
 	r := newHostReader(p.host)
 	for {
 		b, n, err := r.read()
-		if err == nil && n > 0 {
-			err = p.guest.write(p.ctx, b[:n])
+		switch {
+		case err == io.EOF:
+			if e := p.guest.finish(p.ctx, b[:n]); e != nil {
+				err = e
+			}
+		case n > 0:
+			if e := p.guest.write(p.ctx, b[:n]); e != nil {
+				err = e
+			}
 		}
 		r.release(b)
 		switch {
 		case err == io.EOF:
-			p.guest.closeWrite()
 			return nil
 		case err != nil:
 			return err
@@ -209,14 +215,15 @@ type hostReader struct {
 	try  func(fd uintptr) bool
 	most int // bytes at once: of a stream, what the stack sends at once
 
-	buf *[bufferSize]byte
-	n   int
-	err error
+	stream bool // conn has no datagrams
+	buf    *[bufferSize]byte
+	n      int
+	err    error
 }
 
 func newHostReader(c net.Conn) *hostReader {
 	r := &hostReader{conn: c, most: bufferSize}
-	if _, stream := c.(*net.TCPConn); stream {
+	if _, r.stream = c.(*net.TCPConn); r.stream {
 		r.most = maxPayload
 	}
 	if s, ok := c.(syscall.Conn); ok {
@@ -226,7 +233,8 @@ func newHostReader(c net.Conn) *hostReader {
 	return r
 }
 
-// read waits for the next bytes, or the next datagram. The buffer goes back by release.
+// read waits for the next bytes, or the next datagram. There may be bytes, and an error that
+// comes after them. The buffer goes back by release.
 func (r *hostReader) read() (*[bufferSize]byte, int, error) {
 	r.buf, r.n, r.err = nil, 0, nil
 	if r.raw == nil {
@@ -235,7 +243,7 @@ func (r *hostReader) read() (*[bufferSize]byte, int, error) {
 		return r.buf, r.n, r.err
 	}
 	if err := r.raw.Read(r.try); err != nil {
-		return r.buf, 0, err
+		return r.buf, r.n, err
 	}
 	return r.buf, r.n, r.err
 }

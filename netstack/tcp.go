@@ -41,7 +41,7 @@ func (g *Gateway) serveTCP(ctx context.Context, r *tcp.ForwarderRequest) {
 	switch port := dst.Port(); {
 	case g.tls.Intercepts(port): // whatever else the port is for
 	case port == dnsPort:
-		if c := accept(r); c != nil {
+		if c := g.accept(r); c != nil {
 			g.serveDNS(ctx, c, dst)
 			c.close(ctx)
 		}
@@ -73,7 +73,7 @@ func (g *Gateway) dialFirst(ctx context.Context, r *tcp.ForwarderRequest, dst ne
 		r.Complete(true)
 		return
 	}
-	guest := accept(r)
+	guest := g.accept(r)
 	if guest == nil {
 		reset(host)
 		return
@@ -83,7 +83,7 @@ func (g *Gateway) dialFirst(ctx context.Context, r *tcp.ForwarderRequest, dst ne
 
 // acceptFirst waits for the name that the guest sends before it decides.
 func (g *Gateway) acceptFirst(ctx context.Context, r *tcp.ForwarderRequest, f policy.Flow, dst netip.AddrPort) {
-	guest := accept(r)
+	guest := g.accept(r)
 	if guest == nil {
 		return
 	}
@@ -131,8 +131,8 @@ func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, c 
 }
 
 // accept completes the handshake with the guest; nil if the guest gave up.
-func accept(r *tcp.ForwarderRequest) *guestConn {
-	c := &guestConn{}
+func (g *Gateway) accept(r *tcp.ForwarderRequest) *guestConn {
+	c := &guestConn{link: g.link}
 	ep, err := r.CreateEndpoint(&c.queue)
 	r.Complete(err != nil)
 	if err != nil {
