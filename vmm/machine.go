@@ -34,7 +34,8 @@ type Machine struct {
 	net      *net.Device   // nil without Config.Net
 	balloon  *balloon.Device
 	spare    *mem.Device // nil without Config.MaxMemoryMiB
-	boots    int         // processors that run from the start
+	renewal  renewal
+	boots    int // processors that run from the start
 
 	want     atomic.Uint32 // wantRun, wantPark or wantEnd; written under mu
 	panicked atomic.Bool   // the guest kernel said so
@@ -67,6 +68,7 @@ func New(cfg Config) (m *Machine, err error) {
 		return nil, err
 	}
 	m = &Machine{log: cfg.Logger, done: make(chan struct{}), suspect: make(chan struct{}, 1), interval: watchInterval}
+	m.renewal.now = time.Now
 	m.bus = newBus(m.suspectHalt)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)

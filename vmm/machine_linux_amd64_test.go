@@ -221,6 +221,29 @@ func TestSavedMachineGoesOnInAnother(t *testing.T) {
 	require.Eventually(t, func() bool { return counter(t, m) > at }, patience, time.Millisecond, "the saved machine goes on too")
 }
 
+func TestSavedMachineRenewsItsCopies(t *testing.T) {
+	asks := slices.Concat([]byte{
+		0xB8, 0xF7, 0x00, 0x00, 0x00, // mov eax, 0xF7
+		0x66, 0xBA, 0x08, 0x05, 0xEF, // out 0x508, eax
+	}, counts)
+	m := build(t, config(asks, 1))
+	require.NoError(t, m.Start())
+	require.Eventually(t, func() bool { return counter(t, m) > 0 }, patience, time.Millisecond)
+	require.NoError(t, m.Pause())
+	state, err := m.SaveState()
+	require.NoError(t, err)
+
+	again := build(t, config(spins, 1))
+	copy(again.Memory().Regions()[0].Host, m.Memory().Regions()[0].Host)
+	require.NoError(t, again.RestoreState(state))
+	generation, at, _ := renewDriver{&again.renewal}.block()
+	assert.EqualValues(t, 1, generation)
+	assert.False(t, at.IsZero())
+	assert.EqualValues(t, 0xF7, again.renewal.wanted(), "for copies of the copy")
+	generation, _, _ = renewDriver{&m.renewal}.block()
+	assert.Zero(t, generation, "the saved one is the same")
+}
+
 func TestSavedMachineGoesOnFromAFile(t *testing.T) {
 	m := build(t, config(counts, 2))
 	require.NoError(t, m.Start())

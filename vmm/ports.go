@@ -8,6 +8,7 @@ import "github.com/gomsb/gomsb/vmm/hv"
 const (
 	portI8042Command = 0x64  // 0xFE pulses the reset line (IBM PC/AT 8042)
 	portPVPanic      = 0x505 // QEMU pvpanic: bit 0 = the kernel panicked
+	portRenewal      = 0x508 // 32 bits wide, see renewal
 	portPowerOff     = 0x604 // QEMU's ACPI PM1a control block: SLP_EN|SLP_TYP 5 = power-off
 	portOpenBus      = 0xC00 // first port that floats high
 )

@@ -9,7 +9,7 @@ import (
 )
 
 // stateVersion is the first byte of a machine's saved state.
-const stateVersion = 1
+const stateVersion = 2
 
 // ErrSavedState is wrapped by errors of RestoreState: the state is damaged, or of a
 // machine of another shape.
@@ -38,6 +38,7 @@ func (m *Machine) SaveState() ([]byte, error) {
 		b = appendBlock(b, p)
 	}
 	b = appendBlock(b, chips)
+	b = appendBlock(b, m.renewal.save())
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(m.bus.slots)))
 	for _, s := range m.bus.slots {
 		dev, err := s.transport.SaveState()
@@ -99,7 +100,7 @@ func (m *Machine) restore(b []byte) error {
 	for i := range processors {
 		processors[i] = r.block()
 	}
-	chips := r.block()
+	chips, renewal := r.block(), r.block()
 	if n := r.u32(); r.err == nil && int64(n) != int64(len(m.bus.slots)) {
 		return fmt.Errorf("%w: it has %d devices, this machine %d", ErrSavedState, n, len(m.bus.slots))
 	}
@@ -134,7 +135,10 @@ func (m *Machine) restore(b []byte) error {
 			return fmt.Errorf("%w: %s: %w", ErrSavedState, s.name, err)
 		}
 	}
-	return nil
+	if err := m.renewal.restore(renewal); err != nil {
+		return err
+	}
+	return m.renew()
 }
 
 // appendBlock appends a length and the bytes.

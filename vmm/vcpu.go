@@ -49,6 +49,10 @@ func (m *Machine) handle(c *vcpu, e *hv.Exit) {
 	case hv.ExitMMIO:
 		m.bus.access(e)
 	case hv.ExitIO:
+		if e.Port == portRenewal {
+			m.renewal.access(e)
+			return
+		}
 		panicked := m.panicked.Load()
 		before := panicked
 		kind := port(e, &panicked)

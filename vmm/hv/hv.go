@@ -70,6 +70,9 @@ type VM interface {
 	// BindInterrupt makes a signal on the event descriptor fd raise global
 	// interrupt gsi, edge-triggered.
 	BindInterrupt(fd int, gsi uint32) error
+	// Interrupt makes vector, 16 or more, pending in the local interrupt controller of
+	// virtual processor id. One that is switched off ignores it.
+	Interrupt(id int, vector uint8) error
 	// SaveState captures interrupt controllers, timers and the clock while no vCPU
 	// runs; RestoreState is its inverse on a fresh VM with the same vCPU count, after
 	// the vCPUs have been restored. Its errors wrap ErrState.

@@ -60,7 +60,7 @@ func TestStructSizesAreTheKernels(t *testing.T) {
 		"kvm_regs": {unsafe.Sizeof(hv.Registers{}), 0x90}, "kvm_sregs": {unsafe.Sizeof(hv.SystemRegisters{}), 0x138}, "kvm_fpu": {unsafe.Sizeof(fpu{}), 416},
 		"kvm_irqchip": {unsafe.Sizeof(irqchip{}), 520}, "kvm_pit_state2": {unsafe.Sizeof(pitState{}), 112}, "kvm_clock_data": {unsafe.Sizeof(clockData{}), 48},
 		"kvm_vcpu_events": {unsafe.Sizeof(vcpuEvents{}), 64}, "kvm_msr_entry": {unsafe.Sizeof(msrEntry{}), 16},
-		"kvm_irqfd": {unsafe.Sizeof(irqfdConfig{}), 32}, "kvm_ioeventfd": {unsafe.Sizeof(ioeventConfig{}), 64}, "kvm_userspace_memory_region": {unsafe.Sizeof(userMemoryRegion{}), 32},
+		"kvm_irqfd": {unsafe.Sizeof(irqfdConfig{}), 32}, "kvm_msi": {unsafe.Sizeof(msiMessage{}), 32}, "kvm_ioeventfd": {unsafe.Sizeof(ioeventConfig{}), 64}, "kvm_userspace_memory_region": {unsafe.Sizeof(userMemoryRegion{}), 32},
 		"kvm_pit_config": {unsafe.Sizeof(pitConfig{}), 64}, "kvm_xcrs": {unsafe.Sizeof(xcrs{}), 392}, "kvm_debugregs": {unsafe.Sizeof(debugRegs{}), 128}, "kvm_lapic_state": {unsafe.Sizeof(lapicState{}), 1024},
 		"kvm_signal_mask": {unsafe.Sizeof(signalMask{}), 12}, "kvm_pre_fault_memory": {unsafe.Sizeof(preFault{}), 64},
 	} {

@@ -20,6 +20,11 @@ type irqfdConfig struct {
 	_                        [16]byte
 }
 
+type msiMessage struct {
+	addressLow, addressHigh, data, flags uint32
+	_                                    [16]byte
+}
+
 type ioeventConfig struct {
 	datamatch, addr uint64
 	len             uint32

@@ -24,6 +24,7 @@ const (
 	kvmIOEventFD           = 0x4040AE79
 	kvmSetClock            = 0x4030AE7B
 	kvmGetClock            = 0x8030AE7C
+	kvmSignalMSI           = 0x4020AEA5
 	kvmGetPIT2             = 0x8070AE9F
 	kvmSetPIT2             = 0x4070AEA0
 
@@ -134,6 +135,9 @@ const (
 	cpuidFlagIndexed = 1 // KVM_CPUID_FLAG_SIGNIFCANT_INDEX
 
 	pitSpeakerDummy = 1 // KVM_PIT_SPEAKER_DUMMY
+
+	msiAddress = 0xFEE00000 // physical destination in bits 12 to 19
+	maxAPICID  = 255        // beyond them all
 
 	ioEventDataMatch = 1 // KVM_IOEVENTFD_FLAG_DATAMATCH
 
