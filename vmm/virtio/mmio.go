@@ -41,7 +41,12 @@ const (
 	regConfig           = 0x100
 
 	magicValue = 0x74726976 // "virt"
-	vendorID   = 0x4253474d // "MGSB"
+
+	// "MGSB". Drivers may take it for a promise: interrupts are edges, none of which waits
+	// for the acknowledgement of an earlier one, and one for a change of the configuration
+	// comes again until it is acknowledged. So they need not read the interrupt status as
+	// long as the queues hold something (kernel/patches/0010-mmio-edges.patch).
+	vendorID = 0x4253474d
 )
 
 // Device status bits (virtio 1.2 §2.1).
@@ -84,6 +89,7 @@ type MMIO struct {
 
 	interrupts atomic.Uint32
 	generation atomic.Uint32
+	changed    reminder // of a change of the configuration that is not acknowledged
 
 	failing sync.Mutex // after mu
 	broken  error      // why NEEDS_RESET, nil while all is well; protected by failing
@@ -125,6 +131,7 @@ func NewMMIO(dev Device, mem *memory.Memory, irq Interrupt) (*MMIO, error) {
 	}
 	t.queues = make([]queueConfig, len(t.sizes))
 	t.live = make([]*Queue, len(t.sizes))
+	t.changed.call = t.raiseAgain
 	return t, nil
 }
 
@@ -385,6 +392,15 @@ func (t *MMIO) raiseConfig() {
 	t.generation.Add(1)
 	t.interrupts.Or(interruptConfig)
 	_ = t.irq.Signal() // fails only after Close
+	t.changed.start()
+}
+
+// raiseAgain raises the interrupt for a change that the driver has not acknowledged.
+func (t *MMIO) raiseAgain() (again bool) {
+	if t.interrupts.Load()&interruptConfig == 0 {
+		return false
+	}
+	return t.irq.Signal() == nil // it fails only after Close
 }
 
 // fail marks the device as in need of a reset, because of err, unless there was one since
@@ -415,6 +431,7 @@ func (t *MMIO) reset() {
 	clear(t.queues)
 	t.live = make([]*Queue, len(t.sizes)) // the device may still look at the old one
 	t.interrupts.Store(0)
+	t.changed.stop()
 }
 
 // Pause returns when the device touches no guest memory; Resume lets it go on.

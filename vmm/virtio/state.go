@@ -130,6 +130,9 @@ func (t *MMIO) RestoreState(b []byte) error {
 	if s.interrupts != 0 {
 		_ = t.irq.Signal() // fails only after Close
 	}
+	if s.interrupts&interruptConfig != 0 {
+		t.changed.start()
+	}
 	if s.needsReset {
 		t.failing.Lock()
 		t.broken = fmt.Errorf("%w: before the state was saved", ErrGuest)
