@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "78587a665c72b09b7dd4b9ae8e0b7ac21061635b710e2f4675bd45467152ac5a"
+	SHA256 = "980e4504c6fdee0aae0981b4d22cb8251302e2ecc38fa9937e6b8c1b42012a4b"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3862528
 )

@@ -67,7 +67,11 @@ func inside() {
 	}
 	if os.Getenv(insideVar) == becomes {
 		must(unix.Mount("/dev/null", "/etc/hostname", "", unix.MS_BIND, "")) // users do the strangest things
-		must(become(&proto.Renew{Hostname: "copy", HostAlias: "host.alias", Network: loopback("2")}, res.Network, func(text string) { fmt.Println("said", text) }))
+		say := func(text string) { fmt.Println("said", text) }
+		gone := loopback("3") // somebody has renamed the interface
+		gone.Interface = "gone0"
+		must(become(&proto.Renew{Hostname: "middle", HostAlias: "host.alias", Network: gone}, res.Network, say))
+		must(become(&proto.Renew{Hostname: "copy", HostAlias: "host.alias", Network: loopback("2")}, gone, say))
 	}
 	fmt.Printf("result %q %q %q %v %d %v\n", res.Env, res.DefaultUser, res.DefaultCwd, res.Restricted, res.Upper, res.Handoff != nil)
 	for _, name := range []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/proc/sys/kernel/hostname", "/proc/self/mounts"} {
@@ -166,7 +170,8 @@ func TestBootInNameSpaces(t *testing.T) {
 	}
 }
 
-// TestBecomeInNameSpaces: a guest that has booted becomes another one; a file that is none
+// TestBecomeInNameSpaces: a guest that has booted becomes another one, and that another; there
+// is no interface for the first. A file that is none
 // any more is left alone.
 func TestBecomeInNameSpaces(t *testing.T) {
 	t.Parallel()
@@ -177,11 +182,12 @@ func TestBecomeInNameSpaces(t *testing.T) {
 	for _, want := range []string{
 		`file /etc/hosts "127.0.0.1\tlocalhost copy\n::1\tlocalhost ip6-localhost ip6-loopback copy\n10.0.2.1\thost.alias\nfe00::`,
 		`file /etc/resolv.conf "nameserver 10.0.2.1\n"`, `file /proc/sys/kernel/hostname "copy\n"`,
-		"said edit /etc/hostname: ", "loopback true\n", "address 10.0.2.2\n",
+		`said the copy goes on without a network: find interface "gone0"`, "said edit /etc/hostname: ", "loopback true\n", "address 10.0.2.2\n",
 	} {
 		assert.Contains(t, out, want)
 	}
 	assert.NotContains(t, out, "10.0.1.")
+	assert.NotContains(t, out, "10.0.3.")
 }
 
 func TestBootFailsInNameSpaces(t *testing.T) {

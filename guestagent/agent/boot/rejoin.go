@@ -3,6 +3,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,12 @@ func become(r *proto.Renew, was *proto.Network, log func(text string)) error {
 		return nil
 	}
 	had, err := netconf.Replace(r.Network)
-	if err != nil {
+	switch {
+	case errors.Is(err, netconf.ErrNoInterface): // somebody has renamed it, or given it away
+		log("the copy goes on without a network: " + err.Error())
+		editEtc(edits(r, name, was), log)
+		return nil
+	case err != nil:
 		return fail(KindNetwork, "configure the network", err)
 	}
 	editEtc(edits(r, name, was), log)

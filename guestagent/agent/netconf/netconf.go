@@ -15,6 +15,9 @@ import (
 // loopback is the index of lo: the first interface of every network name space.
 const loopback = 1
 
+// ErrNoInterface reports that there is no interface of the name that a network has.
+var ErrNoInterface = errors.New("no such interface")
+
 // Setup brings the loopback up, whose addresses the kernel then adds by itself, and
 // configures the interface of n, which may be nil. All of it is one message to the kernel.
 func Setup(n *proto.Network) error {
@@ -63,6 +66,9 @@ func indexOf(fd int, name string) (int32, error) {
 	req, err := unix.NewIfreq(name)
 	if err == nil {
 		err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req)
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return 0, fmt.Errorf("find interface %q: %w", name, ErrNoInterface)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("find interface %q: %w", name, err)

@@ -90,7 +90,7 @@ func TestInterface(t *testing.T) {
 func TestNoInterface(t *testing.T) {
 	t.Parallel()
 	isolated(t, func() {
-		assert.ErrorIs(t, Setup(&proto.Network{Interface: "eth9"}), unix.ENODEV)
+		assert.ErrorIs(t, Setup(&proto.Network{Interface: "eth9"}), ErrNoInterface)
 		assert.ErrorContains(t, Setup(&proto.Network{Interface: "a-name-that-is-too-long"}), "find interface")
 	})
 }
