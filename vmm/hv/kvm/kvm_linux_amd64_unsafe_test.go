@@ -62,7 +62,7 @@ func TestStructSizesAreTheKernels(t *testing.T) {
 		"kvm_vcpu_events": {unsafe.Sizeof(vcpuEvents{}), 64}, "kvm_msr_entry": {unsafe.Sizeof(msrEntry{}), 16},
 		"kvm_irqfd": {unsafe.Sizeof(irqfdConfig{}), 32}, "kvm_msi": {unsafe.Sizeof(msiMessage{}), 32}, "kvm_ioeventfd": {unsafe.Sizeof(ioeventConfig{}), 64}, "kvm_userspace_memory_region": {unsafe.Sizeof(userMemoryRegion{}), 32},
 		"kvm_pit_config": {unsafe.Sizeof(pitConfig{}), 64}, "kvm_xcrs": {unsafe.Sizeof(xcrs{}), 392}, "kvm_debugregs": {unsafe.Sizeof(debugRegs{}), 128}, "kvm_lapic_state": {unsafe.Sizeof(lapicState{}), 1024},
-		"kvm_signal_mask": {unsafe.Sizeof(signalMask{}), 12}, "kvm_pre_fault_memory": {unsafe.Sizeof(preFault{}), 64},
+		"kvm_signal_mask": {unsafe.Sizeof(signalMask{}), 12}, "kvm_pre_fault_memory": {unsafe.Sizeof(preFault{}), 64}, "kvm_device_attr": {unsafe.Sizeof(deviceAttr{}), 24},
 	} {
 		assert.Equal(t, c.want, c.have, name)
 	}

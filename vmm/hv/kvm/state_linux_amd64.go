@@ -149,7 +149,7 @@ func (c *vcpu) RestoreState(b []byte) error {
 	if err := c.SetXSAVE(x); err != nil {
 		return err
 	}
-	return errors.Join(c.restoreMSRs(m, false), set(parts[beforeXSAVE:]), c.restoreMSRs(m, true))
+	return errors.Join(c.restoreMSRs(m, false), c.alignTSC(), set(parts[beforeXSAVE:]), c.restoreMSRs(m, true))
 }
 
 // msrTSCDeadline only means something once the time-stamp counter and the local APIC

@@ -53,6 +53,11 @@ type clockData struct {
 	_        [4]uint32
 }
 
+type deviceAttr struct {
+	flags, group uint32
+	attr, addr   uint64
+}
+
 type signalMask struct {
 	len  uint32
 	bits [8]byte

@@ -14,6 +14,7 @@ import (
 type vm struct {
 	k         *KVM
 	xsaveSize int // of a vCPU's extended state, bytes
+	tsc       tsc // of a VM whose vCPUs are being restored, by one goroutine
 
 	mu sync.Mutex
 	fd int // -1 once closed; protected by mu

@@ -54,6 +54,14 @@ const (
 	kvmSetXCRs       = 0x4188AEA7
 	kvmKVMClockCtrl  = 0xAEAD
 	kvmGetXSAVE2     = 0x9000AECF
+	kvmSetDeviceAttr = 0x4018AEE1
+	kvmGetDeviceAttr = 0x4018AEE2
+)
+
+// Attributes of a vCPU.
+const (
+	vcpuTSCControl = 0 // the group
+	vcpuTSCOffset  = 0
 )
 
 // Capabilities for KVM_CHECK_EXTENSION.
