@@ -5,190 +5,201 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
-	"github.com/gomsb/gomsb/internal/checkpoint"
-	"github.com/gomsb/gomsb/internal/launch"
 	msb "github.com/gomsb/gomsb/sdk"
-	"github.com/gomsb/gomsb/snapshot/format"
 )
 
-// rounds is how often something is done that takes long: few times, or many if all is to be
-// done.
-func rounds(few, many int) int {
-	if os.Getenv(fullEnv) != "" {
-		return many
-	}
-	return few
+// loadBlock is the size in bytes of the blocks of tests/e2e/load, which send and receive
+// numbered ones.
+const loadBlock = 8192
+
+func numbered(i uint64) []byte {
+	return bytes.Repeat(binary.LittleEndian.AppendUint64(nil, i), loadBlock/8)
 }
 
-// writer writes files with fsync, whose names are their checksums.
-const writer = `mkdir -p /root/sums; cd /root/sums; (while :; do
-dd if=/dev/urandom of=/root/new bs=64k count=1 conv=fsync 2>/dev/null; set -- $(md5sum /root/new); mv /root/new /root/sums/$1
-[ $(ls /root/sums | wc -l) -lt 50 ] || rm /root/sums/*
-done) </dev/null >/dev/null 2>&1 &`
-
-// echo sends blocks through a command until ctx ends and checks that they come back.
-func echo(ctx context.Context, sb *msb.Sandbox, blocks *atomic.Int64) error {
-	h, err := sb.ExecStream(ctx, "cat", nil, msb.WithExecStdinPipe())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = h.Close() }()
-	in := h.TakeStdin()
-	var back bytes.Buffer
-	for i := 0; ctx.Err() == nil; i++ {
-		block := bytes.Repeat([]byte(fmt.Sprintf("%08d", i)), 1024)
-		if _, err := in.Write(block); err != nil {
+// receive reads numbered blocks until c ends, slower than a guest sends them.
+func receive(c net.Conn, blocks *atomic.Uint64) error {
+	b := make([]byte, loadBlock)
+	for {
+		if _, err := io.ReadFull(c, b); err != nil {
 			return err
 		}
-		for back.Len() < len(block) {
-			e, err := h.Recv(ctx)
-			if err != nil {
-				return err
-			}
-			back.Write(e.Data)
-		}
-		if got := back.Next(len(block)); !bytes.Equal(got, block) {
-			return fmt.Errorf("block %d came back as %.20q", i, got)
+		if n := blocks.Load(); !bytes.Equal(b, numbered(n)) {
+			return fmt.Errorf("block %d came as %x", n, b[:8])
 		}
 		blocks.Add(1)
+		time.Sleep(10 * time.Millisecond)
 	}
-	return nil
 }
 
-// TestCopiesUnderLoad makes copies of a sandbox that writes to its disk, talks to the host
-// and has no idle processor.
+// send writes numbered blocks until c ends.
+func send(c net.Conn, blocks *atomic.Uint64) error {
+	for {
+		if _, err := c.Write(numbered(blocks.Load())); err != nil {
+			return err
+		}
+		blocks.Add(1)
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// loaded is a sandbox that runs tests/e2e/load, and a host that starts one command after the other in
+// it, several at a time.
+type loaded struct {
+	*msb.Sandbox
+	up, down, execs atomic.Uint64
+	conns           [2]net.Conn // of up and down
+	failed          chan error  // of each of the streams and the loops of commands, when it ends
+	loops           int
+}
+
+func newLoaded(ctx context.Context, t *testing.T, cpus int) *loaded {
+	t.Helper()
+	dir := t.TempDir()
+	l := &loaded{failed: make(chan error, 5)}
+	var servers [2]net.Listener
+	routes := make([]msb.VsockRoute, len(servers))
+	for i := range servers {
+		var err error
+		routes[i] = msb.VsockRoute{HostSocket: filepath.Join(dir, fmt.Sprint("s", i)), Port: uint32(7000 + i)}
+		servers[i], err = net.Listen("unix", routes[i].HostSocket)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = servers[i].Close() })
+	}
+	name := newName(t)
+	sb, err := msb.CreateSandbox(within(t, 5*patience), name, msb.WithImage("mini"), msb.WithCPUs(uint8(cpus)), msb.WithVsock(routes...), bind("/programs", data("programs"), msb.MountOptions{Readonly: true}))
+	require.NoError(t, err)
+	l.Sandbox = sb
+	shell(t, sb, "/programs/load /root/load 7000 7001 </dev/null >/root/log 2>&1 &")
+	for i, s := range servers {
+		require.NoError(t, s.(*net.UnixListener).SetDeadline(time.Now().Add(5*patience)))
+		c, err := s.Accept()
+		require.NoError(t, err, "a stream of the guest")
+		t.Cleanup(func() { _ = c.Close() })
+		require.NoError(t, s.Close(), "no copy connects again")
+		l.conns[i] = c
+	}
+	go func() { l.failed <- receive(l.conns[0], &l.up) }()
+	go func() { l.failed <- send(l.conns[1], &l.down) }()
+	l.loops = rounds(1, 3)
+	for range l.loops {
+		go func() { l.failed <- l.storm(ctx) }()
+	}
+	return l
+}
+
+// storm runs commands until ctx ends.
+func (l *loaded) storm(ctx context.Context) error {
+	for {
+		out, err := l.Exec(ctx, "echo", []string{"hello"})
+		if err != nil {
+			return err
+		}
+		if out.Stdout() != "hello\n" || out.ExitCode() != 0 {
+			return fmt.Errorf("exec says %q and %q, exit code %d", out.Stdout(), out.Stderr(), out.ExitCode())
+		}
+		l.execs.Add(1)
+	}
+}
+
+// goesOn waits until each part of the load went on.
+func (l *loaded) goesOn(t *testing.T) {
+	t.Helper()
+	up, down, execs := l.up.Load(), l.down.Load(), l.execs.Load()
+	eventually(t, "the source's streams and commands go on", func() bool {
+		select {
+		case err := <-l.failed:
+			require.NoError(t, err, "the source's stream or command")
+		default:
+		}
+		return l.up.Load() > up && l.down.Load() > down && l.execs.Load() > execs
+	})
+}
+
+// assertWhole checks a guest whose load ends, and stops it: how the streams ended, all files,
+// of which there must be some, and its disk.
+func assertWhole(t *testing.T, sb *msb.Sandbox, up, down string) {
+	t.Helper()
+	ctx := within(t, 3*patience)
+	out, err := sb.Shell(ctx, `until [ -e /root/load/over ]; do sleep 0.2; done; cat /root/log /root/load/up /root/load/down
+cd /root/load/sums && md5sum * | awk '$1 != $2 { print "not whole:", $2 } END { print NR ? "files" : "no files" }'
+dmesg | grep -iE 'I/O error|EXT4-fs error|Oops|BUG:|stall|lockup|hung' || true`)
+	require.NoError(t, err)
+	lines := strings.Split(strings.TrimSpace(out.Stdout()), "\n")
+	require.Len(t, lines, 3, "%s%s", out.Stdout(), out.Stderr())
+	assert.Contains(t, lines[0], up, "the stream to the host")
+	assert.Contains(t, lines[1], down, "the stream from the host")
+	assert.Equal(t, "files", lines[2])
+	require.NoError(t, sb.Stop(ctx))
+	assertClean(t, upperOf(sb))
+}
+
+// branch makes a copy, and lets the source stand still as soon as it was saved: emulated
+// machines have no time for both.
+func (l *loaded) branch(t *testing.T) *msb.Sandbox {
+	t.Helper()
+	name, ctx := newName(t), within(t, 3*patience)
+	var all []*msb.Sandbox
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		all, err = l.Branch(ctx, []string{name})
+		done <- err
+	}()
+	eventually(t, "the copy starts", func() bool { return len(runtimes(t, name)) > 0 || len(done) > 0 })
+	require.NoError(t, l.Pause(ctx))
+	require.NoError(t, <-done)
+	require.Len(t, all, 1)
+	return all[0]
+}
+
+// TestCopiesUnderLoad makes copies of a sandbox that writes to its disk, has streams to and
+// from the host, runs commands and has no idle processor.
 func TestCopiesUnderLoad(t *testing.T) {
-	cpus := rounds(1, 4)
-	source := create(t, msb.WithCPUs(uint8(cpus)))
-	shell(t, source, writer+fmt.Sprintf("\nfor i in $(seq %d); do (while :; do :; done) </dev/null >/dev/null 2>&1 & done", cpus))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var blocks, execs atomic.Int64
-	failed := make(chan error, 2)
-	go func() { failed <- echo(ctx, source, &blocks) }()
-	go func() {
-		for ctx.Err() == nil {
-			out, err := source.Shell(ctx, "echo hello")
-			if err == nil && out.Stdout() != "hello\n" {
-				err = fmt.Errorf("exec says %q and %q, exit code %d", out.Stdout(), out.Stderr(), out.ExitCode())
-			}
-			if err != nil {
-				failed <- err
-				return
-			}
-			execs.Add(1)
-		}
-		failed <- nil
-	}()
-	eventually(t, "there are files", func() bool { return shell(t, source, "ls /root/sums | wc -l") != "0" })
-	for range rounds(1, 200) {
-		b, e := blocks.Load(), execs.Load()
-		child := branch(t, source)
-		shell(t, child, "cd /root/sums; for f in *; do [ $f = '*' ] || [ $(md5sum < $f | cut -c1-32) = $f ] || exit 1; done")
-		assert.Empty(t, shell(t, child, "dmesg | grep -iE 'I/O error|EXT4-fs error|Oops' || true"))
-		require.NoError(t, child.Stop(within(t, patience)))
-		assertClean(t, upperOf(child))
-		require.NoError(t, msb.RemoveSandbox(within(t, patience), child.Name()))
-		eventually(t, "the source's streams go on", func() bool { return blocks.Load() > b && execs.Load() > e })
-	}
-	cancel()
-	for range 2 {
-		if err := <-failed; err != nil {
-			require.ErrorIs(t, err, context.Canceled)
-		}
-	}
-	assert.Empty(t, shell(t, source, "dmesg | grep -iE 'I/O error|EXT4-fs error|Oops' || true"))
-	require.NoError(t, source.Stop(within(t, patience)))
-	assertClean(t, upperOf(source))
-}
-
-// TestKilledWhileSaved kills runtimes at some point of a capture: what has the name of a
-// checkpoint is one, and nothing else is left for long.
-func TestKilledWhileSaved(t *testing.T) {
-	sb := create(t)
-	parent := t.TempDir()
-	took := time.Second
-	for i := range rounds(3, 50) {
-		dir := filepath.Join(parent, "saved")
-		agent, err := launch.AgentSocket(homePath("run"), sb.Name())
-		require.NoError(t, err)
-		c, err := net.Dial("unix", launch.ControlSocket(agent))
-		require.NoError(t, err)
+	source := newLoaded(ctx, t, rounds(1, 4))
+	eventually(t, "there are files", func() bool { return shell(t, source.Sandbox, "ls /root/load/sums | wc -l") != "0" })
+	count := rounds(1, 200)
+	for i := range count {
+		source.goesOn(t)
 		began := time.Now()
-		_, err = fmt.Fprintf(c, `{"op":"checkpoint","dir":%q}`+"\n", dir)
-		require.NoError(t, err)
-		if i > 0 { // the first one shows how long it takes
-			time.Sleep(rand.N(took))
-			pids := runtimes(t, sb.Name())
-			require.Len(t, pids, 1)
-			require.NoError(t, syscall.Kill(pids[0], syscall.SIGKILL))
-		}
-		answer, _ := io.ReadAll(c)
-		require.NoError(t, c.Close())
-		if i == 0 {
-			require.Equal(t, `{"ok":true}`, string(bytes.TrimSpace(answer)))
-			took = time.Since(began)
-		}
-		m, err := checkpoint.Open(dir)
-		if err != nil {
-			require.ErrorIs(t, err, os.ErrNotExist)
-		} else {
-			require.NoError(t, m.Verify(t.Context(), dir))
-			f, err := format.Open(t.Context(), checkpoint.MachineDir(dir))
-			require.NoError(t, err)
-			require.NoError(t, f.Close())
-			require.NoError(t, os.RemoveAll(dir))
-		}
-		if i == 0 {
-			continue
-		}
-		eventually(t, "the sandbox counts as crashed", func() bool { return status(t, sb.Name()) == msb.SandboxStatusCrashed })
-		sb = start(t, sb.Name())
+		child := source.branch(t)
+		took := time.Since(began)
+		assertWhole(t, child, "reset: ", "reset: ")
+		require.NoError(t, msb.RemoveSandbox(within(t, patience), child.Name()))
+		require.NoError(t, source.Resume(within(t, patience)))
+		t.Logf("copy %d of %d: branched in %v, looked at in %v; %d blocks up, %d down, %d commands", i+1, count,
+			took.Round(time.Millisecond), (time.Since(began) - took).Round(time.Millisecond), source.up.Load(), source.down.Load(), source.execs.Load())
 	}
-	r := askRuntime(t, sb.Name(), map[string]string{"op": "checkpoint", "dir": filepath.Join(parent, "saved")})
-	require.True(t, r.OK, r.Error)
-	left, err := os.ReadDir(parent)
-	require.NoError(t, err)
-	assert.Len(t, left, 1, "what the killed ones left is gone")
-	require.NoError(t, sb.Stop(within(t, patience)))
-	assertClean(t, upperOf(sb))
+	source.goesOn(t)
+	source.assertUnharmed(t, cancel)
 }
 
-// TestSavedToAFullDisk has no room for a checkpoint, and then has.
-func TestSavedToAFullDisk(t *testing.T) {
-	sb := create(t)
-	small := t.TempDir()
-	require.NoError(t, unix.Mount("tmpfs", small, "tmpfs", 0, "size=12m"))
-	t.Cleanup(func() { _ = unix.Unmount(small, unix.MNT_DETACH) })
-	save := func() launch.ControlReply {
-		return askRuntime(t, sb.Name(), map[string]string{"op": "checkpoint", "dir": filepath.Join(small, "saved")})
+// assertUnharmed ends the load and checks the source.
+func (l *loaded) assertUnharmed(t *testing.T, cancel context.CancelFunc) {
+	t.Helper()
+	cancel()
+	for range l.loops {
+		require.ErrorIs(t, <-l.failed, context.Canceled)
 	}
-	r := save()
-	assert.False(t, r.OK)
-	assert.Contains(t, r.Error, "no space left on device")
-	assert.Contains(t, r.Error, "make room")
-	left, err := os.ReadDir(small)
-	require.NoError(t, err)
-	assert.Empty(t, left)
-	assert.Equal(t, "unharmed", shell(t, sb, "echo unharmed"))
-	require.NoError(t, unix.Mount("tmpfs", small, "tmpfs", unix.MS_REMOUNT, "size=512m"))
-	r = save()
-	assert.True(t, r.OK, r.Error)
-	require.NoError(t, sb.Stop(within(t, patience)))
-	assertClean(t, upperOf(sb))
+	for _, c := range l.conns {
+		require.NoError(t, c.Close())
+	}
+	for range l.conns {
+		require.ErrorIs(t, <-l.failed, net.ErrClosed)
+	}
+	assertWhole(t, l.Sandbox, "reset: ", "ended after ")
 }

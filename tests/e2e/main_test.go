@@ -42,3 +42,12 @@ func data(name string) string { return filepath.Join(os.Getenv(dataEnv), name) }
 func homePath(parts ...string) string {
 	return filepath.Join(append([]string{os.Getenv("MSB_HOME")}, parts...)...)
 }
+
+// rounds is how often something is done that takes long: few times, or many if all is to be
+// done.
+func rounds(few, many int) int {
+	if os.Getenv(fullEnv) != "" {
+		return many
+	}
+	return few
+}

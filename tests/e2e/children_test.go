@@ -1,0 +1,216 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	msb "github.com/gomsb/gomsb/sdk"
+)
+
+// warm is a program that has done what takes long: 32 MiB of numbers are in its memory, it
+// has two open files, one of which has no name any more, a timer and a thread that counts,
+// both with a period of its argument in seconds, and listens at port 8000. Who writes a line
+// there gets what it is by then, once timer and counter went on, and leaves the line in its
+// memory and its file.
+const warm = `
+import array, json, os, signal, socket, sys, tempfile, threading, time, zlib
+period = float(sys.argv[1])
+state = array.array("d", [i / 3 for i in range(4096)]) * 1024
+visitor, counts, rings = "nobody", 0, 0
+own = open("/root/own", "w+")
+own.write("nobody\n")
+own.flush()
+nameless = tempfile.TemporaryFile("w+")
+nameless.write("kept")
+nameless.flush()
+def count():
+    global counts
+    while True:
+        time.sleep(period)
+        counts += 1
+def ring(*_):
+    global rings
+    rings += 1
+def content(f):
+    f.seek(0)
+    return f.read()
+def serve(server):
+    global visitor
+    while True:
+        c = server.accept()[0]
+        name = c.makefile().readline().strip()
+        own.write(name + "\n")
+        own.flush()
+        c0, r0 = counts, rings
+        while counts == c0 or rings == r0:
+            time.sleep(0.05)
+        part = zlib.crc32(b"".join(state[i:i + 64].tobytes() for i in range(0, len(state), 1 << 13)))
+        c.sendall(json.dumps({"pid": os.getpid(), "random": os.urandom(16).hex(), "clock": time.time(), "counts": counts, "rings": rings,
+            "own": content(own), "nameless": content(nameless), "visitor": visitor, "state": part}).encode())
+        c.close()
+        visitor = name
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, period, period)
+threading.Thread(target=count, daemon=True).start()
+threading.Thread(target=serve, args=[socket.create_server(("", 8000))], daemon=True).start()
+while True:
+    signal.pause()
+`
+
+// facts are what warm tells of itself, and the guest of its network.
+type facts struct {
+	PID                       int
+	Random                    string
+	Clock                     float64
+	Counts, Rings             int
+	Own, Nameless, Visitor    string
+	State                     uint32
+	Hostname, MAC, IPv4, IPv6 string
+}
+
+// visit asks the warm process of a sandbox from inside, by its own address.
+func visit(ctx context.Context, sb *msb.Sandbox) (*facts, error) {
+	const script = `addr() { ip -$1 -o addr show eth0 scope global | awk '{print $4}'; }
+ip=$(addr 4); exec 3<>/dev/tcp/${ip%/*}/8000; echo $HOSTNAME >&3; cat <&3; echo
+echo "{\"Hostname\": \"$(cat /etc/hostname)\", \"MAC\": \"$(cat /sys/class/net/eth0/address)\", \"IPv4\": \"$ip\", \"IPv6\": \"$(addr 6)\"}"`
+	out, err := sb.Exec(ctx, "bash", []string{"-c", script})
+	if err != nil {
+		return nil, err
+	}
+	f := new(facts)
+	for line := range strings.Lines(out.Stdout()) {
+		if err := json.Unmarshal([]byte(line), f); err != nil {
+			return nil, fmt.Errorf("%s says %q and %q: %w", sb.Name(), out.Stdout(), out.Stderr(), err)
+		}
+	}
+	return f, nil
+}
+
+// TestChildren branches many children from one warm process: all go on by themselves. It logs
+// what each costs while it is idle.
+func TestChildren(t *testing.T) {
+	period := rounds(1, 5)
+	names := make([]string, rounds(3, 100))
+	for i := range names {
+		names[i] = newName(t)
+	}
+	ctx := within(t, time.Duration(len(names))*patience)
+	source := createAs(t, newName(t), msb.WithImage("debian"))
+	require.NoError(t, source.FS().WriteString(ctx, "/root/warm.py", warm))
+	shell(t, source, fmt.Sprintf("python3 /root/warm.py %d </dev/null >/root/log 2>&1 &", period))
+	shell(t, source, "until grep -q :1F40 /proc/net/tcp; do sleep 0.2; done")
+	first, err := visit(ctx, source)
+	require.NoError(t, err, shell(t, source, "cat /root/log"))
+
+	began := time.Now()
+	children, err := source.Branch(ctx, names)
+	branched(t, children)
+	require.NoError(t, err)
+	require.Len(t, children, len(names))
+	t.Logf("%d children in %v", len(names), time.Since(began).Round(time.Millisecond))
+	logMemory(t, "idle", names)
+
+	seen := map[string]string{}
+	for _, sb := range append([]*msb.Sandbox{source}, children...) {
+		began := time.Now()
+		f, err := visit(ctx, sb)
+		require.NoError(t, err)
+		for _, value := range []string{f.Random, f.Hostname, f.MAC, f.IPv4, f.IPv6} {
+			require.NotEmpty(t, value, sb.Name())
+			assert.Empty(t, seen[value], "%s and %s have %q in common", seen[value], sb.Name(), value)
+			seen[value] = sb.Name()
+		}
+		assert.Equal(t, sb.Name(), f.Hostname)
+		assert.Equal(t, first.PID, f.PID, "it is the same process")
+		assert.Equal(t, first.State, f.State, "with the same state")
+		assert.Equal(t, first.Hostname, f.Visitor, "%s has its own memory", sb.Name())
+		assert.Equal(t, fmt.Sprintf("nobody\n%s\n%s\n", first.Hostname, sb.Name()), f.Own, "%s has its own files", sb.Name())
+		assert.Equal(t, "kept", f.Nameless)
+		assert.Greater(t, f.Counts, first.Counts)
+		assert.Greater(t, f.Rings, first.Rings)
+		assert.GreaterOrEqual(t, f.Clock, float64(began.Unix()-1), "the clock of %s is right", sb.Name())
+		assert.LessOrEqual(t, f.Clock, float64(time.Now().Unix()+1), "the clock of %s is right", sb.Name())
+	}
+	logMemory(t, "after a visit", names)
+}
+
+// usage is what a runtime has for itself, in KiB.
+type usage struct {
+	guest   int // pages of its guest that it shares with nobody
+	runtime int // the proportional share of all else
+	private int // of that, what it shares with nobody
+	huge    int // of that, in huge pages
+	tables  int // page tables of the process
+}
+
+// usageOf is the usage of a process, whose guest's memory alone is kept from children.
+func usageOf(t *testing.T, pid int) (u usage) {
+	t.Helper()
+	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	require.NoError(t, err)
+	number := func(s string) (n int) {
+		_, err := fmt.Sscan(s, &n)
+		require.NoError(t, err, s)
+		return n
+	}
+	var anonymous, pss, private, huge int
+	for line := range strings.Lines(string(smaps)) {
+		key, value, _ := strings.Cut(line, ":")
+		switch key {
+		case "Pss":
+			pss, private = number(value), 0
+		case "Private_Clean", "Private_Dirty":
+			private += number(value)
+		case "Anonymous":
+			anonymous = number(value)
+		case "AnonHugePages":
+			huge = number(value)
+		case "VmFlags":
+			if slices.Contains(strings.Fields(value), "dc") {
+				u.guest += anonymous
+			} else {
+				u.runtime += pss
+				u.private += private
+				u.huge += huge
+			}
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	_, after, ok := strings.Cut(string(status), "VmPTE:")
+	require.True(t, ok)
+	u.tables = number(after)
+	return u
+}
+
+// logMemory reports what sandboxes cost each.
+func logMemory(t *testing.T, when string, names []string) {
+	t.Helper()
+	columns := map[string][]int{}
+	for _, name := range names {
+		pids := runtimes(t, name)
+		require.Len(t, pids, 1, name)
+		u := usageOf(t, pids[0])
+		for what, n := range map[string]int{"guest": u.guest, "runtime": u.runtime, "private": u.private, "huge": u.huge, "tables": u.tables} {
+			columns[what] = append(columns[what], n)
+		}
+	}
+	text := ""
+	for _, what := range []string{"guest", "runtime", "private", "huge", "tables"} {
+		c := columns[what]
+		slices.Sort(c)
+		text += fmt.Sprintf(", %s %d (%d to %d)", what, c[len(c)/2], c[0], c[len(c)-1])
+	}
+	t.Logf("%s, KiB of each: %s", when, text[2:])
+}
