@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -112,13 +114,7 @@ func Spawn(ctx context.Context, o Options) (*Process, error) {
 // descriptor 3+i; nil entries are closed in the child.
 func (o *Options) command(inv *Invocation, files *fileSet, config, said *os.File) (*exec.Cmd, *os.File, error) {
 	cmd := exec.Command(o.Binary.Path, inv.Args()...)
-	cmd.Env = o.Env
-	if o.Binary.Self {
-		if cmd.Env == nil {
-			cmd.Env = os.Environ()
-		}
-		cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], SelfEnv+"=1")
-	}
+	cmd.Env = o.environment()
 	cmd.ExtraFiles = make([]*os.File, LifecycleLockFD-3+1, LifecycleLockFD-3+1+len(o.Inherit))
 	cmd.ExtraFiles[ConfigFD-3] = config
 	cmd.ExtraFiles[LifecycleLockFD-3] = o.Lock.File()
@@ -139,6 +135,27 @@ func (o *Options) command(inv *Invocation, files *fileSet, config, said *os.File
 		cmd.Stderr = o.Stderr
 	}
 	return cmd, watch, nil
+}
+
+// environment is the runtime's. Its own heap, which is small, is to have no huge pages, of
+// which it would use but parts: they are for its guest (GODEBUG of package runtime).
+func (o *Options) environment() []string {
+	env := o.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	env = slices.Clone(env)
+	if o.Binary.Self {
+		env = append(env, SelfEnv+"=1")
+	}
+	const settings = "GODEBUG="
+	for i, v := range env {
+		if before, ok := strings.CutPrefix(v, settings); ok {
+			env[i] = settings + "disablethp=1," + before // the last one counts
+			return env
+		}
+	}
+	return append(env, settings+"disablethp=1")
 }
 
 // awaitStartup reads {"pid":N} and checks that N is the child.
