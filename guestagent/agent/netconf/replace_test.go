@@ -50,7 +50,7 @@ func TestReplace(t *testing.T) {
 		assert.Contains(t, was, netip.MustParseAddr("10.9.9.3"))
 		assert.Contains(t, was, netip.MustParseAddr("fd00:2::7"))
 		_, err = Replace(&proto.Network{Interface: "eth9"})
-		assert.ErrorIs(t, err, unix.ENODEV)
+		assert.ErrorIs(t, err, ErrNoInterface)
 	})
 }
 
