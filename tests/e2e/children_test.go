@@ -161,8 +161,10 @@ func (v *visits) visit(ctx context.Context, t *testing.T, sb *msb.Sandbox) {
 	assert.Equal(t, "kept", f.Nameless)
 	assert.Greater(t, f.Counts, v.first.Counts)
 	assert.Greater(t, f.Rings, v.first.Rings)
-	assert.GreaterOrEqual(t, f.Clock, float64(began.Unix()-1), "the clock of %s is right", sb.Name())
-	assert.LessOrEqual(t, f.Clock, float64(time.Now().Unix()+1), "the clock of %s is right", sb.Name())
+	// On a machine with too much to do the host's word about the time arrives late.
+	const late = 10
+	assert.GreaterOrEqual(t, f.Clock, float64(began.Unix()-late), "the clock of %s is right", sb.Name())
+	assert.LessOrEqual(t, f.Clock, float64(time.Now().Unix()+late), "the clock of %s is right", sb.Name())
 }
 
 // usage is what a runtime has for itself, in KiB.
