@@ -14,9 +14,10 @@ const (
 	StockCommandLine = "console=hvc0 quiet panic=-1 reboot=k tsc=reliable no_timer_check"
 
 	// DefaultCommandLine are the words for the embedded kernel on ProfileDefault.
-	// pvpanic= makes it write 1 to that I/O port when it panics; numdummies=0 keeps
+	// pvpanic= makes it write 1 to that I/O port when it panics; renew= is the port of
+	// what makes a copy of a running guest one of its own; numdummies=0 keeps
 	// the built-in dummy driver from adding an interface nobody asked for.
-	DefaultCommandLine = StockCommandLine + " noreplace-smp sysfs_slim pvpanic=0x505 dummy.numdummies=0"
+	DefaultCommandLine = StockCommandLine + " noreplace-smp sysfs_slim pvpanic=0x505 renew=0x508 dummy.numdummies=0"
 
 	// SoftCommandLine are the words for the embedded kernel on ProfileSoft. fastalt
 	// and zeromem shorten boot by patches of ours; zeromem=1 needs all RAM above

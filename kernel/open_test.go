@@ -115,5 +115,6 @@ func TestCommandLine(t *testing.T) {
 		assert.Less(t, len(line), StockMaxCommandLine/2)
 	}
 	assert.NotContains(t, DefaultCommandLine, "zeromem", "a promise only the soft profile makes")
-	assert.Contains(t, DefaultCommandLine, " pvpanic=0x505")
+	assert.Contains(t, DefaultCommandLine, " pvpanic=0x505 renew=0x508 ")
+	assert.NotContains(t, StockCommandLine, "renew=", "kernels that do not know it make an environment variable of it")
 }

@@ -7,7 +7,7 @@ const (
 	// EmbeddedVersion is its release, as uname -r prints it.
 	EmbeddedVersion = "6.12.117-gomsb"
 	// EmbeddedSHA256 is the digest of the decompressed ELF file, in hexadecimal.
-	EmbeddedSHA256 = "55f307c408ae49b935cf85f6e48cd214534431defd71908b669d1b91c571ebf7"
+	EmbeddedSHA256 = "4ecc88cf13c20bae977958ac7eacf4a7af814506e9e02f45c36ad1d3a0db99cd"
 	// EmbeddedSize is the size of the decompressed ELF file in bytes.
 	EmbeddedSize = 18434240
 )
