@@ -58,6 +58,7 @@ tell heard file /t/heard
 tell within file /t/within
 tell timer file /t/timer
 tell dmesg sh -c "dmesg | grep -iE 'stall|lockup|hung|oops|bug:'"
+tell renewed sh -c "dmesg | grep -c 'virtual machine fork'"
 `
 
 func (w *world) facts(t *testing.T, sb *msb.Sandbox) map[string]string {
@@ -145,6 +146,12 @@ func (w *world) testRejoin(t *testing.T, opts ...msb.SandboxOption) {
 		eventually(t, "it counts on", func() bool { return shell(t, sb, "cat /t/count") != f["count"] })
 	}
 	one, other := known[source.Name()], known[kid.Name()]
+	generations := func(f map[string]string) int {
+		n, err := strconv.Atoi(f["renewed"])
+		require.NoError(t, err)
+		return n
+	}
+	assert.Equal(t, generations(one)+1, generations(other), "the kernel was told before programs ran")
 	assert.Empty(t, one["over"])
 	assert.Empty(t, other["heard"], "nothing of the source's connection is heard in the copy")
 	for _, what := range []string{"uuid", "random", "mac", "ipv4", "ipv6", "gateway", "gateway6", "routes"} {
@@ -161,4 +168,5 @@ func (w *world) testRejoin(t *testing.T, opts ...msb.SandboxOption) {
 	assert.Equal(t, kid.Name(), f["within"])
 	assert.Contains(t, f["outside"], "hello from "+world4)
 	assert.NotEqual(t, other["ipv4"], f["ipv4"])
+	assert.Equal(t, generations(other)+1, generations(f))
 }
