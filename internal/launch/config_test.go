@@ -57,22 +57,27 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func TestTextIsUTF8(t *testing.T) {
-	for name, change := range map[string]func(*Config){
-		"path":     func(c *Config) { c.LogDir += "/\xff" },
-		"optional": func(c *Config) { s := "/bin/\xff"; c.InitPath = &s },
-		"list":     func(c *Config) { c.ExecArgs = []string{"a", "b\xff"} },
-		"environment": func(c *Config) {
-			c.Bootstrap.DefaultEnv = append(c.Bootstrap.DefaultEnv, proto.EnvVar{Key: "A", Value: "\xff"})
+	for at, change := range map[string]func(*Config){
+		"log_dir":      func(c *Config) { c.LogDir += "/hush\xff" },
+		"init_path":    func(c *Config) { s := "/bin/hush\xff"; c.InitPath = &s },
+		"exec_args[1]": func(c *Config) { c.ExecArgs = []string{"a", "hush\xff"} },
+		"bootstrap.default_env[0].value": func(c *Config) {
+			c.Bootstrap.DefaultEnv = []proto.EnvVar{{Key: "A", Value: "hush\xff"}}
+		},
+		"network.config.secrets.secrets[0].value": func(c *Config) {
+			c.Network = &Network{}
+			c.Network.Config.Secrets.Secrets = []Secret{{EnvVar: "A", Value: "hush\xff"}}
 		},
 	} {
 		c, err := Decode(document(t, nil))
 		require.NoError(t, err)
 		_, err = c.Encode()
-		require.NoError(t, err, name)
+		require.NoError(t, err, at)
 		change(c)
 		_, err = c.Encode()
-		assert.ErrorIs(t, err, ErrConfig, name)
-		assert.ErrorContains(t, err, "is not UTF-8", name)
+		assert.ErrorIs(t, err, ErrConfig, at)
+		assert.ErrorContains(t, err, ": "+at+" is not UTF-8")
+		assert.NotContains(t, err.Error(), "hush", "it may be a secret")
 	}
 }
 
