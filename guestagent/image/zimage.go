@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "980e4504c6fdee0aae0981b4d22cb8251302e2ecc38fa9937e6b8c1b42012a4b"
+	SHA256 = "b40aa629b8af6c74aecbd7a0bb2a7a9d542dbe39a898db28608b6b635ce682eb"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3862528
 )

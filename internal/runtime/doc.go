@@ -3,7 +3,8 @@
 // logs, heartbeat, metrics and database rows, and ends when the guest, a client, a timer,
 // a signal or the parent wants it to. It may import launch, store, placement, sysmon,
 // checkpoint, template and snapshot/format, the machine monitor, the kernel and agent bundles
-// and the agent protocol with its client; it must never parse what people type, pull an image, or make decisions that belong to a controller.
+// and the agent protocol with its client; it must never parse what people type, pull an
+// image, or make decisions that belong to a controller.
 //
 // # Order
 //

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 )
@@ -18,4 +19,13 @@ func TestPoolInfo(t *testing.T) {
 	assert.EqualValues(t, 512, binary.NativeEndian.Uint32(b), "bits")
 	assert.EqualValues(t, 64, binary.NativeEndian.Uint32(b[4:]), "bytes")
 	assert.Equal(t, entropy, b[8:])
+}
+
+func TestWrong(t *testing.T) {
+	t.Parallel()
+	for ahead, want := range map[time.Duration]bool{
+		-time.Hour: true, -1: true, 0: false, 10 * time.Second: false, time.Minute: false, time.Minute + 1: true, 1000 * time.Hour: true,
+	} {
+		assert.Equal(t, want, wrong(ahead), ahead)
+	}
 }

@@ -16,15 +16,25 @@ import (
 
 // Apply renews this guest. r is valid.
 func Apply(r *proto.Renew) error {
-	now := unix.NsecToTimespec(time.Duration(r.UnixTimeNanos).Nanoseconds())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
-		return fmt.Errorf("set the clock: %w", err)
+	host := int64(r.UnixTimeNanos)
+	if wrong(time.Since(time.Unix(0, host))) {
+		now := unix.NsecToTimespec(host)
+		if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
+			return fmt.Errorf("set the clock: %w", err)
+		}
 	}
 	if err := addEntropy(r.Entropy); err != nil {
 		return fmt.Errorf("renew the random numbers: %w", err)
 	}
 	return nil
 }
+
+// latest is how late the host's word may come.
+const latest = time.Minute
+
+// wrong reports that a clock that is ahead of the host's word by so much is not only ahead
+// because the word is late: our kernel has set it before (kernel/patches/0009-renew-port.patch).
+func wrong(ahead time.Duration) bool { return ahead < 0 || ahead > latest }
 
 // addEntropy credits the bytes to the kernel's generator and has it draw new keys from
 // them at once (random(4)).
