@@ -9,5 +9,6 @@
 // The machine is that of the Linux boot protocol without firmware, ACPI or PCI: devices
 // are virtio-mmio version 2 (virtio 1.2 §4.2) announced on the kernel command line,
 // processors are described by an MP table, and a reset (0xFE to the i8042 command port)
-// is how a guest ends.
+// is how a guest ends. A kernel of ours that is restored finds an interrupt pending on
+// every processor, and by it gets time and entropy through an I/O port before anything else.
 package vmm
