@@ -157,8 +157,10 @@ func tuneMemory() {
 }
 
 // monitorSlack is how much later than it could Go's monitor may look after the process. An
-// idle sandbox wakes up three times a second, and it would look some 30 times each time.
-const monitorSlack = time.Millisecond
+// idle sandbox wakes up three times a second, and it would look some 30 times each time; a
+// request through the gateway is little else but short wake-ups. So long, at most, a
+// goroutine waits for the processor of one whose system call takes longer than expected.
+const monitorSlack = 4 * time.Millisecond
 
 // tuneProcessors gives each virtual processor a processor of Go's, and one to all else: a
 // virtual one's thread holds one while it is in the guest. With none left, what a device has

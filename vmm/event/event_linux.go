@@ -72,6 +72,18 @@ func (e *Event) Signal() error {
 // error that is os.ErrClosed. It does not allocate.
 func (e *Event) Wait() error { return e.wait(e.read) }
 
+// Serve calls handle, and again each time that the event was signalled since handle began,
+// until that returns true. It takes no system call of its own: the Go poller watches for
+// edges (epoll(7), EPOLLET), and each signal is one whatever the count, which is left as it
+// is. Close, which waits until handle has returned, ends it with an error that is
+// os.ErrClosed. Like Wait, it is for one goroutine at a time. It does not allocate.
+func (e *Event) Serve(handle func(fd uintptr) (over bool)) error {
+	if err := e.raw.Read(handle); err != nil || e.closed.Load() {
+		return os.ErrClosed // the only reason without a deadline
+	}
+	return nil
+}
+
 // Block is Wait for a waiter whom somebody waits for. It takes a thread, which the kernel
 // wakes at once: through the Go poller, it wakes one that looks for the waiter and wakes
 // another one to look for further work.

@@ -2,6 +2,7 @@ package event
 
 import (
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,96 @@ func TestSignalWakes(t *testing.T) {
 		require.NoError(t, e.Signal())
 		require.NoError(t, <-woken)
 	}
+}
+
+// serve runs Serve with a function that says when it runs.
+func serve(e *Event) (runs chan int, over chan error) {
+	runs, over = make(chan int), make(chan error, 1)
+	n := 0
+	go func() {
+		over <- e.Serve(func(uintptr) bool {
+			n++
+			runs <- n
+			return n == 5
+		})
+	}()
+	return runs, over
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	e, err := New()
+	require.NoError(t, err)
+	defer e.Close()
+	runs, over := serve(e)
+	idle := func() {
+		t.Helper()
+		select {
+		case n := <-runs:
+			t.Fatal("runs without a signal", n)
+		case <-time.After(30 * time.Millisecond):
+		}
+	}
+	assert.Equal(t, 1, <-runs, "without a signal")
+	idle()
+	require.NoError(t, e.Signal())
+	assert.Equal(t, 2, <-runs)
+	idle()
+	require.NoError(t, e.Signal(), "the count is not zero, and yet it is a signal")
+	assert.Equal(t, 3, <-runs)
+	require.NoError(t, e.Signal())
+	time.Sleep(10 * time.Millisecond) // it waits in runs
+	require.NoError(t, e.Signal(), "while the function runs")
+	assert.Equal(t, 4, <-runs)
+	assert.Equal(t, 5, <-runs)
+	require.NoError(t, <-over)
+	require.NoError(t, e.Wait(), "what Serve was told can still be waited for")
+}
+
+// No signal is lost, whenever it comes.
+func TestServeMissesNothing(t *testing.T) {
+	t.Parallel()
+	e, err := New()
+	require.NoError(t, err)
+	defer e.Close()
+	const all = 20000
+	var asked atomic.Int64
+	answered := make(chan int64, 1)
+	over := make(chan error, 1)
+	go func() {
+		over <- e.Serve(func(uintptr) bool {
+			n := asked.Load()
+			select {
+			case <-answered: // of which nobody has heard
+			default:
+			}
+			answered <- n
+			return n == all
+		})
+	}()
+	for n := int64(1); n <= all; n++ {
+		asked.Store(n)
+		require.NoError(t, e.Signal())
+		for got := int64(0); got < n; {
+			select {
+			case got = <-answered:
+			case <-time.After(30 * time.Second):
+				t.Fatal("a signal was lost", n)
+			}
+		}
+	}
+	require.NoError(t, <-over)
+}
+
+func TestCloseEndsServe(t *testing.T) {
+	t.Parallel()
+	e, err := New()
+	require.NoError(t, err)
+	runs, over := serve(e)
+	<-runs
+	require.NoError(t, e.Close())
+	require.ErrorIs(t, <-over, os.ErrClosed)
+	require.ErrorIs(t, e.Serve(func(uintptr) bool { t.Error("it is closed"); return true }), os.ErrClosed)
 }
 
 func TestCloseEndsWaits(t *testing.T) {

@@ -22,6 +22,9 @@ func (e *Event) Signal() error { return ErrUnsupported }
 // Wait returns ErrUnsupported.
 func (e *Event) Wait() error { return ErrUnsupported }
 
+// Serve returns ErrUnsupported.
+func (e *Event) Serve(func(uintptr) bool) error { return ErrUnsupported }
+
 // Block returns ErrUnsupported.
 func (e *Event) Block() error { return ErrUnsupported }
 

@@ -11,7 +11,6 @@ import (
 // after each kick, unless it is paused.
 type Worker struct {
 	kick   *event.Event
-	wait   func() error // for kick
 	handle func()
 	done   chan struct{}
 
@@ -25,35 +24,40 @@ type Worker struct {
 // StartWorker starts a worker on kick. handle must not block for long, because Pause and
 // Stop wait for it.
 func StartWorker(kick *event.Event, handle func()) *Worker {
-	return startWorker(kick, kick.Wait, handle)
+	return startWorker(kick, handle, (*Worker).run)
 }
 
 // StartPromptWorker is StartWorker for a queue whose driver does nothing until a request
 // is served. It takes a thread, and fewer context switches to wake up (docs/performance.md).
 func StartPromptWorker(kick *event.Event, handle func()) *Worker {
-	return startWorker(kick, kick.Block, handle)
+	return startWorker(kick, handle, (*Worker).runPrompt)
 }
 
-func startWorker(kick *event.Event, wait func() error, handle func()) *Worker {
-	w := &Worker{kick: kick, wait: wait, handle: handle, done: make(chan struct{})}
-	go w.run()
+func startWorker(kick *event.Event, handle func(), run func(*Worker)) *Worker {
+	w := &Worker{kick: kick, handle: handle, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		run(w)
+	}()
 	return w
 }
 
-func (w *Worker) run() {
-	defer close(w.done)
-	for {
-		w.gate.Lock()
-		if w.stopped.Load() {
-			w.gate.Unlock()
-			return
-		}
-		w.handle()
-		w.gate.Unlock()
-		if w.wait() != nil {
-			return // closed
-		}
+func (w *Worker) run() { _ = w.kick.Serve(w.once) } // an error says that it was closed
+
+func (w *Worker) runPrompt() {
+	for !w.once(0) && w.kick.Block() == nil {
 	}
+}
+
+// once runs the function, or reports that it is over.
+func (w *Worker) once(uintptr) (over bool) {
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	if w.stopped.Load() {
+		return true
+	}
+	w.handle()
+	return false
 }
 
 // Wake runs the function soon, as a kick does.

@@ -176,9 +176,11 @@ func TestWorkerStopDoesNotRunAgain(t *testing.T) {
 		t.Parallel()
 		w := newWorking(t)
 		w.begin(t)
-		require.NoError(t, w.kick.Close())
+		closed := make(chan error, 1)
+		go func() { closed <- w.kick.Close() }() // may wait for the function
 		w.permits <- struct{}{}
 		w.Stop()
+		require.NoError(t, <-closed)
 		w.idle(t)
 	})
 }
