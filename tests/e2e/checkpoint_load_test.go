@@ -100,10 +100,14 @@ func newLoaded(ctx context.Context, t *testing.T, cpus int) *loaded {
 	return l
 }
 
-// storm runs commands until ctx ends.
+// storm runs commands until ctx ends. While the source stands still for its copy they are refused.
 func (l *loaded) storm(ctx context.Context) error {
 	for {
 		out, err := l.Exec(ctx, "echo", []string{"hello"})
+		if msb.IsKind(err, msb.ErrSandboxPaused) {
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
 		if err != nil {
 			return err
 		}
