@@ -7,6 +7,8 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/gomsb/gomsb/netstack/policy"
 )
@@ -105,8 +107,9 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 	fragment := h.More() || h.FragmentOffset() != 0
 	switch p[9] {
 	case protoTCP:
-		if size := int(h.TotalLength()); size <= int(g.link.mtu) {
+		if size := int(h.TotalLength()); size <= int(g.link.mtu) && !fragment {
 			g.link.acks.expect(p[hl:size])
+			g.reopen(header.IPv4ProtocolNumber, p[12:16], p[16:20], p[hl:size])
 		}
 		return deliver
 	case protoUDP:
@@ -117,6 +120,28 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 		}
 	}
 	return discard
+}
+
+// reopen forgets a connection in TIME-WAIT when the guest opens another one between the same
+// ports, from its TCP header on: the stack would do so for a listener of its own only, and
+// drops the segment otherwise. That is what RFC 1122 §4.2.2.13 allows, without a look at the
+// sequence number: nothing old is under way between guest and gateway.
+func (g *Gateway) reopen(proto tcpip.NetworkProtocolNumber, src, dst, segment []byte) {
+	if len(segment) < header.TCPMinimumSize {
+		return
+	}
+	h := header.TCP(segment)
+	if h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck|header.TCPFlagRst|header.TCPFlagFin) != header.TCPFlagSyn {
+		return
+	}
+	id := stack.TransportEndpointID{
+		LocalAddress: tcpip.AddrFromSlice(dst), LocalPort: h.DestinationPort(),
+		RemoteAddress: tcpip.AddrFromSlice(src), RemotePort: h.SourcePort(),
+	}
+	ep, ok := g.stack.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, nicID).(*tcp.Endpoint)
+	if ok && tcp.EndpointState(ep.State()) == tcp.StateTimeWait {
+		ep.Abort()
+	}
 }
 
 // isHere reports that an address would lead to the host itself if the host dialled it:
@@ -157,6 +182,7 @@ func (g *Gateway) sortIPv6(p []byte) sorting {
 	case protoTCP:
 		if n <= int(g.link.mtu) {
 			g.link.acks.expect(payload)
+			g.reopen(header.IPv6ProtocolNumber, p[8:24], p[24:40], payload)
 		}
 		return deliver
 	case protoUDP:

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,6 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"github.com/gomsb/gomsb/netstack/policy"
 )
@@ -43,6 +46,35 @@ func TestGuestConnects(t *testing.T) {
 	for _, a := range []netip.Addr{world4, world6} {
 		g.tcpWorld(at(a, 80), echoes)
 		exchange(t, g.mustDial(at(a, 80)), "hello, "+a.String())
+	}
+}
+
+// TestGuestReusesAPort: a connection that the other side ended first is no obstacle to the
+// next one from the same port, however long the gateway remembers it.
+func TestGuestReusesAPort(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t, policy.Default(), nil)
+	forever := tcpip.TCPTimeWaitTimeoutOption(time.Hour)
+	require.Nil(t, g.Gateway.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &forever))
+	for _, a := range []netip.Addr{world4, world6} {
+		to := at(a, 80)
+		g.tcpWorld(to, func(c *net.TCPConn) { _, _ = io.WriteString(c, "bye") })
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), watchdog)
+			defer cancel()
+			var c *gonet.TCPConn
+			var err error
+			require.Eventually(t, func() bool {
+				c, err = gonet.DialTCPWithBind(ctx, g.stack, full(at(g.addrs.guestOf(a), 4321)), full(to), protocolOf(a))
+				return err == nil || !strings.Contains(err.Error(), "port is in use") // until the guest has closed it
+			}, watchdog, time.Millisecond)
+			require.NoError(t, err)
+			b, err := io.ReadAll(c)
+			require.NoError(t, err)
+			assert.Equal(t, "bye", string(b))
+			require.NoError(t, c.Close())
+			assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond, "the gateway has seen the end of it")
+		}
 	}
 }
 
