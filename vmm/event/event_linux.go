@@ -11,14 +11,13 @@ import (
 )
 
 // Event is a counter in the kernel that wakes a waiter when it is not zero. Signal may
-// be called from any goroutine, Wait from one at a time.
+// be called from any goroutine, Serve and Block from one at a time.
 type Event struct {
 	file *os.File
 	raw  syscall.RawConn
 	fd   int
 	rbuf [8]byte
 	err  error // of the last read; only the waiter touches it
-	read func(fd uintptr) bool
 
 	closed atomic.Bool
 	poll   [1]unix.PollFd // only Block touches it
@@ -35,10 +34,6 @@ func New() (*Event, error) {
 	if e.raw, err = e.file.SyscallConn(); err != nil {
 		_ = e.file.Close()
 		return nil, fmt.Errorf("create eventfd: %w", err)
-	}
-	e.read = func(fd uintptr) bool {
-		_, e.err = unix.Read(int(fd), e.rbuf[:])
-		return e.err != unix.EAGAIN
 	}
 	e.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	e.block = func(fd uintptr) bool {
@@ -59,7 +54,7 @@ func (e *Event) FD() int { return e.fd }
 // little-endian.
 var one = [8]byte{1}
 
-// Signal wakes the waiter, now or at its next Wait. After Close it returns an error that
+// Signal wakes the waiter, now or when it waits next. After Close it returns an error that
 // is os.ErrClosed. It does not allocate.
 func (e *Event) Signal() error {
 	// Through the file, whose lock keeps the descriptor from being closed, and its
@@ -68,15 +63,11 @@ func (e *Event) Signal() error {
 	return err
 }
 
-// Wait blocks until the event was signalled and resets it. After Close it returns an
-// error that is os.ErrClosed. It does not allocate.
-func (e *Event) Wait() error { return e.wait(e.read) }
-
 // Serve calls handle, and again each time that the event was signalled since handle began,
 // until that returns true. It takes no system call of its own: the Go poller watches for
 // edges (epoll(7), EPOLLET), and each signal is one whatever the count, which is left as it
 // is. Close, which waits until handle has returned, ends it with an error that is
-// os.ErrClosed. Like Wait, it is for one goroutine at a time. It does not allocate.
+// os.ErrClosed. It does not allocate.
 func (e *Event) Serve(handle func(fd uintptr) (over bool)) error {
 	if err := e.raw.Read(handle); err != nil || e.closed.Load() {
 		return os.ErrClosed // the only reason without a deadline
@@ -84,15 +75,14 @@ func (e *Event) Serve(handle func(fd uintptr) (over bool)) error {
 	return nil
 }
 
-// Block is Wait for a waiter whom somebody waits for. It takes a thread, which the kernel
-// wakes at once: through the Go poller, it wakes one that looks for the waiter and wakes
-// another one to look for further work.
-func (e *Event) Block() error { return e.wait(e.block) }
-
-func (e *Event) wait(read func(fd uintptr) bool) error {
+// Block waits until the event was signalled and resets it, for a waiter whom somebody waits
+// for. It takes a thread, which the kernel wakes at once: through the Go poller, it wakes one
+// that looks for the waiter and wakes another one to look for further work. After Close it
+// returns an error that is os.ErrClosed. It does not allocate.
+func (e *Event) Block() error {
 	for {
-		if err := e.raw.Read(read); err != nil || e.closed.Load() {
-			return os.ErrClosed // the only reason without a deadline
+		if err := e.Serve(e.block); err != nil {
+			return err
 		}
 		if e.err != unix.EINTR {
 			return e.err

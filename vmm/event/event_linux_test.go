@@ -10,30 +10,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// waits are the two ways to wait.
-func waits(e *Event) map[string]func() error {
-	return map[string]func() error{"wait": e.Wait, "block": e.Block}
-}
-
 func TestSignalWakes(t *testing.T) {
 	t.Parallel()
 	e, err := New()
 	require.NoError(t, err)
 	defer e.Close()
-	for name, wait := range waits(e) {
-		require.NoError(t, e.Signal())
-		require.NoError(t, e.Signal())
-		require.NoError(t, wait(), "two signals before the wait are one wake-up: %s", name)
-		woken := make(chan error, 1)
-		go func() { woken <- wait() }()
-		select {
-		case <-woken:
-			t.Fatal("woken without a signal: the count was not reset: " + name)
-		case <-time.After(30 * time.Millisecond):
-		}
-		require.NoError(t, e.Signal())
-		require.NoError(t, <-woken)
+	require.NoError(t, e.Signal())
+	require.NoError(t, e.Signal())
+	require.NoError(t, e.Block(), "two signals before the wait are one wake-up")
+	woken := make(chan error, 1)
+	go func() { woken <- e.Block() }()
+	select {
+	case <-woken:
+		t.Fatal("woken without a signal: the count was not reset")
+	case <-time.After(30 * time.Millisecond):
 	}
+	require.NoError(t, e.Signal())
+	require.NoError(t, <-woken)
 }
 
 // serve runs Serve with a function that says when it runs.
@@ -77,7 +70,7 @@ func TestServe(t *testing.T) {
 	assert.Equal(t, 4, <-runs)
 	assert.Equal(t, 5, <-runs)
 	require.NoError(t, <-over)
-	require.NoError(t, e.Wait(), "what Serve was told can still be waited for")
+	require.NoError(t, e.Block(), "what Serve was told can still be waited for")
 }
 
 // No signal is lost, whenever it comes.
@@ -126,20 +119,17 @@ func TestCloseEndsServe(t *testing.T) {
 	require.ErrorIs(t, e.Serve(func(uintptr) bool { t.Error("it is closed"); return true }), os.ErrClosed)
 }
 
-func TestCloseEndsWaits(t *testing.T) {
+func TestCloseEndsBlock(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"wait", "block"} {
-		e, err := New()
-		require.NoError(t, err)
-		wait := waits(e)[name]
-		woken := make(chan error, 1)
-		go func() { woken <- wait() }()
-		time.Sleep(10 * time.Millisecond)
-		require.NoError(t, e.Close())
-		assert.ErrorIs(t, <-woken, os.ErrClosed, name)
-		assert.ErrorIs(t, wait(), os.ErrClosed, name)
-		assert.NoError(t, e.Close())
-	}
+	e, err := New()
+	require.NoError(t, err)
+	woken := make(chan error, 1)
+	go func() { woken <- e.Block() }()
+	time.Sleep(10 * time.Millisecond)
+	require.NoError(t, e.Close())
+	require.ErrorIs(t, <-woken, os.ErrClosed)
+	require.ErrorIs(t, e.Block(), os.ErrClosed)
+	require.NoError(t, e.Close())
 }
 
 // A signal from another goroutine that comes at the same time as Close is not lost and
@@ -168,10 +158,18 @@ func TestNothingAllocates(t *testing.T) {
 	e, err := New()
 	require.NoError(t, err)
 	defer e.Close()
+	runs := 0
+	serve := func(uintptr) bool {
+		runs++
+		if runs%2 == 0 {
+			return true
+		}
+		_ = e.Signal()
+		return false
+	}
 	assert.Zero(t, testing.AllocsPerRun(200, func() {
 		_ = e.Signal()
-		_ = e.Wait()
-		_ = e.Signal()
 		_ = e.Block()
+		_ = e.Serve(serve)
 	}))
 }

@@ -19,9 +19,6 @@ func (e *Event) FD() int { return -1 }
 // Signal returns ErrUnsupported.
 func (e *Event) Signal() error { return ErrUnsupported }
 
-// Wait returns ErrUnsupported.
-func (e *Event) Wait() error { return ErrUnsupported }
-
 // Serve returns ErrUnsupported.
 func (e *Event) Serve(func(uintptr) bool) error { return ErrUnsupported }
 

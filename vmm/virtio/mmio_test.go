@@ -418,7 +418,7 @@ func TestNotify(t *testing.T) {
 	for i, k := range d.MMIO.Kicks() {
 		d.Store(virtiotest.RegQueueNotify, uint32(i))
 		d.Store(virtiotest.RegQueueNotify, uint32(i))
-		require.NoError(t, k.Wait(), "notifications of queue %d reach it", i)
+		require.NoError(t, k.Block(), "notifications of queue %d reach it", i)
 	}
 }
 
@@ -588,7 +588,7 @@ func TestCloseOfTheTransport(t *testing.T) {
 	}
 	assert.Equal(t, 1, dev.Activated)
 	for _, k := range d.MMIO.Kicks() {
-		assert.ErrorIs(t, k.Wait(), os.ErrClosed)
+		assert.ErrorIs(t, k.Block(), os.ErrClosed)
 	}
 }
 

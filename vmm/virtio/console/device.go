@@ -250,16 +250,16 @@ func portQueue(n int) int {
 func (d *Device) serve(act *activation, q *virtio.Queue, handle func() (more bool, err error)) {
 	kick := q.Kick()
 	act.wg.Go(func() {
-		for !act.stop.Load() {
-			more, err := d.locked(act, handle)
-			if err != nil {
-				d.complain(err)
-				act.Fail(fmt.Errorf("console: %w", err))
+		_ = kick.Serve(func(uintptr) (over bool) { // an error says that it was closed
+			for more := true; more && !act.stop.Load(); {
+				var err error
+				if more, err = d.locked(act, handle); err != nil {
+					d.complain(err)
+					act.Fail(fmt.Errorf("console: %w", err))
+				}
 			}
-			if !more && kick.Wait() != nil {
-				return
-			}
-		}
+			return act.stop.Load()
+		})
 	})
 }
 

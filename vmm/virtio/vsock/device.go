@@ -175,15 +175,15 @@ func (d *Device) Activate(a virtio.Activation) error {
 func (d *Device) serve(act *activation, n int, handle func() (more bool, err error)) {
 	kick := act.queues[n].Kick()
 	act.wg.Go(func() {
-		for !act.stop.Load() {
-			more, err := handle()
-			if err != nil {
-				d.fail(act, err)
+		_ = kick.Serve(func(uintptr) (over bool) { // an error says that it was closed
+			for more := true; more && !act.stop.Load(); {
+				var err error
+				if more, err = handle(); err != nil {
+					d.fail(act, err)
+				}
 			}
-			if !more && kick.Wait() != nil {
-				return
-			}
-		}
+			return act.stop.Load()
+		})
 	})
 }
 
