@@ -69,7 +69,11 @@ func (c *guestConn) closeWithin(ctx context.Context, wait time.Duration) {
 	defer late.Stop()
 	for {
 		state := tcp.EndpointState(c.ep.State())
-		if state == tcp.StateClose || state == tcp.StateError || state == tcp.StateTimeWait {
+		switch state {
+		case tcp.StateClose, tcp.StateError:
+			return
+		case tcp.StateTimeWait:
+			finish(c.ep)
 			return
 		}
 		select {
@@ -85,6 +89,12 @@ func (c *guestConn) closeWithin(ctx context.Context, wait time.Duration) {
 		}
 	}
 }
+
+// finish marks an endpoint that nobody uses any more, though the stack remembers it, for
+// finished: it is closed already, so that the option has no other meaning.
+func finish(ep tcpip.Endpoint) { ep.SocketOptions().SetLinger(tcpip.LingerOption{Enabled: true}) }
+
+func finished(ep tcpip.Endpoint) bool { return ep.SocketOptions().GetLinger().Enabled }
 
 // abort gives the connection up with RST.
 func (c *guestConn) abort() {

@@ -122,10 +122,11 @@ func (g *Gateway) sortIPv4(p []byte) sorting {
 	return discard
 }
 
-// reopen forgets a connection in TIME-WAIT when the guest opens another one between the same
-// ports, from its TCP header on: the stack would do so for a listener of its own only, and
-// drops the segment otherwise. That is what RFC 1122 §4.2.2.13 allows, without a look at the
-// sequence number: nothing old is under way between guest and gateway.
+// reopen looks at a segment of the guest's, from its TCP header on, and forgets the connection
+// in TIME-WAIT between whose ports the guest opens another one: the stack would do so for a
+// listener of its own only, and drops the segment otherwise. RFC 1122 §4.2.2.13 allows that;
+// nothing old is under way between guest and gateway, whatever the sequence number. What
+// somebody still reads from is left alone.
 func (g *Gateway) reopen(proto tcpip.NetworkProtocolNumber, src, dst, segment []byte) {
 	if len(segment) < header.TCPMinimumSize {
 		return
@@ -139,7 +140,7 @@ func (g *Gateway) reopen(proto tcpip.NetworkProtocolNumber, src, dst, segment []
 		RemoteAddress: tcpip.AddrFromSlice(src), RemotePort: h.SourcePort(),
 	}
 	ep, ok := g.stack.FindTransportEndpoint(proto, tcp.ProtocolNumber, id, nicID).(*tcp.Endpoint)
-	if ok && tcp.EndpointState(ep.State()) == tcp.StateTimeWait {
+	if ok && tcp.EndpointState(ep.State()) == tcp.StateTimeWait && finished(ep) {
 		ep.Abort()
 	}
 }

@@ -49,25 +49,39 @@ func TestGuestConnects(t *testing.T) {
 	}
 }
 
+// dialFrom opens a TCP connection in the guest from a port of its choice, once the guest's own
+// stack gives it.
+func (g *guest) dialFrom(port uint16, to netip.AddrPort, within time.Duration) (c *gonet.TCPConn, err error) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	from := full(at(g.addrs.guestOf(to.Addr()), port))
+	require.Eventually(g.t, func() bool {
+		c, err = gonet.DialTCPWithBind(ctx, g.stack, from, full(to), protocolOf(to.Addr()))
+		return err == nil || !strings.Contains(err.Error(), "port is in use")
+	}, watchdog, time.Millisecond)
+	return c, err
+}
+
+// remembering is a guest whose gateway never forgets a connection in TIME-WAIT by itself.
+func remembering(t *testing.T, change func(*Config)) *guest {
+	t.Helper()
+	g := newGuest(t, policy.Default(), change)
+	forever := tcpip.TCPTimeWaitTimeoutOption(time.Hour)
+	require.Nil(t, g.Gateway.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &forever))
+	return g
+}
+
 // TestGuestReusesAPort: a connection that the other side ended first is no obstacle to the
 // next one from the same port, however long the gateway remembers it.
 func TestGuestReusesAPort(t *testing.T) {
 	t.Parallel()
-	g := newGuest(t, policy.Default(), nil)
-	forever := tcpip.TCPTimeWaitTimeoutOption(time.Hour)
-	require.Nil(t, g.Gateway.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &forever))
+	g := remembering(t, nil)
 	for _, a := range []netip.Addr{world4, world6} {
 		to := at(a, 80)
 		g.tcpWorld(to, func(c *net.TCPConn) { _, _ = io.WriteString(c, "bye") })
 		for range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), watchdog)
-			defer cancel()
-			var c *gonet.TCPConn
-			var err error
-			require.Eventually(t, func() bool {
-				c, err = gonet.DialTCPWithBind(ctx, g.stack, full(at(g.addrs.guestOf(a), 4321)), full(to), protocolOf(a))
-				return err == nil || !strings.Contains(err.Error(), "port is in use") // until the guest has closed it
-			}, watchdog, time.Millisecond)
+			c, err := g.dialFrom(4321, to, watchdog)
 			require.NoError(t, err)
 			b, err := io.ReadAll(c)
 			require.NoError(t, err)
@@ -76,6 +90,63 @@ func TestGuestReusesAPort(t *testing.T) {
 			assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond, "the gateway has seen the end of it")
 		}
 	}
+}
+
+// stalled is a connection to a server that takes nothing until it may.
+type stalled struct {
+	net.Conn
+	may <-chan struct{}
+}
+
+func (s stalled) CloseWrite() error { return s.Conn.(*net.TCPConn).CloseWrite() }
+
+func (s stalled) Write(p []byte) (int, error) {
+	<-s.may
+	return s.Conn.Write(p)
+}
+
+// TestGuestReusesAPortTooEarly: what the guest sent before it closed a connection is not lost
+// because it opens another one.
+func TestGuestReusesAPortTooEarly(t *testing.T) {
+	t.Parallel()
+	may := make(chan struct{})
+	var g *guest
+	g = remembering(t, func(cfg *Config) {
+		cfg.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := g.world.dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return stalled{c, may}, nil
+		}
+	})
+	release := sync.OnceFunc(func() { close(may) })
+	t.Cleanup(release)
+	got := make(chan []byte, 2)
+	to := at(world4, 80)
+	g.tcpWorld(to, func(c *net.TCPConn) {
+		_ = c.CloseWrite()
+		b, _ := io.ReadAll(c)
+		got <- b
+	})
+	c, err := g.dialFrom(4321, to, watchdog)
+	require.NoError(t, err)
+	_, err = io.ReadAll(c)
+	require.NoError(t, err)
+	said := bytes.Repeat([]byte("said "), 3*bufferSize/10) // more than is read at once
+	_, err = c.Write(said)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+
+	_, err = g.dialFrom(4321, to, 300*time.Millisecond)
+	require.Error(t, err, "the first one is not over")
+	release()
+	assert.Equal(t, said, <-got)
+	assert.Eventually(t, func() bool { return g.tcpCount.Load() == 0 }, watchdog, time.Millisecond)
+	c, err = g.dialFrom(4321, to, watchdog)
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+	assert.Empty(t, <-got)
 }
 
 // TestGuestIsRefused: a guest never connects to where nobody answers, nor to where it may
