@@ -16,12 +16,13 @@ type Event struct {
 	file *os.File
 	raw  syscall.RawConn
 	fd   int
-	rbuf [8]byte
-	err  error // of the last read; only the waiter touches it
 
 	closed atomic.Bool
-	poll   [1]unix.PollFd // only Block touches it
-	block  func(fd uintptr) bool
+	// Only Block touches these.
+	poll  [1]unix.PollFd
+	rbuf  [8]byte
+	err   error // of the last read
+	block func(fd uintptr) bool
 }
 
 // New creates an event that is not signalled.
@@ -67,9 +68,14 @@ func (e *Event) Signal() error {
 // until that returns true. It takes no system call of its own: the Go poller watches for
 // edges (epoll(7), EPOLLET), and each signal is one whatever the count, which is left as it
 // is. Close, which waits until handle has returned, ends it with an error that is
-// os.ErrClosed. It does not allocate.
-func (e *Event) Serve(handle func(fd uintptr) (over bool)) error {
-	if err := e.raw.Read(handle); err != nil || e.closed.Load() {
+// os.ErrClosed. A wake-up does not allocate.
+func (e *Event) Serve(handle func() (over bool)) error {
+	return e.until(func(uintptr) bool { return handle() })
+}
+
+// until calls over at once and after each signal until it returns true.
+func (e *Event) until(over func(fd uintptr) bool) error {
+	if err := e.raw.Read(over); err != nil || e.closed.Load() {
 		return os.ErrClosed // the only reason without a deadline
 	}
 	return nil
@@ -81,7 +87,7 @@ func (e *Event) Serve(handle func(fd uintptr) (over bool)) error {
 // returns an error that is os.ErrClosed. It does not allocate.
 func (e *Event) Block() error {
 	for {
-		if err := e.Serve(e.block); err != nil {
+		if err := e.until(e.block); err != nil {
 			return err
 		}
 		if e.err != unix.EINTR {

@@ -34,7 +34,7 @@ func serve(e *Event) (runs chan int, over chan error) {
 	runs, over = make(chan int), make(chan error, 1)
 	n := 0
 	go func() {
-		over <- e.Serve(func(uintptr) bool {
+		over <- e.Serve(func() bool {
 			n++
 			runs <- n
 			return n == 5
@@ -84,7 +84,7 @@ func TestServeMissesNothing(t *testing.T) {
 	answered := make(chan int64, 1)
 	over := make(chan error, 1)
 	go func() {
-		over <- e.Serve(func(uintptr) bool {
+		over <- e.Serve(func() bool {
 			n := asked.Load()
 			select {
 			case <-answered: // of which nobody has heard
@@ -116,7 +116,7 @@ func TestCloseEndsServe(t *testing.T) {
 	<-runs
 	require.NoError(t, e.Close())
 	require.ErrorIs(t, <-over, os.ErrClosed)
-	require.ErrorIs(t, e.Serve(func(uintptr) bool { t.Error("it is closed"); return true }), os.ErrClosed)
+	require.ErrorIs(t, e.Serve(func() bool { t.Error("it is closed"); return true }), os.ErrClosed)
 }
 
 func TestCloseEndsBlock(t *testing.T) {
@@ -158,18 +158,32 @@ func TestNothingAllocates(t *testing.T) {
 	e, err := New()
 	require.NoError(t, err)
 	defer e.Close()
-	runs := 0
-	serve := func(uintptr) bool {
-		runs++
-		if runs%2 == 0 {
-			return true
-		}
-		_ = e.Signal()
-		return false
-	}
 	assert.Zero(t, testing.AllocsPerRun(200, func() {
 		_ = e.Signal()
 		_ = e.Block()
-		_ = e.Serve(serve)
 	}))
+}
+
+func TestNoWakeUpAllocates(t *testing.T) {
+	e, err := New()
+	require.NoError(t, err)
+	defer e.Close()
+	var last atomic.Bool
+	answered, over := make(chan struct{}), make(chan error, 1)
+	go func() {
+		over <- e.Serve(func() bool {
+			over := last.Load()
+			answered <- struct{}{}
+			return over
+		})
+	}()
+	<-answered
+	assert.Zero(t, testing.AllocsPerRun(200, func() {
+		_ = e.Signal()
+		<-answered
+	}))
+	last.Store(true)
+	require.NoError(t, e.Signal())
+	<-answered
+	require.NoError(t, <-over)
 }

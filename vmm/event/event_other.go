@@ -20,7 +20,7 @@ func (e *Event) FD() int { return -1 }
 func (e *Event) Signal() error { return ErrUnsupported }
 
 // Serve returns ErrUnsupported.
-func (e *Event) Serve(func(uintptr) bool) error { return ErrUnsupported }
+func (e *Event) Serve(func() bool) error { return ErrUnsupported }
 
 // Block returns ErrUnsupported.
 func (e *Event) Block() error { return ErrUnsupported }

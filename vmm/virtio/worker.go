@@ -45,12 +45,12 @@ func startWorker(kick *event.Event, handle func(), run func(*Worker)) *Worker {
 func (w *Worker) run() { _ = w.kick.Serve(w.once) } // an error says that it was closed
 
 func (w *Worker) runPrompt() {
-	for !w.once(0) && w.kick.Block() == nil {
+	for !w.once() && w.kick.Block() == nil {
 	}
 }
 
 // once runs the function, or reports that it is over.
-func (w *Worker) once(uintptr) (over bool) {
+func (w *Worker) once() (over bool) {
 	w.gate.Lock()
 	defer w.gate.Unlock()
 	if w.stopped.Load() {

@@ -250,7 +250,7 @@ func portQueue(n int) int {
 func (d *Device) serve(act *activation, q *virtio.Queue, handle func() (more bool, err error)) {
 	kick := q.Kick()
 	act.wg.Go(func() {
-		_ = kick.Serve(func(uintptr) (over bool) { // an error says that it was closed
+		_ = kick.Serve(func() (over bool) { // an error says that it was closed
 			for more := true; more && !act.stop.Load(); {
 				var err error
 				if more, err = d.locked(act, handle); err != nil {

@@ -175,7 +175,7 @@ func (d *Device) Activate(a virtio.Activation) error {
 func (d *Device) serve(act *activation, n int, handle func() (more bool, err error)) {
 	kick := act.queues[n].Kick()
 	act.wg.Go(func() {
-		_ = kick.Serve(func(uintptr) (over bool) { // an error says that it was closed
+		_ = kick.Serve(func() (over bool) { // an error says that it was closed
 			for more := true; more && !act.stop.Load(); {
 				var err error
 				if more, err = handle(); err != nil {
