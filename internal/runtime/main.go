@@ -158,8 +158,8 @@ func tuneMemory() {
 
 // monitorSlack is how much later than it could Go's monitor may look after the process. An
 // idle sandbox wakes up three times a second, and it would look some 30 times each time; a
-// request through the gateway is little else but short wake-ups. So long, at most, a
-// goroutine waits for the processor of one whose system call takes longer than expected.
+// request through the gateway is little else but short wake-ups. So much longer, at most, a
+// goroutine waits for the processor of one whose system call takes more than a moment.
 const monitorSlack = 4 * time.Millisecond
 
 // tuneProcessors gives each virtual processor a processor of Go's, and one to all else: a
