@@ -67,10 +67,10 @@ func (e *Event) Signal() error {
 // Serve calls handle, and again each time that the event was signalled since handle began,
 // until that returns true. It takes no system call of its own: the Go poller watches for
 // edges (epoll(7), EPOLLET), and each signal is one whatever the count, which is left as it
-// is. Close, which waits until handle has returned, ends it with an error that is
-// os.ErrClosed. A wake-up does not allocate.
+// is. Close, which waits until handle has returned and keeps it from running again, ends it
+// with an error that is os.ErrClosed. A wake-up does not allocate.
 func (e *Event) Serve(handle func() (over bool)) error {
-	return e.until(func(uintptr) bool { return handle() })
+	return e.until(func(uintptr) bool { return e.closed.Load() || handle() }) // Close signals too
 }
 
 // until calls over at once and after each signal until it returns true.
