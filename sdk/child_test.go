@@ -194,6 +194,7 @@ func FuzzSavedSandbox(f *testing.F) {
 	f.Add(savedText, "/data", "disk-2.raw", "raw")
 	f.Add(`{"image":{"Oci":{"reference":"a"}},"mounts":[{"type":"DiskImage","host":"/d","guest":"/a"}],"network":null,"labels":7,"manifest_digest":"m"}`, "/a", "x", "qcow2")
 	f.Add(`{"image":{"Oci":{"reference":"a","root_disk":{"kind":"disk-image","path":"/d"}}},"manifest_digest":"m"}`, "", "upper.ext4", "raw")
+	f.Add(`{"image":{"Oci":{"reference":"a"}},"manifest_digest":"m"}`, "", "upper.ext", "raw") // two roots
 	h := home{root: "/nowhere"}
 	a := &snapshot.Artefact{Descriptor: &descriptor.Descriptor{ImageManifestDigest: "m"}}
 	f.Fuzz(func(t *testing.T, config, guest, file, format string) {

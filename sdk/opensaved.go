@@ -81,17 +81,18 @@ func (s *savedSandbox) check(a *snapshot.Artefact) error {
 			return bad("cannot be: %v", err)
 		}
 	}
-	roots := 0
+	files, guests := map[string]bool{}, map[string]bool{}
 	for _, d := range s.Disks {
-		if d.File != filepath.Base(d.File) || d.File == "." || d.File == ".." || d.File == unbornName || d.Format != "raw" && d.Format != "qcow2" {
+		switch {
+		case d.File != filepath.Base(d.File) || d.File == "." || d.File == ".." || d.File == unbornName || d.Format != "raw" && d.Format != "qcow2":
 			return bad("has a disk %q of format %q", d.File, d.Format)
+		case files[d.File] || guests[d.Guest] || (d.File == upperName) != (d.Guest == ""):
+			return bad("has a disk %q too many, on %q", d.File, d.Guest)
 		}
-		if d.Guest == "" && d.File == upperName {
-			roots++
-		}
+		files[d.File], guests[d.Guest] = true, true
 	}
-	if roots != 1 {
-		return bad("has %d root disks", roots)
+	if !files[upperName] {
+		return bad("has no root disk")
 	}
 	return nil
 }
