@@ -231,8 +231,6 @@ func TestDefaultRootDisk(t *testing.T) {
 	assert.ErrorContains(t, err, "patches require a managed root disk")
 }
 
-// A flat disk is a copy of the image's file system; the image itself is not needed any
-// more once it is there.
 // TestDisksOfImagesStop finds an image unread once the context has ended.
 func TestDisksOfImagesStop(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
@@ -254,6 +252,8 @@ func TestDisksOfImagesStop(t *testing.T) {
 	assert.Empty(t, left)
 }
 
+// A flat disk is a copy of the image's file system; the image itself is not needed any
+// more once it is there.
 func TestFlatRootDisk(t *testing.T) {
 	h := newGuests(t, runtimetest.Guest{})
 	ctx := testContext(t)
