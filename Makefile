@@ -29,6 +29,7 @@ test: lint unit race posix e2e compat
 unit:
 	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck umoci:umoci util-linux:flock
 	@$(GO) test ./...
+	@hack/kvm-tests
 	@$(GO) test -tags images ./oci/cache
 	@$(GO) test -tags official -run Official ./sdk
 	@$(GO) test -tags official ./tests/compat

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/vmm/hv/kvm"
+	"github.com/gomsb/gomsb/vmm/hv/kvmtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,6 +53,7 @@ func config(code []byte, vcpus int) Config {
 
 func build(t *testing.T, c Config) *Machine {
 	t.Helper()
+	kvmtest.Need(t)
 	m, err := New(c)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, m.Close()) })
@@ -310,6 +312,7 @@ func descriptors(t *testing.T) int {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
+	kvmtest.Need(t)
 	before := descriptors(t)
 	for _, state := range []string{"new", "running", "paused", "ended"} {
 		c := config(counts, 3)
@@ -333,6 +336,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 }
 
 func TestNewFailsWithoutATrace(t *testing.T) {
+	kvmtest.Need(t)
 	before := descriptors(t)
 	ok := config(spins, 1)
 	for name, c := range map[string]struct {

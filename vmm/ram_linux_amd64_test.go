@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/vmm/hv"
+	"github.com/gomsb/gomsb/vmm/hv/kvmtest"
 	"github.com/gomsb/gomsb/vmm/memory"
 )
 
@@ -20,6 +21,7 @@ func TestTooMuchMemory(t *testing.T) {
 	assert.EqualError(t, (&Machine{}).mapMemory(4096, nil, narrow),
 		"invalid machine configuration: memory: 4096 MiB are more than this host's processor addresses: choose at most 3328")
 
+	kvmtest.Need(t)
 	b, err := os.ReadFile("/proc/self/statm")
 	require.NoError(t, err)
 	pages, err := strconv.ParseUint(strings.Fields(string(b))[0], 10, 64)

@@ -17,6 +17,7 @@ import (
 	"github.com/gomsb/gomsb/kernel"
 	"github.com/gomsb/gomsb/snapshot/format"
 	"github.com/gomsb/gomsb/vmm"
+	"github.com/gomsb/gomsb/vmm/hv/kvmtest"
 	"github.com/gomsb/gomsb/vmm/memory"
 )
 
@@ -255,6 +256,7 @@ func TestRecord(t *testing.T) {
 // saveMachine makes a template of a machine that never ran.
 func saveMachine(t *testing.T, c Cache, s *Shape) *vmm.Saved {
 	t.Helper()
+	kvmtest.Need(t)
 	cfg := vmm.Config{VCPUs: 1, MemoryMiB: 64, Kernel: spinning, CommandLine: func(vmm.Profile) string { return "" }}
 	m, err := vmm.New(cfg)
 	require.NoError(t, err)

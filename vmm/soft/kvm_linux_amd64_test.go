@@ -16,6 +16,7 @@ import (
 	"github.com/gomsb/gomsb/vmm/arch/amd64"
 	"github.com/gomsb/gomsb/vmm/hv"
 	"github.com/gomsb/gomsb/vmm/hv/kvm"
+	"github.com/gomsb/gomsb/vmm/hv/kvmtest"
 	"github.com/gomsb/gomsb/vmm/memory"
 )
 
@@ -52,6 +53,7 @@ type real struct {
 // newReal must be called on a locked thread, which is then the vCPU's.
 func newReal(t *testing.T) *real {
 	t.Helper()
+	kvmtest.Need(t)
 	k, err := kvm.Open("")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, k.Close()) }()

@@ -14,12 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/vmm/hv"
+	"github.com/gomsb/gomsb/vmm/hv/kvmtest"
 	"github.com/gomsb/gomsb/vmm/memory"
 )
 
 // realMode makes a machine with one vCPU at address 0x1000 in real mode, where code is.
 func realMode(t *testing.T, code []byte) (hv.VM, hv.VCPU, *memory.Memory) {
 	t.Helper()
+	kvmtest.Need(t)
 	k, err := Open("")
 	require.NoError(t, err)
 	defer k.Close()
@@ -269,6 +271,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestCloseLeavesNothingOpen(t *testing.T) {
+	kvmtest.Need(t)
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		require.NoError(t, err)

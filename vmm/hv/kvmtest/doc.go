@@ -1,0 +1,2 @@
+// Package kvmtest tells tests that need KVM whether there is one.
+package kvmtest

@@ -1,0 +1,24 @@
+package kvmtest
+
+import (
+	"os"
+	"testing"
+)
+
+// MustEnv is the variable that makes a test fail where it would be skipped. hack/kvm-tests
+// sets it in the emulated testbed, where it runs what the rest of the machine cannot.
+const MustEnv = "KVM_TESTS"
+
+// Need skips a test where /dev/kvm is missing or may not be used.
+func Need(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	switch {
+	case err == nil:
+		_ = f.Close()
+	case os.Getenv(MustEnv) != "":
+		t.Fatal(err)
+	default:
+		t.Skipf("%v: hack/kvm-tests runs it in the testbed", err)
+	}
+}
