@@ -7,7 +7,7 @@ LDFLAGS := -s -w
 FUZZTIME ?= 20s
 ROUNDS ?= 4
 
-.PHONY: help build demo test unit posix e2e compat race fuzz bench lint agent kernel clean
+.PHONY: help build demo test unit packages race-packages machines posix e2e compat race fuzz bench lint agent kernel clean
 
 ## help: list the targets
 help:
@@ -23,13 +23,17 @@ demo: build
 	@hack/demo
 
 ## test: everything CI checks: lint, unit, race, posix, e2e, compat
-test: lint unit race posix e2e compat
+test:
+	@hack/test
 
 ## unit: the tests beside the code
-unit:
+unit: packages
+	@hack/kvm-tests
+
+# What of the tests beside the code starts no machine where /dev/kvm cannot be opened.
+packages:
 	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck umoci:umoci util-linux:flock
 	@$(GO) test ./...
-	@hack/kvm-tests
 	@$(GO) test -tags images ./oci/cache
 	@$(GO) test -tags official -run Official ./sdk
 	@$(GO) test -tags official ./tests/compat
@@ -47,9 +51,17 @@ compat: build
 	@hack/compat
 
 ## race: unit tests under the race detector
-race:
+race: race-packages
+	@hack/kvm-tests -race
+
+race-packages:
 	@hack/setup gcc:gcc libc6-dev:/usr/include/stdio.h erofs-utils:fsck.erofs e2fsprogs:e2fsck
 	@PATH="$$(hack/setup go):$$PATH" CGO_ENABLED=1 go test -race $$(PATH="$$(hack/setup go):$$PATH" hack/race-packages)
+
+# The rest of unit and race.
+machines:
+	@hack/kvm-tests
+	@hack/kvm-tests -race
 
 ## fuzz: every fuzz target for FUZZTIME (default 20s) each
 fuzz:
