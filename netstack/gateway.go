@@ -113,6 +113,7 @@ type Gateway struct {
 	peers    peerTable
 	inbound  atomic.Int64 // connections through published ports
 	account  account
+	workers  workers
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -154,11 +155,13 @@ func New(cfg Config) (*Gateway, error) {
 	if g.ping == nil {
 		g.ping = hostPing
 	}
+	g.workers.init()
 	g.udp.init()
 	g.peers.init()
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.build(); err != nil {
 		g.cancel()
+		g.workers.close()
 		return nil, fmt.Errorf("network stack: %w", err)
 	}
 	if err := g.publish(cfg.Published); err != nil {
@@ -254,15 +257,15 @@ func (g *Gateway) begin() bool {
 	return true
 }
 
-// run starts a goroutine that Close waits for, unless the gateway is closed.
+// run calls f on a goroutine that Close waits for, unless the gateway is closed.
 func (g *Gateway) run(f func(context.Context)) bool {
 	if !g.begin() {
 		return false
 	}
-	go func() {
+	g.workers.run(func() {
 		defer g.wg.Done()
 		f(g.ctx)
-	}()
+	})
 	return true
 }
 
@@ -298,6 +301,7 @@ func (g *Gateway) Close() {
 	}
 	g.udp.closeAll()
 	g.abortAll()
+	g.workers.close()
 	g.stack.Close()
 	g.link.close()
 	g.stack.Wait()

@@ -32,9 +32,10 @@ const (
 // guestConn is the stack's end of a TCP connection with the guest. One goroutine may read
 // while another writes.
 type guestConn struct {
-	ep    tcpip.Endpoint
-	link  *link // that ep sends on
-	queue waiter.Queue
+	ep      tcpip.Endpoint
+	link    *link // that ep sends on
+	queue   waiter.Queue
+	workers *workers // for what runs besides
 
 	in, out         waiter.Entry
 	readable, space chan struct{}     // signalled when it may be

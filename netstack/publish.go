@@ -211,7 +211,7 @@ func spare(c syscall.Conn) bool {
 func (g *Gateway) connect(ctx context.Context, to netip.AddrPort) (*guestConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWait)
 	defer cancel()
-	c := &guestConn{link: g.link}
+	c := &guestConn{link: g.link, workers: &g.workers}
 	ep, e := g.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(to.Addr()), &c.queue)
 	if e != nil {
 		return nil, stackError(e)

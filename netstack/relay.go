@@ -19,7 +19,7 @@ func (g *Gateway) relay(ctx context.Context, guest, host sealed, c secrets.Conne
 	stop := context.AfterFunc(s.ctx, func() { _ = w.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	down := make(chan error, 1)
-	go func() { down <- s.failed(relayDown(guest, host)) }()
+	s.guest.workers.run(func() { down <- s.failed(relayDown(guest, host)) })
 	up := s.failed(relayUp(guest, host, rw))
 	err := errors.Join(up, <-down)
 	switch {

@@ -51,13 +51,13 @@ func join(ctx context.Context, guest *guestConn, host net.Conn) *pair {
 
 // start carries what the host sends.
 func (p *pair) start() {
-	go func() {
+	p.guest.workers.run(func() {
 		err := p.down()
 		if err != nil && !(p.halting.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
 			p.stop()
 		}
 		p.ended <- err
-	}()
+	})
 }
 
 // halt has nothing more carried to the guest, until start is called. It reports whether

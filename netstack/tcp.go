@@ -16,12 +16,17 @@ const (
 	dotPort = 853
 )
 
-// acceptTCP deals with a connection that the guest opens, on a goroutine of its own.
+// acceptTCP deals with a connection that the guest opens. The goroutine is nobody else's.
 func (g *Gateway) acceptTCP(r *tcp.ForwarderRequest) {
 	if !g.begin() {
 		r.Complete(false)
 		return
 	}
+	g.workers.lend(func() { g.countTCP(r) })
+}
+
+// countTCP serves one connection of the guest's, unless that is one too many.
+func (g *Gateway) countTCP(r *tcp.ForwarderRequest) {
 	defer g.wg.Done()
 	defer g.tcpCount.Add(-1)
 	g.account.connections.Add(1)
@@ -132,7 +137,7 @@ func (g *Gateway) plain(ctx context.Context, guest *guestConn, host net.Conn, c 
 
 // accept completes the handshake with the guest; nil if the guest gave up.
 func (g *Gateway) accept(r *tcp.ForwarderRequest) *guestConn {
-	c := &guestConn{link: g.link}
+	c := &guestConn{link: g.link, workers: &g.workers}
 	ep, err := r.CreateEndpoint(&c.queue)
 	r.Complete(err != nil)
 	if err != nil {

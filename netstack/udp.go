@@ -235,11 +235,11 @@ func (s *udpSession) run(context.Context) {
 	}
 	way := pathOf(c)
 	receiving := make(chan struct{})
-	go func() {
+	s.g.workers.run(func() {
 		defer close(receiving)
 		s.receive(c, way)
 		s.g.udp.finish(s)
-	}()
+	})
 	s.send(c, way)
 	_ = c.Close()
 	<-receiving
