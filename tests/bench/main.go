@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 )
 
@@ -47,14 +48,21 @@ func bench(what, ours, theirs string, rounds int, images []string) error {
 	r := newReport(a.name, b.name)
 	for n := range rounds {
 		fmt.Fprintf(os.Stderr, "bench: round %d of %d\n", n+1, rounds)
-		for _, s := range []*side{a, b} {
-			switch what {
-			case "load":
+		sides := []*side{a, b}
+		if n%2 == 1 { // who is second may find a warmer machine
+			slices.Reverse(sides)
+		}
+		if what == "network" {
+			if err := network(r, v, sides, images[0], n == 0); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, s := range sides {
+			if what == "load" {
 				err = s.loads(r, images)
-			case "run":
+			} else {
 				err = s.round(r, images[0], n == 0)
-			default:
-				err = s.network(r, v, images[0], n == 0)
 			}
 			if err != nil {
 				return err

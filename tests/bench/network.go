@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,7 +22,10 @@ const (
 	hostName = "host.microsandbox.internal"
 
 	iperfSeconds = "8"
-	requests     = "1000"
+	// turns are how often either side makes its requests of either kind in a round, so many
+	// at once: noise that lasts longer than a turn meets both.
+	turns    = 10
+	requests = "100"
 )
 
 // servers are what guests talk to, on this machine's loopback.
@@ -63,8 +67,40 @@ func (v *servers) stop() {
 }
 
 // network measures a connection's throughput each way, in seconds for a MiB, and how long
-// small requests take. The first round loads the image before.
-func (s *side) network(r *report, v *servers, image string, first bool) error {
+// small requests take, of two sides that run at the same time. The first round loads the
+// image before.
+func network(r *report, v *servers, sides []*side, image string, first bool) error {
+	for _, s := range sides {
+		if err := s.connect(image, first); err != nil {
+			return err
+		}
+	}
+	for _, way := range []struct{ name, flag string }{{"TCP from the guest", "-4"}, {"TCP to the guest", "--reverse"}} {
+		for _, s := range sides {
+			if err := s.iperf(r, v, way.name, way.flag); err != nil {
+				return err
+			}
+		}
+	}
+	for range turns {
+		for _, kind := range []struct{ name, keep string }{{"request on an open connection", "keep"}, {"request on a new connection", "close"}} {
+			for _, s := range sides {
+				if err := s.requests(r, v, kind.name, kind.keep); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, s := range sides {
+		if err := errors.Join(s.quietly("stop", netbox), s.quietly("rm", netbox)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect starts the sandbox that is to have a network, and puts this program into it.
+func (s *side) connect(image string, first bool) error {
 	if first {
 		if err := s.quietly("load", "-q", "-i", image); err != nil {
 			return err
@@ -79,21 +115,6 @@ func (s *side) network(r *report, v *servers, image string, first bool) error {
 		{"cp", "-q", self, netbox + ":/bench"},
 		{"exec", netbox, "--", "/bin/chmod", "755", "/bench"},
 	} {
-		if err := s.quietly(args...); err != nil {
-			return err
-		}
-	}
-	for _, way := range []struct{ name, flag string }{{"TCP from the guest", "-4"}, {"TCP to the guest", "--reverse"}} {
-		if err := s.iperf(r, v, way.name, way.flag); err != nil {
-			return err
-		}
-	}
-	for _, kind := range []struct{ name, keep string }{{"request on an open connection", "keep"}, {"request on a new connection", "close"}} {
-		if err := s.requests(r, v, kind.name, kind.keep); err != nil {
-			return err
-		}
-	}
-	for _, args := range [][]string{{"stop", netbox}, {"rm", netbox}} {
 		if err := s.quietly(args...); err != nil {
 			return err
 		}
@@ -128,12 +149,17 @@ func (s *side) requests(r *report, v *servers, name, keep string) error {
 	if err != nil {
 		return err
 	}
-	var median, high time.Duration
-	if _, err := fmt.Sscan(strings.TrimSpace(string(out)), (*int64)(&median), (*int64)(&high)); err != nil {
-		return fmt.Errorf("%s: get printed %q: %w", s.name, out, err)
+	var took []float64
+	for line := range strings.Lines(string(out)) {
+		ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+		if err != nil {
+			return fmt.Errorf("%s: get printed %q: %w", s.name, line, err)
+		}
+		took = append(took, time.Duration(ns).Seconds())
 	}
-	fmt.Fprintf(os.Stderr, "bench: %s: %s: %v, %v\n", s.name, name, median, high)
-	r.add(s, name+": p50", median.Seconds())
-	r.add(s, name+": p99", high.Seconds())
+	fmt.Fprintf(os.Stderr, "bench: %s: %s: %.1f ms, %.1f ms\n", s.name, name, 1e3*percentile(took, 50), 1e3*percentile(took, 99))
+	for _, t := range took {
+		r.add(s, name, t)
+	}
 	return nil
 }

@@ -8,6 +8,9 @@ import (
 	"slices"
 )
 
+// many values of a step have percentiles of their own.
+const many = 100
+
 // report gathers measurements by step and side.
 type report struct {
 	sides  [2]string
@@ -46,7 +49,13 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "%-58s %s\n", "STEP", r.sides[0]+" / "+r.sides[1])
 	for _, step := range r.steps {
 		a, b := r.values[step][r.sides[0]], r.values[step][r.sides[1]]
-		fmt.Fprintf(w, "%-58s %.2f\n", step, median(a)/median(b))
+		if len(a) < many {
+			fmt.Fprintf(w, "%-58s %.2f\n", step, median(a)/median(b))
+			continue
+		}
+		for _, p := range []int{50, 99} {
+			fmt.Fprintf(w, "%-58s %.2f\n", fmt.Sprintf("%s: p%d", step, p), percentile(a, p)/percentile(b, p))
+		}
 	}
 	if len(r.phases) == 0 {
 		return
@@ -64,4 +73,10 @@ func median(values []float64) float64 {
 		return 0
 	}
 	return (v[(n-1)/2] + v[n/2]) / 2
+}
+
+// percentile is the value that p per cent of all are less than.
+func percentile(values []float64, p int) float64 {
+	v := slices.Sorted(slices.Values(values))
+	return v[len(v)*p/100]
 }
