@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/gomsb/gomsb/vmm/virtio"
 )
@@ -100,6 +101,8 @@ type Device struct {
 	rx      receiver
 	egress  *Limit
 
+	patience time.Duration // of the guest, which was told of small frames by nothing
+
 	life virtio.Lifecycle[*activation] // its lock is before rx.mu
 }
 
@@ -115,7 +118,7 @@ func New(cfg Config) (*Device, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	d := &Device{mac: cfg.MAC, mtu: cfg.MTU, backend: cfg.Backend, egress: cfg.Egress, log: cfg.Logger}
+	d := &Device{mac: cfg.MAC, mtu: cfg.MTU, backend: cfg.Backend, egress: cfg.Egress, log: cfg.Logger, patience: patience}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

@@ -260,7 +260,8 @@ func TestQueuesDoNotAllocate(t *testing.T) {
 	require.NoError(t, err)
 	g := &guest{t: t, Device: d, Driver: virtiotest.Start(t, d, virtiotest.Config{})}
 	frame := [][]byte{pattern(1000), pattern(65)}
-	bufs := []virtiotest.Buffer{{Addr: sendArea, Len: 12}, {Addr: sendArea + 64, Len: 60}}
+	small := []virtiotest.Buffer{{Addr: sendArea, Len: 12}, {Addr: sendArea + 64, Len: 60}}
+	large := []virtiotest.Buffer{{Addr: sendArea, Len: 12}, {Addr: sendArea + 64, Len: smallFrame}}
 	rx, tx := g.Queues[receiveQueue], g.Queues[transmitQueue]
 	in := []virtiotest.Buffer{{Addr: receiveArea, Len: 600, Write: true}}
 	step := func() {
@@ -272,11 +273,13 @@ func TestQueuesDoNotAllocate(t *testing.T) {
 		g.Flush()
 		rx.Take()
 		rx.Take()
-		tx.Add(bufs...)
+		tx.Add(small...)
+		tx.Add(large...)
 		tx.Kick()
-		for {
+		for n := 0; n < 2; {
 			if _, ok := tx.Take(); ok {
-				break
+				n++
+				continue
 			}
 			tx.Sleep()
 		}
