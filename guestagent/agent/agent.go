@@ -183,16 +183,17 @@ func (a *agent) serveHost(s *serve.Server) error {
 
 func (a *agent) newServer(host *hostlink.Conn) *serve.Server {
 	total, each := queueLimits()
+	var monitor sysmon.Monitor
 	return serve.New(serve.Config{
 		Stream: host, Reaper: a.reaper, Log: say, UnscoreOOM: a.heir, QueueTotal: total, QueueEach: each,
 		Heartbeat: func() (io.WriteCloser, error) {
-			_ = sysmon.Relax(monitorSlack) // the start is over by the first one; a favour to the host
 			c, err := a.Dial(hostlink.HeartbeatPort)
 			if err != nil {
 				return nil, err
 			}
 			return c, nil
 		},
+		Beat:  func() { _ = monitor.Relax(monitorSlack) }, // the start is over by the first one; a favour to the host
 		Upper: a.upperSpace,
 		Env:   a.state.Env, DefaultUser: a.state.DefaultUser, DefaultCwd: a.state.DefaultCwd, Restricted: a.state.Restricted,
 	})

@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "b40aa629b8af6c74aecbd7a0bb2a7a9d542dbe39a898db28608b6b635ce682eb"
+	SHA256 = "bedac9728aedf561cc8fe8672477b6cccea917900aca4fd5fe0b5c4576dde996"
 	// Size is the size of the decompressed image in bytes.
-	Size = 3862528
+	Size = 3870720
 )

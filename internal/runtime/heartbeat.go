@@ -77,6 +77,7 @@ const (
 type pulse struct {
 	dir     string
 	now     func() time.Time
+	heard   func()    // is called for each heartbeat; nil: nothing
 	written time.Time // when heartbeat.json was; used by follow only
 
 	mu      sync.Mutex
@@ -103,6 +104,9 @@ func (p *pulse) follow(r io.Reader) error {
 		var b told
 		if err := json.Unmarshal(lines.Bytes(), &b); err != nil {
 			return errors.Join(fmt.Errorf("heartbeat: %w", err), failed)
+		}
+		if p.heard != nil {
+			p.heard()
 		}
 		p.note(b.beat)
 		p.noteUpper(b.Upper)

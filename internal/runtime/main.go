@@ -61,7 +61,8 @@ func (p *program) main(args []string) int {
 		return complain(exitFailed, err)
 	}
 	tuneProcessors(int(max(inv.VCPUs, inv.MaxVCPUs)))
-	_ = sysmon.Relax(monitorSlack) // a favour to the host, which takes a privilege
+	var monitor sysmon.Monitor
+	_ = monitor.Relax(startSlack) // a favour to the host, which takes a privilege
 	// Nothing may go to the standard streams from here on: the parent stops reading.
 	logFile, err := redirect(inv.Config.LogDir)
 	if err != nil {
@@ -71,7 +72,7 @@ func (p *program) main(args []string) int {
 	log := slog.New(journal.NewHandler(logFile, journal.Level(inv.LogLevel)))
 	s := &sandbox{
 		inv: inv, cfg: inv.Config, log: log, build: p.build, getenv: os.Getenv, timeout: p.timeout,
-		signals: signals, pid: os.Getpid(),
+		signals: signals, pid: os.Getpid(), relax: func() { _ = monitor.Relax(monitorSlack) },
 	}
 	log.Info("sandbox runtime starts", "name", inv.Name, "id", inv.SandboxID, "vcpus", inv.VCPUs, "memory_mib", inv.MemoryMiB)
 	return s.run(context.Background())
@@ -159,8 +160,12 @@ func tuneMemory() {
 // monitorSlack is how much later than it could Go's monitor may look after the process. An
 // idle sandbox wakes up three times a second, and it would look some 30 times each time; a
 // request through the gateway is little else but short wake-ups. So much longer, at most, a
-// goroutine waits for the processor of one whose system call takes more than a moment.
-const monitorSlack = 4 * time.Millisecond
+// goroutine waits for the processor of one whose system call takes more than a moment; until
+// the guest beats, when there is much to do at once, less.
+const (
+	monitorSlack = 4 * time.Millisecond
+	startSlack   = 200 * time.Microsecond
+)
 
 // tuneProcessors gives each virtual processor a processor of Go's, and one to all else: a
 // virtual one's thread holds one while it is in the guest. With none left, what a device has

@@ -37,6 +37,7 @@ type sandbox struct {
 	timeout time.Duration    // to become ready
 	signals <-chan os.Signal // see control
 	pid     int              // goes into the run row
+	relax   func()           // is called for each of the guest's heartbeats; nil: nothing
 
 	began     time.Time
 	kernelLog *journal.KernelLog
@@ -143,7 +144,7 @@ func (s *sandbox) prepare() (err error) {
 	if err := prepareRuntimeDir(s.cfg.RuntimeDir); err != nil {
 		return fail(launch.StageMount, fmt.Errorf("runtime directory: %w", err))
 	}
-	s.pulse = &pulse{dir: s.cfg.RuntimeDir, now: time.Now}
+	s.pulse = &pulse{dir: s.cfg.RuntimeDir, now: time.Now, heard: s.relax}
 	if s.sock, err = listenAt(s.cfg.AgentSock); err != nil {
 		return fail(launch.StageConfig, err)
 	}

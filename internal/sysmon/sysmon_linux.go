@@ -11,16 +11,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Relax lets the monitor of this process, and threads that it starts from then on, sleep up
-// to slack longer each time. It needs /proc, and CAP_SYS_NICE, since the thread is another
-// one.
-func Relax(slack time.Duration) error {
-	monitor, err := find("/proc/self/task", os.Getpid())
+// Monitor is that of this process. The zero value is ready; its method belongs to one
+// goroutine at a time.
+type Monitor struct {
+	id      int           // its thread; 0: not known yet
+	slack   time.Duration // that it has
+	threads uint64        // of the process, when all but the monitor had the usual slack
+}
+
+// Relax lets the monitor sleep up to slack longer each time. The threads that it starts
+// would do so too, those of programs that they start, and what Go's scheduler means to be
+// 3 µs: each call gives them the usual slack again, if there are other threads than at the
+// last one. It needs /proc, and CAP_SYS_NICE, since the threads are others.
+func (m *Monitor) Relax(slack time.Duration) error {
+	const tasks = "/proc/self/task"
+	var st unix.Stat_t
+	if err := unix.Stat(tasks, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: tasks, Err: err}
+	}
+	if m.id == 0 {
+		id, err := find(tasks, os.Getpid())
+		if err != nil {
+			return err
+		}
+		m.id = id
+	}
+	if slack != m.slack {
+		if err := setSlack(m.id, slack); err != nil {
+			return err
+		}
+		m.slack, m.threads = slack, 0
+	}
+	if n := uint64(st.Nlink); n != m.threads {
+		m.threads = n
+		return m.tighten(tasks)
+	}
+	return nil
+}
+
+// tighten gives all threads but the monitor the usual slack.
+func (m *Monitor) tighten(tasks string) error {
+	entries, err := os.ReadDir(tasks)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(monitor), "timerslack_ns"), []byte(strconv.FormatInt(slack.Nanoseconds(), 10)), 0); err != nil {
-		return fmt.Errorf("timer slack of thread %d: %w", monitor, err)
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil || id == m.id {
+			continue
+		}
+		if err := setSlack(id, UsualSlack); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+func setSlack(thread int, slack time.Duration) error {
+	err := os.WriteFile(filepath.Join("/proc", strconv.Itoa(thread), "timerslack_ns"), strconv.AppendInt(nil, slack.Nanoseconds(), 10), 0)
+	if err != nil {
+		return fmt.Errorf("timer slack of thread %d: %w", thread, err)
 	}
 	return nil
 }

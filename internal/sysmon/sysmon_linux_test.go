@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,22 +54,47 @@ func TestYield(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// slacks counts the threads of the process by their timer slack, in nanoseconds.
+func slacks(t *testing.T) map[string]int {
+	tasks, err := os.ReadDir("/proc/self/task")
+	require.NoError(t, err)
+	count := map[string]int{}
+	for _, task := range tasks {
+		if b, err := os.ReadFile("/proc/" + task.Name() + "/timerslack_ns"); err == nil {
+			count[strings.TrimSpace(string(b))]++
+		}
+	}
+	return count
+}
+
 func TestRelax(t *testing.T) {
-	err := Relax(3 * time.Millisecond)
+	var m Monitor
+	err := m.Relax(3 * time.Millisecond)
 	if errors.Is(err, os.ErrPermission) {
 		assert.NotZero(t, os.Geteuid(), "root may")
 		return
 	}
 	require.NoError(t, err)
-	tasks, err := os.ReadDir("/proc/self/task")
-	require.NoError(t, err)
-	relaxed := 0
-	for _, task := range tasks {
-		b, err := os.ReadFile("/proc/" + task.Name() + "/timerslack_ns")
-		if err == nil && strings.TrimSpace(string(b)) == "3000000" {
-			relaxed++
-		}
-	}
-	assert.Positive(t, relaxed, "the monitor, and whatever it has started since")
-	assert.Less(t, relaxed, len(tasks), "not all")
+	assert.Positive(t, slacks(t)["3000000"], "the monitor, and whatever it has started since")
+
+	// A thread with the slack of one that the monitor has started; it ends with its goroutine.
+	ready, done := make(chan struct{}), make(chan struct{})
+	defer close(done)
+	go func() {
+		runtime.LockOSThread()
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 2_000_000, 0, 0, 0)
+		close(ready)
+		<-done
+	}()
+	<-ready
+	require.Equal(t, 1, slacks(t)["2000000"])
+	m.threads = 0 // as if it were new
+	require.NoError(t, m.Relax(3*time.Millisecond))
+	got := slacks(t)
+	assert.Zero(t, got["2000000"])
+	assert.Positive(t, got["50000"], "the usual")
+	require.NoError(t, m.Relax(time.Millisecond))
+	got = slacks(t)
+	assert.Zero(t, got["3000000"])
+	assert.Positive(t, got["1000000"])
 }

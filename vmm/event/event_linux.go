@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/rawfile"
 )
 
 // Event is a counter in the kernel that wakes a waiter when it is not zero. Signal may
@@ -19,7 +20,7 @@ type Event struct {
 
 	closed atomic.Bool
 	// Only Block touches these.
-	poll  [1]unix.PollFd
+	poll  rawfile.PollEvent
 	rbuf  [8]byte
 	err   error // of the last read
 	block func(fd uintptr) bool
@@ -36,10 +37,12 @@ func New() (*Event, error) {
 		_ = e.file.Close()
 		return nil, fmt.Errorf("create eventfd: %w", err)
 	}
-	e.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	e.poll = rawfile.PollEvent{FD: int32(fd), Events: unix.POLLIN}
 	e.block = func(fd uintptr) bool {
 		for e.err = unix.EAGAIN; e.err == unix.EAGAIN && !e.closed.Load(); {
-			if _, e.err = unix.Poll(e.poll[:], -1); e.err == nil {
+			if _, errno := rawfile.BlockingPoll(&e.poll, 1, nil); errno != 0 {
+				e.err = errno
+			} else {
 				_, e.err = unix.Read(int(fd), e.rbuf[:])
 			}
 		}
@@ -83,8 +86,9 @@ func (e *Event) until(over func(fd uintptr) bool) error {
 
 // Block waits until the event was signalled and resets it, for a waiter whom somebody waits
 // for. It takes a thread, which the kernel wakes at once: through the Go poller, it wakes one
-// that looks for the waiter and wakes another one to look for further work. After Close it
-// returns an error that is os.ErrClosed. It does not allocate.
+// that looks for the waiter and wakes another one to look for further work. The processor of
+// Go's is for others to have at once: Go's monitor takes it from a usual system call only when
+// it looks next. After Close it returns an error that is os.ErrClosed. It does not allocate.
 func (e *Event) Block() error {
 	for {
 		if err := e.until(e.block); err != nil {

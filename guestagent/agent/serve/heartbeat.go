@@ -47,6 +47,9 @@ func (s *Server) beat(stop <-chan struct{}) {
 			return
 		case <-timer.C:
 		}
+		if s.cfg.Beat != nil {
+			s.cfg.Beat()
+		}
 		var err error
 		if w == nil {
 			w, err = s.cfg.Heartbeat()

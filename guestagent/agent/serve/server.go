@@ -29,6 +29,8 @@ type Config struct {
 	Stream io.ReadWriter
 	// Heartbeat connects to the host's listener for heartbeats; nil: none.
 	Heartbeat func() (io.WriteCloser, error)
+	// Beat is called before each heartbeat; nil: nothing.
+	Beat func()
 	// Upper tells how much of the writable layer is used and free, in bytes; nil: there is
 	// none. It must not block.
 	Upper func() (used, free uint64, ok bool)

@@ -4,12 +4,14 @@ package spawn
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/guestagent/agent/account"
+	"github.com/gomsb/gomsb/internal/sysmon"
 )
 
 // Command is one program to start. It becomes leader of a new session and process group.
@@ -112,10 +114,21 @@ func (c *Command) startDirect() (pid int, err error) {
 		if err := reachable(path, c.Dir); err != nil {
 			return err
 		}
-		pid, err = syscall.ForkExec(path, argv, attr)
+		pid, err = forkExec(path, argv, attr)
 		return err
 	})
 	return pid, err
+}
+
+// forkExec gives the new program the usual timer slack: it inherits that of the thread, and
+// one that Go's monitor has started has the monitor's.
+func forkExec(path string, argv []string, attr *syscall.ProcAttr) (pid int, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(sysmon.UsualSlack.Nanoseconds()), 0, 0, 0); err != nil {
+		return 0, err
+	}
+	return syscall.ForkExec(path, argv, attr)
 }
 
 func (c *Command) argv() []string { return append([]string{c.Name}, c.Args...) }

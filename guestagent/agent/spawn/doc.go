@@ -1,7 +1,7 @@
 // Package spawn starts the commands that clients ask for: it finds the program, switches
 // the user, applies limits and the security profile, and says precisely why a command did
-// not start. It may import guestagent/proto, the account package, the standard library
-// and x/sys; it must never wait for a child, nor keep one.
+// not start. It may import guestagent/proto, the account package, internal/sysmon, the
+// standard library and x/sys; it must never wait for a child, nor keep one.
 //
 // # Two ways
 //

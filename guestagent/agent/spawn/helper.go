@@ -72,7 +72,7 @@ func (c *Command) startByHelper() (pid int, err error) {
 		planFD: uintptr(planPipe[0]), reportFD: uintptr(reportPipe[1]),
 	})
 	attr.Env = []string{}
-	pid, err = syscall.ForkExec(self, []string{helperName}, attr)
+	pid, err = forkExec(self, []string{helperName}, attr)
 	closeAll([]int{planPipe[0], reportPipe[1]})
 	if err != nil {
 		closeAll([]int{planPipe[1], reportPipe[0]})
