@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "bedac9728aedf561cc8fe8672477b6cccea917900aca4fd5fe0b5c4576dde996"
+	SHA256 = "5d7b0f9fc20f5836df6fad95d916efa80ca43833d6bf9ce1fd89e8a54df3c871"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3870720
 )

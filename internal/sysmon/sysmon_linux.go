@@ -17,13 +17,18 @@ type Monitor struct {
 	id      int           // its thread; 0: not known yet
 	slack   time.Duration // that it has
 	threads uint64        // of the process, when all but the monitor had the usual slack
+	denied  error         // the process lacks the privilege
 }
 
 // Relax lets the monitor sleep up to slack longer each time. The threads that it starts
 // would do so too, those of programs that they start, and what Go's scheduler means to be
 // 3 µs: each call gives them the usual slack again, if there are other threads than at the
-// last one. It needs /proc, and CAP_SYS_NICE, since the threads are others.
+// last one. It needs /proc, and CAP_SYS_NICE, since the threads are others; without that
+// privilege it does not try again.
 func (m *Monitor) Relax(slack time.Duration) error {
+	if m.denied != nil {
+		return m.denied
+	}
 	const tasks = "/proc/self/task"
 	var st unix.Stat_t
 	if err := unix.Stat(tasks, &st); err != nil {
@@ -38,6 +43,9 @@ func (m *Monitor) Relax(slack time.Duration) error {
 	}
 	if slack != m.slack {
 		if err := setSlack(m.id, slack); err != nil {
+			if errors.Is(err, os.ErrPermission) {
+				m.denied = err
+			}
 			return err
 		}
 		m.slack, m.threads = slack, 0

@@ -112,19 +112,15 @@ func TestRelativeNames(t *testing.T) {
 // TestUsualTimerSlack: a command is not as lazy as a thread that Go's monitor has started.
 func TestUsualTimerSlack(t *testing.T) {
 	t.Parallel()
-	for _, limits := range [][]Rlimit{nil, {{Resource: unix.RLIMIT_CORE}}} { // without and with the helper
-		done := make(chan error)
-		var out string
-		go func() { // its thread ends with it
-			runtime.LockOSThread()
-			err := unix.Prctl(unix.PR_SET_TIMERSLACK, 4_000_000, 0, 0, 0)
-			if err == nil {
-				out, err = run(t, &Command{Name: "/bin/cat", Args: []string{"/proc/self/timerslack_ns"}, Rlimits: limits})
-			}
-			done <- err
-		}()
-		require.NoError(t, <-done)
-		assert.Equal(t, "50000\n", out)
+	for name, limits := range map[string][]Rlimit{"without the helper": nil, "with the helper": {{Resource: unix.RLIMIT_CORE}}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runtime.LockOSThread() // which ends with this goroutine
+			require.NoError(t, unix.Prctl(unix.PR_SET_TIMERSLACK, 4_000_000, 0, 0, 0))
+			out, err := run(t, &Command{Name: "/bin/cat", Args: []string{"/proc/self/timerslack_ns"}, Rlimits: limits})
+			require.NoError(t, err)
+			assert.Equal(t, "50000\n", out)
+		})
 	}
 }
 
