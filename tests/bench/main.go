@@ -46,6 +46,7 @@ func bench(what, ours, theirs string, rounds int, images []string) error {
 	defer v.stop()
 	a, b := newSide("ours", ours, root), newSide("theirs", theirs, root)
 	r := newReport(a.name, b.name)
+	defer r.print(os.Stdout) // what there is, after a failure too
 	for n := range rounds {
 		fmt.Fprintf(os.Stderr, "bench: round %d of %d\n", n+1, rounds)
 		sides := []*side{a, b}
@@ -69,6 +70,5 @@ func bench(what, ours, theirs string, rounds int, images []string) error {
 			}
 		}
 	}
-	r.print(os.Stdout)
 	return nil
 }

@@ -68,7 +68,7 @@ func (v *servers) stop() {
 
 // network measures a connection's throughput each way, in seconds for a MiB, and how long
 // small requests take, of two sides that run at the same time. The first round loads the
-// image before.
+// image before. A turn of requests that fails is left out, and in the error.
 func network(r *report, v *servers, sides []*side, image string, first bool) error {
 	for _, s := range sides {
 		if err := s.connect(image, first); err != nil {
@@ -82,21 +82,21 @@ func network(r *report, v *servers, sides []*side, image string, first bool) err
 			}
 		}
 	}
+	var failed error
 	for range turns {
 		for _, kind := range []struct{ name, keep string }{{"request on an open connection", "keep"}, {"request on a new connection", "close"}} {
 			for _, s := range sides {
 				if err := s.requests(r, v, kind.name, kind.keep); err != nil {
-					return err
+					fmt.Fprintln(os.Stderr, "bench:", err)
+					failed = errors.Join(failed, err)
 				}
 			}
 		}
 	}
 	for _, s := range sides {
-		if err := errors.Join(s.quietly("stop", netbox), s.quietly("rm", netbox)); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, s.quietly("stop", netbox), s.quietly("rm", netbox))
 	}
-	return nil
+	return failed
 }
 
 // connect starts the sandbox that is to have a network, and puts this program into it.

@@ -49,7 +49,11 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "%-58s %s\n", "STEP", r.sides[0]+" / "+r.sides[1])
 	for _, step := range r.steps {
 		a, b := r.values[step][r.sides[0]], r.values[step][r.sides[1]]
-		if len(a) < many {
+		if len(a) == 0 || len(b) == 0 {
+			fmt.Fprintf(w, "%-58s one side only\n", step)
+			continue
+		}
+		if len(a) < many && len(b) < many {
 			fmt.Fprintf(w, "%-58s %.2f\n", step, median(a)/median(b))
 			continue
 		}
