@@ -3,5 +3,5 @@
 // (irqfd). Goroutines wait on one through the Go poller, without a thread, or with one where
 // each wake-up counts.
 //
-// It may import the standard library and x/sys; it must never know what is signalled.
+// It may import the standard library, x/sys and gVisor's rawfile; it must never know what is signalled.
 package event
