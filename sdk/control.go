@@ -52,36 +52,81 @@ func (s controlSocket) capabilities(ctx context.Context) (launch.Capabilities, e
 func (s controlSocket) ask(ctx context.Context, r controlRequest) (*launch.ControlReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlPatience)
 	defer cancel()
-	return s.askLong(ctx, r)
-}
-
-// askLong is ask for what takes as long as it takes. The runtime gives up when ctx ends.
-func (s controlSocket) askLong(ctx context.Context, r controlRequest) (*launch.ControlReply, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", string(s))
+	conn, err := s.dial(ctx)
 	if err != nil {
-		return nil, wrap(ErrIO, err)
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if err := send(conn, r); err != nil {
+		if ctx.Err() != nil {
+			err = cancelled(ctx)
+		}
+		return nil, err
+	}
+	return receive(ctx, conn)
+}
+
+const (
+	// withdrawal takes a request back, and withdrawTime is how long a runtime may take to
+	// leave nothing of what it was asked for.
+	withdrawal   = `{"op":"cancel"}` + "\n"
+	withdrawTime = 10 * time.Second
+)
+
+// askLong is ask for what takes as long as it takes. When ctx ends, the request is withdrawn:
+// the runtime is at nothing any more on return, unless that took it more than withdrawTime.
+func (s controlSocket) askLong(ctx context.Context, r controlRequest) (*launch.ControlReply, error) {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := send(conn, r); err != nil { // it is short: that does not block
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() {
+		_ = conn.SetDeadline(time.Now().Add(withdrawTime))
+		_, _ = conn.Write([]byte(withdrawal))
+	})()
+	return receive(ctx, conn)
+}
+
+func (s controlSocket) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", string(s))
+	return conn, wrap(ErrIO, err)
+}
+
+// send writes a request.
+func send(conn net.Conn, r controlRequest) error {
 	text, err := json.Marshal(r)
 	if err != nil {
-		return nil, wrap(ErrInternal, err)
+		return wrap(ErrInternal, err)
 	}
+	if _, err := conn.Write(append(text, '\n')); err != nil {
+		return controlFailed(err)
+	}
+	return nil
+}
+
+// receive reads the answer.
+func receive(ctx context.Context, conn net.Conn) (*launch.ControlReply, error) {
 	reply := new(launch.ControlReply)
-	if _, err = conn.Write(append(text, '\n')); err == nil {
-		var line []byte
-		if line, err = bufio.NewReader(io.LimitReader(conn, maxControlReply)).ReadBytes('\n'); err == nil {
-			err = json.Unmarshal(line, reply)
-		}
+	line, err := bufio.NewReader(io.LimitReader(conn, maxControlReply)).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, reply)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, cancelled(ctx)
 	case err != nil:
-		return nil, &Error{Kind: ErrIO, Message: "control socket", Cause: err}
+		return nil, controlFailed(err)
 	case !reply.OK:
 		return nil, fail(ErrUnsupportedOperation, "the running sandbox refuses: %s", reply.Error)
 	}
 	return reply, nil
+}
+
+func controlFailed(err error) error {
+	return &Error{Kind: ErrIO, Message: "control socket", Cause: err}
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/gomsb/gomsb/internal/store"
 )
@@ -29,12 +27,9 @@ func (c *catalog) canBeSaved(ctx context.Context, row store.Sandbox) error {
 }
 
 // save has the runtime of a sandbox save its machine at dir, which must not be there. That
-// takes as long as it takes; when ctx ends, nothing is at dir.
+// takes as long as it takes. When ctx ends, the runtime writes nothing there any more.
 func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string) error {
 	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir})
-	if ctx.Err() != nil {
-		c.awaitSaver(row, filepath.Dir(dir))
-	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -42,16 +37,4 @@ func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string) error
 		return gone
 	}
 	return &Error{Kind: ErrIO, Message: "save the memory of sandbox " + row.Name, Cause: err}
-}
-
-// saverPatience is how long a runtime may take to find that nobody waits for it any more.
-const saverPatience = 10 * time.Second
-
-// awaitSaver waits until a runtime that was told to save its sandbox, and then that nobody
-// wants it, writes no more. It saves one thing at a time, and nothing where something is, as
-// at there.
-func (c *catalog) awaitSaver(row store.Sandbox, there string) {
-	ctx, cancel := context.WithTimeout(context.Background(), saverPatience)
-	defer cancel()
-	_, _ = c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: there}) // it refuses
 }

@@ -1,7 +1,9 @@
 package runtime
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,8 +43,11 @@ func (s *capturer) end() {
 	}
 }
 
-// errHungUp is why a capture ends that nobody waits for.
-var errHungUp = errors.New("the client has hung up")
+// Why a capture ends that nobody wants.
+var (
+	errHungUp    = errors.New("the client has hung up")
+	errWithdrawn = errors.New("the client has withdrawn it")
+)
 
 // capture makes a checkpoint at dir. It returns when that is durable, or nothing is left of
 // it.
@@ -161,7 +166,7 @@ func (s *capturer) still(ctx context.Context, d *checkpoint.Draft) (saved *Captu
 }
 
 // checkpoint saves the sandbox for a client, for as long as that takes and the client waits.
-func (l *changes) checkpoint(c net.Conn, dir string) error {
+func (l *changes) checkpoint(c net.Conn, in *bufio.Reader, dir string) error {
 	g := l.guest.Load()
 	if g == nil {
 		return errNotReadyYet
@@ -172,8 +177,8 @@ func (l *changes) checkpoint(c net.Conn, dir string) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		if gone(ctx, c) {
-			cancel(errHungUp)
+		if cause := unwanted(ctx, c, in); cause != nil {
+			cancel(cause)
 		}
 	}()
 	err := g.captures.capture(ctx, dir)
@@ -186,22 +191,27 @@ func (l *changes) checkpoint(c net.Conn, dir string) error {
 // hangUpPoll is how often is looked whether a client is there that says no more.
 const hangUpPoll = 200 * time.Millisecond
 
-// gone returns true once the peer of a socket has hung up, and false when ctx is done first.
-func gone(ctx context.Context, c net.Conn) bool {
-	buf := make([]byte, 64)
+// unwanted returns why a client does not want what it asked for: it has withdrawn it by a
+// second line, or has hung up. It returns nil when ctx is done first.
+func unwanted(ctx context.Context, c net.Conn, in *bufio.Reader) error {
 	for {
-		if _, err := c.Read(buf); err != nil { // whatever it says
+		line, err := in.ReadBytes('\n')
+		var r changeRequest
+		if json.Unmarshal(line, &r) == nil && r.Op == "cancel" {
+			return errWithdrawn
+		}
+		if err != nil { // whatever else it says
 			break
 		}
 	}
 	for ctx.Err() == nil {
 		if relay.HungUp(c) {
-			return true
+			return errHungUp
 		}
 		select {
 		case <-time.After(hangUpPoll):
 		case <-ctx.Done():
 		}
 	}
-	return false
+	return nil
 }

@@ -181,6 +181,21 @@ func TestEndsOfCheckpoints(t *testing.T) {
 	}
 }
 
+// The answer to a withdrawn request comes when nothing is left of it.
+func TestWithdrawnCheckpoint(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	p := h.spawn(fakePlan{CaptureHangs: true})
+	conn := p.dial()
+	parent := filepath.Join(h.dir, "saved")
+	answer := askControl(t, launch.ControlSocket(h.config.AgentSock), request(filepath.Join(parent, "one"))+"what\n"+`{"op":"cancel"}`+"\n")
+	assertEmpty(t, parent)
+	assert.Contains(t, answer, "the client has withdrawn it")
+	assert.Equal(t, "hello\n", p.do(conn, "echo hello"), "it runs on")
+	require.NoError(t, shutdown(conn))
+	assert.Equal(t, 0, p.code())
+}
+
 // The guest of a copy serves already; it only hears who it is now.
 func TestRestoredGuest(t *testing.T) {
 	t.Parallel()

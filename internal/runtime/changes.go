@@ -161,12 +161,13 @@ func (l *changes) leave(c net.Conn) {
 // answer serves one client.
 func (l *changes) answer(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(requestTime))
-	line, err := bufio.NewReader(io.LimitReader(c, maxRequest)).ReadBytes('\n')
+	in := bufio.NewReader(io.LimitReader(c, maxRequest))
+	line, err := in.ReadBytes('\n')
 	if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0) {
 		return
 	}
 	reply := launch.ControlReply{OK: true}
-	if err := l.do(c, line, &reply); err != nil {
+	if err := l.do(c, in, line, &reply); err != nil {
 		reply = launch.ControlReply{Error: err.Error()}
 	}
 	_ = c.SetDeadline(time.Now().Add(requestTime))
@@ -176,14 +177,14 @@ func (l *changes) answer(c net.Conn) {
 	}
 }
 
-// do does what the line asks. No error has a value in it.
-func (l *changes) do(c net.Conn, line []byte, reply *launch.ControlReply) error {
+// do does what the line asks; in is what else the client says. No error has a value in it.
+func (l *changes) do(c net.Conn, in *bufio.Reader, line []byte, reply *launch.ControlReply) error {
 	var r changeRequest
 	if err := json.Unmarshal(line, &r); err != nil {
 		return errors.New("the request is not the JSON that it should be")
 	}
 	if r.Op == "checkpoint" {
-		return l.checkpoint(c, r.Dir)
+		return l.checkpoint(c, in, r.Dir)
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, changeTime)
 	defer cancel()
