@@ -142,9 +142,7 @@ func (m *Machine) build(cfg *Config, own *backends) error {
 		if err := m.restore(s.State); err != nil {
 			return err
 		}
-		if s.MapAll {
-			s.mapAhead(m)
-		}
+		s.mapAhead(m)
 		return nil
 	}
 	if err := m.boot(cfg); err != nil {

@@ -20,9 +20,11 @@ type Saved struct {
 	// Dirty are parts of Extents that the guest will write to at once: their pages are
 	// copied before it runs, which is quicker than one by one.
 	Dirty []memory.Range
-	// MapAll has all Extents mapped for the guest before it runs. That pays for what fits
-	// into a few tens of MiB.
-	MapAll bool
+	// Mapped are parts of Extents that are mapped for the guest before it runs, which is
+	// quicker than one page at a time.
+	Mapped []memory.Range
+	// Watch is for who wants to know what the guest touches: see [memory.Memory.Separate].
+	Watch bool
 }
 
 // Extent is where a part of guest memory is in a file. All three are in bytes and whole
@@ -39,6 +41,9 @@ func (s *Saved) load(m *Machine) error {
 			return fmt.Errorf("%w: %w", ErrSavedState, err)
 		}
 	}
+	if s.Watch {
+		_ = m.mem.Separate() // less exact
+	}
 	for _, r := range s.Dirty {
 		if m.mem.Populate(r.Base, r.Size) != nil {
 			break // an old kernel; the guest will do it
@@ -47,10 +52,10 @@ func (s *Saved) load(m *Machine) error {
 	return nil
 }
 
-// mapAhead maps all of Extents for the guest, as far as the host can do that.
+// mapAhead maps Mapped for the guest, as far as the host can do that.
 func (s *Saved) mapAhead(m *Machine) {
-	for _, e := range s.Extents {
-		if m.vcpus[0].hv.PreFault(e.Addr, uint64(e.Size)) != nil {
+	for _, r := range s.Mapped {
+		if m.vcpus[0].hv.PreFault(r.Base, r.Size) != nil {
 			break // an old kernel, or no hardware for it; the guest will do it
 		}
 	}

@@ -110,9 +110,11 @@ type Machine interface {
 	// Wanted is the shape of the boot template that would have spared this machine its
 	// boot, nil if it had one or none can be made.
 	Wanted() *template.Shape
-	// Ready says that the guest serves, Discredit that it never did and that nothing of its
-	// sandbox explains that: then what it is a copy of is not used again.
+	// Ready says that the guest serves, and Settled, later, that it has had time for what its
+	// user does first, or has ended. Discredit says that it never served and that nothing of
+	// its sandbox explains that: then what it is a copy of is not used again.
 	Ready()
+	Settled()
 	Discredit()
 	// Flush makes durable what the guest has written to its disks, and Capture saves the
 	// machine, which stands still, into d; after a Flush that takes less time. Its error

@@ -351,7 +351,6 @@ func (c *control) onReady() {
 		c.wg.Go(func() { c.post(event{kind: commandEnded, code: c.runCommand(c.cfg.Startup)}) })
 	}
 	c.wg.Go(c.settle)
-	c.wg.Go(c.machine.Ready)
 	if shape := c.machine.Wanted(); shape != nil {
 		c.wg.Go(func() { c.wantTemplate(shape) })
 	}
@@ -363,11 +362,13 @@ const calm = time.Second
 
 // settle makes do with less memory once the start is over.
 func (c *control) settle() {
+	c.machine.Ready()
 	select {
 	case <-time.After(calm):
 		tuneMemory()
 	case <-c.ctx.Done():
 	}
+	c.machine.Settled()
 }
 
 // born notes that a copy of another sandbox has come up, which from then on is a sandbox

@@ -124,6 +124,7 @@ func (m *fakeMachine) Resume() error           { return m.agent.Resume() }
 func (m *fakeMachine) Allow(int) error         { return nil }
 func (m *fakeMachine) Allowed() int            { return m.cfg.VCPUs }
 func (m *fakeMachine) Ready()                  {}
+func (m *fakeMachine) Settled()                {}
 func (m *fakeMachine) Discredit()              { fmt.Fprint(m.cfg.Console, "discredited\r\n") }
 func (m *fakeMachine) Copied() bool            { return false }
 func (m *fakeMachine) Wanted() *template.Shape { return nil }

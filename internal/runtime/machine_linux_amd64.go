@@ -34,8 +34,9 @@ type microVM struct {
 	base   *format.Checkpoint // that its memory is mapped from; nil: none
 	saving sync.Mutex         // held while it is saved, and when it is closed
 
-	copied *found          // the template that it is a copy of, nil: it boots
-	wanted *template.Shape // nil: no template is to be made
+	copied    *found              // the template that it is a copy of, nil: it boots
+	recording *template.Recording // between Ready and Settled of its first copy
+	wanted    *template.Shape     // nil: no template is to be made
 
 	close sync.Once
 	err   error
@@ -205,13 +206,25 @@ func (m *microVM) Copied() bool            { return m.copied != nil }
 func (m *microVM) Wanted() *template.Shape { return m.wanted }
 
 func (m *microVM) Ready() {
-	if m.copied == nil {
+	if m.copied == nil || !m.copied.first {
 		return
 	}
-	if err := m.copied.cache.Record(m.copied.shape, m.vm); err != nil {
-		m.copied.log.Warn("cannot note what the next copy needs first", "err", err)
+	var err error
+	if m.recording, err = template.Record(m.vm); err != nil {
+		m.copied.log.Warn(noRecording, "err", err)
 	}
 }
+
+func (m *microVM) Settled() {
+	if m.recording == nil {
+		return
+	}
+	if err := m.copied.cache.Keep(m.copied.shape, m.recording); err != nil {
+		m.copied.log.Warn(noRecording, "err", err)
+	}
+}
+
+const noRecording = "cannot note what the next copy needs first"
 
 func (m *microVM) Discredit() {
 	if m.copied != nil {

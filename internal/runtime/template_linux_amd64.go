@@ -23,6 +23,7 @@ type found struct {
 	shape *template.Shape // nil: none is to be made
 	open  *format.Checkpoint
 	saved *vmm.Saved // nil: there is none
+	first bool       // saved has no copy yet
 	log   *slog.Logger
 }
 
@@ -39,7 +40,7 @@ func findTemplate(cfg *MachineConfig) *found {
 		return t
 	}
 	if t.open, err = t.cache.Open(context.Background(), shape); err == nil {
-		t.saved, err = template.Saved(t.open)
+		t.saved, t.first, err = template.Copy(t.open)
 	}
 	switch {
 	case err == nil:

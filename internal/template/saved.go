@@ -1,9 +1,11 @@
 package template
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/gomsb/gomsb/snapshot/format"
 	"github.com/gomsb/gomsb/snapshot/sparse"
@@ -15,32 +17,65 @@ import (
 // costs more than that many pages of a file's hole.
 const gap = 256 << 10
 
-// mapMost is how many bytes are mapped ahead for a copy; of a guest with so much memory that
-// its tables of pages are larger, only what it touches.
+// mapMost is how many bytes are mapped ahead for a copy of which is not known what it touches;
+// of a guest with so much memory that its tables of pages are larger, nothing.
 const mapMost = 64 << 20
 
 // Saved is a checkpoint as the monitor takes it. It is good until c is closed, of which
 // nobody else may make use meanwhile.
 func Saved(c *format.Checkpoint) (*vmm.Saved, error) {
-	s := &vmm.Saved{State: c.State(), Memory: c.MemoryFile()}
-	var size int64
+	s, size, err := saved(c)
+	if err != nil {
+		return nil, err
+	}
+	p, ok := c.Prefetch()
+	s.Dirty, s.Mapped = addresses(c, p.Written), addresses(c, p.Touched)
+	if !ok && size <= mapMost {
+		for _, e := range s.Extents {
+			s.Mapped = append(s.Mapped, memory.Range{Base: e.Addr, Size: uint64(e.Size)})
+		}
+	}
+	return s, nil
+}
+
+// Copy is Saved of a template. first reports that nobody recorded yet what a copy touches: this
+// one's Recording has it.
+func Copy(c *format.Checkpoint) (s *vmm.Saved, first bool, err error) {
+	s, size, err := saved(c)
+	if err != nil {
+		return nil, false, err
+	}
+	p, ok := c.Prefetch()
+	s.Dirty, s.Mapped = addresses(c, p.Written), addresses(c, p.Touched)
+	s.Watch = !ok && size <= mapMost
+	return s, !ok, nil
+}
+
+// saved is a checkpoint without what is touched first, and the size of its extents.
+func saved(c *format.Checkpoint) (s *vmm.Saved, size int64, err error) {
+	s = &vmm.Saved{State: c.State(), Memory: c.MemoryFile()}
 	for i, r := range c.Header().Regions {
 		runs, err := runs(c, c.Offset(i), c.Offset(i)+int64(r.Size))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		for _, run := range runs {
 			size += run.Length
 			s.Extents = append(s.Extents, vmm.Extent{Addr: r.Address + uint64(run.Offset-c.Offset(i)), Offset: run.Offset, Size: run.Length})
 		}
 	}
-	s.MapAll = size <= mapMost
-	for _, p := range c.Prefetch() {
+	return s, size, nil
+}
+
+// addresses are where parts of the memory's file are in the guest. Those that are not in one
+// region are left out.
+func addresses(c *format.Checkpoint, parts []format.Range) (list []memory.Range) {
+	for _, p := range parts {
 		if i := regionAt(c, p.Offset); p.End() <= c.Offset(i)+int64(c.Header().Regions[i].Size) {
-			s.Dirty = append(s.Dirty, memory.Range{Base: c.Header().Regions[i].Address + uint64(p.Offset-c.Offset(i)), Size: uint64(p.Length)})
+			list = append(list, memory.Range{Base: c.Header().Regions[i].Address + uint64(p.Offset-c.Offset(i)), Size: uint64(p.Length)})
 		}
 	}
-	return s, nil
+	return list
 }
 
 // regionAt is the region in which an offset of the memory is.
@@ -52,12 +87,33 @@ func regionAt(c *format.Checkpoint, offset int64) int {
 	return i
 }
 
-// near is how many bytes between two written ranges are taken for written, too.
-const near = 4 * memory.PageSize
+// near is how many bytes between two written ranges are taken for written, too, and
+// nearTouched the same of what is touched.
+const (
+	near        = 3 * memory.PageSize
+	nearTouched = memory.PageSize
+)
 
-// Record keeps what a copy of the shape's template has written to by the time it was
-// ready, for those that come after it; m is that copy. It does so once.
-func (c Cache) Record(s *Shape, m *vmm.Machine) error {
+// Recording is what the first copy of a template touches, for those that come after it.
+type Recording struct {
+	machine *vmm.Machine
+	written []memory.Range
+}
+
+// Record begins the recording of m, which has come up: what it has written to by now is what
+// others will write to, too.
+func Record(m *vmm.Machine) (*Recording, error) {
+	_, written, err := m.Memory().Touched()
+	if err != nil {
+		return nil, err
+	}
+	return &Recording{m, written}, nil
+}
+
+// Keep ends a recording and keeps it for the shape's template. What was written to
+// since Record is touched only: to map a page that is not needed costs little, to copy it
+// memory.
+func (c Cache) Keep(s *Shape, r *Recording) error {
 	key, _, err := s.key()
 	if err != nil {
 		return err
@@ -68,28 +124,41 @@ func (c Cache) Record(s *Shape, m *vmm.Machine) error {
 		return err
 	}
 	defer func() { _ = t.Close() }()
-	if len(t.Prefetch()) > 0 {
+	if _, ok := t.Prefetch(); ok {
 		return nil
 	}
-	written, err := m.Memory().Written()
+	read, written, err := r.machine.Memory().Touched()
 	if err != nil {
 		return err
 	}
-	var list []format.Range
+	p := format.Prefetch{Written: offsets(t, r.written, near), Touched: offsets(t, union(read, written), nearTouched)}
+	return errors.Join(format.RecordPrefetch(dir, p), r.machine.Memory().Join())
+}
+
+// union are the pages of two lists in one, in ascending order.
+func union(a, b []memory.Range) []memory.Range {
+	all := append(slices.Clone(a), b...)
+	slices.SortFunc(all, func(x, y memory.Range) int { return cmp.Compare(x.Base, y.Base) })
+	return all
+}
+
+// offsets are where parts of the guest's memory are in the file, those that are not more than
+// near bytes from each other in one.
+func offsets(t *format.Checkpoint, parts []memory.Range, near int64) (list []format.Range) {
 	for i, r := range t.Header().Regions {
-		for _, w := range written {
-			if w.Base < r.Address || w.Base-r.Address >= r.Size {
+		for _, p := range parts {
+			if p.Base < r.Address || p.Base-r.Address >= r.Size {
 				continue
 			}
-			at := t.Offset(i) + int64(w.Base-r.Address)
-			if n := len(list); n > 0 && at-list[n-1].End() < near && list[n-1].Offset >= t.Offset(i) {
-				list[n-1].Length = at + int64(w.Size) - list[n-1].Offset
+			at := t.Offset(i) + int64(p.Base-r.Address)
+			if n := len(list); n > 0 && at-list[n-1].End() <= near && list[n-1].Offset >= t.Offset(i) {
+				list[n-1].Length = at + int64(p.Size) - list[n-1].Offset
 			} else {
-				list = append(list, format.Range{Offset: at, Length: int64(w.Size)})
+				list = append(list, format.Range{Offset: at, Length: int64(p.Size)})
 			}
 		}
 	}
-	return format.RecordPrefetch(dir, list)
+	return list
 }
 
 // runs lists the data between two offsets of the memory, in whole pages.

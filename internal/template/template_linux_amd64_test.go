@@ -58,8 +58,13 @@ func TestBuildAndOpen(t *testing.T) {
 	saved, err := Saved(open)
 	require.NoError(t, err)
 	assert.Equal(t, "state", string(saved.State))
-	assert.True(t, saved.MapAll)
 	assert.Empty(t, saved.Dirty)
+	assert.Len(t, saved.Mapped, len(saved.Extents), "of a checkpoint all is mapped")
+	copied, first, err := Copy(open)
+	require.NoError(t, err)
+	assert.True(t, first && copied.Watch)
+	assert.Empty(t, copied.Mapped, "of the first copy is seen what it touches")
+	assert.Equal(t, saved.Extents, copied.Extents)
 	covers := func(addr uint64) bool {
 		for _, e := range saved.Extents {
 			if addr >= e.Addr && addr-e.Addr < uint64(e.Size) {
@@ -190,15 +195,20 @@ func TestPrefetchOfTwoRegions(t *testing.T) {
 	key, _, err := s.key()
 	require.NoError(t, err)
 	const page = memory.PageSize
-	require.NoError(t, format.RecordPrefetch(filepath.Join(c.Dir, key), []format.Range{
-		{Offset: 2 * page, Length: page}, {Offset: 4*mib - page, Length: 2 * page}, {Offset: 5 * mib, Length: page},
-	}))
+	list := []format.Range{{Offset: 2 * page, Length: page}, {Offset: 4*mib - page, Length: 2 * page}, {Offset: 5 * mib, Length: page}}
+	require.NoError(t, format.RecordPrefetch(filepath.Join(c.Dir, key), format.Prefetch{Written: list, Touched: list[1:]}))
 	open, err := c.Open(context.Background(), s)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, open.Close()) }()
 	saved, err := Saved(open)
 	require.NoError(t, err)
-	assert.Equal(t, []memory.Range{{Base: 2 * page, Size: page}, {Base: 1<<32 + mib, Size: page}}, saved.Dirty, "a range across two regions is of no region")
+	want := []memory.Range{{Base: 2 * page, Size: page}, {Base: 1<<32 + mib, Size: page}}
+	assert.Equal(t, want, saved.Dirty, "a range across two regions is of no region")
+	assert.Equal(t, want[1:], saved.Mapped)
+	copied, first, err := Copy(open)
+	require.NoError(t, err)
+	assert.False(t, first || copied.Watch)
+	assert.Equal(t, saved, copied)
 }
 
 func TestHostAndBuild(t *testing.T) {
@@ -234,23 +244,32 @@ func TestShapeTellsNothingOfASandbox(t *testing.T) {
 	assert.False(t, strings.Contains(string(text), "path"))
 }
 
-// TestRecord notes what a copy wrote to, once.
+// TestRecord notes what a copy touched, once.
 func TestRecord(t *testing.T) {
 	c, s := Cache{filepath.Join(t.TempDir(), "templates")}, shape()
 	m, err := vmm.New(vmm.Config{VCPUs: 1, MemoryMiB: 64, Saved: saveMachine(t, c, s)})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, m.Close()) }()
+	const page = memory.PageSize
 	b, err := m.Memory().Slice(20*mib, mib)
 	require.NoError(t, err)
-	b[9*memory.PageSize] = 7
-	require.NoError(t, c.Record(s, m))
+	b[9*page] = b[30*page]
+	r, err := Record(m)
+	require.NoError(t, err)
+	b[50*page] = 7 // when it was ready
+	require.NoError(t, c.Keep(s, r))
 	open, err := c.Open(t.Context(), s)
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, open.Close()) }()
-	assert.Equal(t, []format.Range{{Offset: 20*mib + 9*memory.PageSize, Length: memory.PageSize}}, open.Prefetch())
-	b[100*memory.PageSize] = 7
-	require.NoError(t, c.Record(s, m), "again")
-	assert.Len(t, open.Prefetch(), 1)
+	at := func(n int64) format.Range { return format.Range{Offset: 20*mib + n*page, Length: page} }
+	want := format.Prefetch{Written: []format.Range{at(9)}, Touched: []format.Range{at(9), at(30), at(50)}}
+	got, ok := open.Prefetch()
+	assert.True(t, ok)
+	assert.Equal(t, want, got)
+	b[100*page] = 7
+	require.NoError(t, c.Keep(s, r), "again")
+	got, _ = open.Prefetch()
+	assert.Equal(t, want, got)
 }
 
 // saveMachine makes a template of a machine that never ran.
@@ -276,7 +295,7 @@ func saveMachine(t *testing.T, c Cache, s *Shape) *vmm.Saved {
 	open, err := c.Open(t.Context(), s)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, open.Close()) })
-	saved, err := Saved(open)
+	saved, _, err := Copy(open)
 	require.NoError(t, err)
 	return saved
 }

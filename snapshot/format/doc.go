@@ -9,8 +9,8 @@
 //   - "seal" says which file "memory" was when its content was last known to be right:
 //     its inode, size and times. As long as that file was not touched, [Open] believes it;
 //     a copied or changed one is read and checked.
-//   - "prefetch", if somebody recorded it, says which parts of memory a restored machine
-//     touches first.
+//   - "prefetch", if somebody recorded it for this checkpoint or its base, says which parts
+//     of memory a restored machine touches first.
 //
 // A checkpoint of a machine that runs on:
 //

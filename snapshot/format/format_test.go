@@ -322,24 +322,37 @@ func TestPrefetch(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "one")
 	require.NoError(t, Write(t.Context(), dir, h, nil, guest(h)))
 	c := open(t, dir)
-	assert.Empty(t, c.Prefetch())
-	want := []Range{{0, 4096}, {8192, 4096}, {12288, 64<<10 - 12288}}
-	require.NoError(t, RecordPrefetch(dir, want))
-	assert.Equal(t, want, c.Prefetch())
-	assert.Equal(t, want, open(t, dir).Prefetch())
+	none := func(c *Checkpoint, why string) {
+		p, ok := c.Prefetch()
+		assert.False(t, ok, why)
+		assert.Empty(t, p, why)
+	}
+	none(c, "nothing is recorded")
+	good := []Range{{0, 4096}, {8192, 4096}, {12288, 64<<10 - 12288}}
+	for _, want := range []Prefetch{{good[:2], good}, {nil, good}, {good, nil}, {}} {
+		require.NoError(t, RecordPrefetch(dir, want))
+		for _, c := range []*Checkpoint{c, open(t, dir)} {
+			got, ok := c.Prefetch()
+			assert.True(t, ok)
+			assert.ElementsMatch(t, want.Written, got.Written)
+			assert.ElementsMatch(t, want.Touched, got.Touched)
+		}
+	}
 	for name, bad := range map[string][]Range{
 		"beyond the end": {{0, 64<<10 + 1}}, "overlapping": {{0, 8192}, {4096, 4096}}, "empty": {{0, 0}}, "negative": {{-4096, 4096}},
 		"wrapping": {{4096, -1}},
 	} {
-		require.NoError(t, RecordPrefetch(dir, bad))
-		assert.Empty(t, c.Prefetch(), name)
+		require.NoError(t, RecordPrefetch(dir, Prefetch{Written: bad}))
+		none(c, name)
+		require.NoError(t, RecordPrefetch(dir, Prefetch{Written: good, Touched: bad}))
+		none(c, name)
 	}
-	assert.Error(t, RecordPrefetch(dir, make([]Range, maxRanges+1)))
-	require.NoError(t, RecordPrefetch(dir, want))
+	assert.Error(t, RecordPrefetch(dir, Prefetch{make([]Range, maxRanges/2), make([]Range, maxRanges/2+2)}))
+	require.NoError(t, RecordPrefetch(dir, Prefetch{good, good}))
 	flip(t, filepath.Join(dir, prefetchName), 12)
-	assert.Empty(t, c.Prefetch())
+	none(c, "damaged")
 	require.NoError(t, Write(t.Context(), dir, h, nil, guest(h)))
-	assert.Empty(t, open(t, dir).Prefetch(), "it belonged to what was replaced")
+	none(open(t, dir), "it belonged to what was replaced")
 }
 
 func TestFits(t *testing.T) {

@@ -44,12 +44,18 @@ func FuzzPrefetch(f *testing.F) {
 		if size < 0 {
 			return
 		}
-		end := int64(0)
-		for _, r := range decodePrefetch(resum(append([]byte(nil), b...)), size) {
-			assert.GreaterOrEqual(t, r.Offset, end)
-			assert.Positive(t, r.Length)
-			assert.LessOrEqual(t, r.End(), size)
-			end = r.End()
+		p, ok := decodePrefetch(resum(append([]byte(nil), b...)), size)
+		if !ok {
+			assert.Empty(t, p)
+		}
+		for _, list := range [][]Range{p.Written, p.Touched} {
+			end := int64(0)
+			for _, r := range list {
+				assert.GreaterOrEqual(t, r.Offset, end)
+				assert.Positive(t, r.Length)
+				assert.LessOrEqual(t, r.End(), size)
+				end = r.End()
+			}
 		}
 	})
 }

@@ -74,7 +74,7 @@ func testMutations(t *testing.T, n int, sizes ...uint64) {
 	h := header(sizes...)
 	dir := filepath.Join(t.TempDir(), "one")
 	require.NoError(t, Write(t.Context(), dir, h, []byte("what the registers hold"), guest(h)))
-	require.NoError(t, RecordPrefetch(dir, []Range{{0, PageSize}}))
+	require.NoError(t, RecordPrefetch(dir, Prefetch{[]Range{{0, PageSize}}, []Range{{0, PageSize}}}))
 	intact := map[string][]byte{}
 	for _, name := range []string{machineName, memoryName, sealName, prefetchName} {
 		b, err := os.ReadFile(filepath.Join(dir, name))

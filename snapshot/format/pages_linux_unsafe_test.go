@@ -86,6 +86,8 @@ func TestBased(t *testing.T) {
 	small := make([]byte, 3*PageSize)
 	small[PageSize] = 8
 	require.NoError(t, Write(t.Context(), filepath.Join(dir, "base"), h, nil, Slices{first, small}))
+	first4 := Prefetch{Written: []Range{{0, PageSize}}, Touched: []Range{{0, 4 * PageSize}}}
+	require.NoError(t, RecordPrefetch(filepath.Join(dir, "base"), first4))
 	base := open(t, filepath.Join(dir, "base"))
 
 	b := mapped(t, base.MemoryFile(), size)
@@ -105,6 +107,9 @@ func TestBased(t *testing.T) {
 	assert.Equal(t, before, Resident(b), "nothing is loaded")
 	second := open(t, dst)
 	require.NoError(t, second.Verify(t.Context()))
+	inherited, ok := second.Prefetch()
+	assert.True(t, ok)
+	assert.Equal(t, first4, inherited)
 	_, _, got := content(t, second)
 	assert.True(t, bytes.Equal(b, got[0]), "memory differs")
 	assert.Equal(t, small, got[1])

@@ -24,12 +24,13 @@ func Write(ctx context.Context, dir string, h Header, state []byte, mem Memory) 
 }
 
 // Draft is a checkpoint that is complete, but has no name yet and is not durable. It must
-// end in one call of Publish or Discard.
+// end in one call of Publish or Discard, before its base is closed.
 type Draft struct {
 	dir     string
 	place   *staging.Dir
 	memory  *os.File
 	machine *machine
+	base    *Checkpoint // nil: none
 }
 
 // Capture copies a paused machine into a Draft for dir; then the machine may run on. The
@@ -49,6 +50,9 @@ func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory
 	}
 	h.Created = h.Created.Round(0).UTC()
 	d := &Draft{dir: dir, machine: &machine{header: h, state: state}}
+	if based, is := mem.(Based); is {
+		d.base = based.Base
+	}
 	if d.place, err = staging.Make(dir, stagingSuffix, ours); err != nil {
 		return nil, err
 	}
@@ -98,7 +102,7 @@ func (d *Draft) Discard() error {
 }
 
 // Publish makes the draft durable and gives it its name, in place of a checkpoint that has
-// it. If it fails, or ctx ends before, the draft is removed.
+// it. What is known of the first moments of its base's copies is taken over for its own. If it fails, or ctx ends before, the draft is removed.
 func (d *Draft) Publish(ctx context.Context) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then it is what was replaced, or nothing
@@ -126,7 +130,22 @@ func (d *Draft) sync(ctx context.Context) error {
 	if err := atomicfile.Write(filepath.Join(d.place.Path, sealName), seal(s, d.machine.digest), 0o600); err != nil {
 		return err
 	}
+	if err := d.inherit(); err != nil {
+		return err
+	}
 	return context.Cause(ctx)
+}
+
+// inherit takes over the prefetch list. It need not be durable.
+func (d *Draft) inherit() error {
+	if d.base == nil {
+		return nil
+	}
+	p, ok := d.base.Prefetch()
+	if !ok {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(d.place.Path, prefetchName), p.encode(), 0o600)
 }
 
 func syncFile(path string) error {

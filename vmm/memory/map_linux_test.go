@@ -118,23 +118,45 @@ func TestHugePagesOfTheHostAreHugePagesOfTheGuest(t *testing.T) {
 	}
 }
 
-func TestWritten(t *testing.T) {
+func TestTouched(t *testing.T) {
 	t.Parallel()
-	m, err := memory.New([]memory.Range{{Base: 0, Size: 16 * page}})
+	m, err := memory.New([]memory.Range{{Base: 0, Size: 64 * page}})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, m.Close()) }()
-	f := tempFile(t, bytes.Repeat([]byte{0xAA}, 8*page))
-	require.NoError(t, m.MapFile(page, f, 0, 8*page))
-	got, err := m.Written()
+	f := tempFile(t, bytes.Repeat([]byte{0xAA}, 32*page))
+	require.NoError(t, m.MapFile(page, f, 0, 32*page))
+	require.NoError(t, m.Separate())
+	read, written, err := m.Touched()
 	require.NoError(t, err)
-	assert.Empty(t, got)
-	b, err := m.Slice(0, 10*page)
+	assert.Empty(t, read)
+	assert.Empty(t, written)
+	b, err := m.Slice(0, 64*page)
 	require.NoError(t, err)
 	b[0], b[2*page], b[3*page], b[5*page] = 1, 1, 1, b[6*page]
 	require.NoError(t, m.Populate(7*page, page))
-	got, err = m.Written()
+	read, written, err = m.Touched()
 	require.NoError(t, err)
-	assert.Equal(t, []memory.Range{{Base: 2 * page, Size: 2 * page}, {Base: 5 * page, Size: page}, {Base: 7 * page, Size: page}}, got)
+	assert.Equal(t, []memory.Range{{Base: 2 * page, Size: 2 * page}, {Base: 5 * page, Size: page}, {Base: 7 * page, Size: page}}, written)
+	assert.Equal(t, []memory.Range{{Base: 6 * page, Size: page}}, read, "and none of its neighbours")
 	assert.Equal(t, byte(0xAA), b[7*page], "a populated page has what the file has")
 	assert.ErrorIs(t, m.Populate(1<<40, page), memory.ErrOutOfRange)
+
+	require.NoError(t, m.Join())
+	before := mappings(t)
+	require.NoError(t, m.Separate())
+	assert.Greater(t, mappings(t), before+25)
+	require.NoError(t, m.Join())
+	assert.Less(t, mappings(t), before+10)
+	again, _, err := m.Touched()
+	require.NoError(t, err)
+	assert.Equal(t, read, again)
+	assert.Equal(t, byte(0xAA), b[20*page])
+}
+
+// mappings is how many this process has.
+func mappings(t *testing.T) int {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	return bytes.Count(maps, []byte("\n"))
 }

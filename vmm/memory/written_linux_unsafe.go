@@ -28,37 +28,74 @@ const (
 	pagemapPresent = 1 << 63
 )
 
-// Written lists the pages that were written to since MapFile, of those that it mapped.
-func (m *Memory) Written() ([]Range, error) {
+// Touched lists the pages that the guest, or this process, has touched since MapFile, of those
+// that it mapped: written has the ones that were written to, read the others. Without Separate,
+// the neighbours of what was read are among them.
+func (m *Memory) Touched() (read, written []Range, err error) {
 	f, err := os.Open("/proc/self/pagemap")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = f.Close() }()
-	var list []Range
 	buf := make([]byte, 8192*pagemapEntry)
 	for _, r := range m.files {
 		b, err := m.Slice(r.Base, r.Size)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		// SAFETY: only the number is used.
 		first := int64(uintptr(unsafe.Pointer(&b[0])) / PageSize)
 		for at := uint64(0); at < r.Size; {
 			entries := buf[:min(uint64(len(buf)), (r.Size-at)/PageSize*pagemapEntry)]
 			if _, err := f.ReadAt(entries, (first+int64(at/PageSize))*pagemapEntry); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			for ; len(entries) > 0; entries = entries[pagemapEntry:] {
-				e := binary.NativeEndian.Uint64(entries)
-				if e&(pagemapPresent|pagemapSwapped) != 0 && e&pagemapFile == 0 {
-					list = appendPage(list, r.Base+at)
+				switch e := binary.NativeEndian.Uint64(entries); {
+				case e&(pagemapPresent|pagemapSwapped) == 0:
+				case e&pagemapFile == 0:
+					written = appendPage(written, r.Base+at)
+				default:
+					read = appendPage(read, r.Base+at)
 				}
 				at += PageSize
 			}
 		}
 	}
-	return list, nil
+	return read, written, nil
+}
+
+// Separate has the kernel map what MapFile mapped page by page, as it is touched: it maps 16
+// pages around one that is read otherwise, as far as they belong to the same mapping. Here
+// each page is one of its own, until Join. It may stop in the middle.
+func (m *Memory) Separate() error {
+	for _, r := range m.files {
+		b, err := m.Slice(r.Base, r.Size)
+		if err != nil {
+			return err
+		}
+		// The file is in the page cache, or read page by page: either is fine here.
+		for at := PageSize; at < len(b); at += 2 * PageSize {
+			if err := unix.Madvise(b[at:at+PageSize], unix.MADV_RANDOM); err != nil {
+				return os.NewSyscallError("madvise", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Join takes Separate back. What is mapped stays so.
+func (m *Memory) Join() error {
+	for _, r := range m.files {
+		b, err := m.Slice(r.Base, r.Size)
+		if err != nil {
+			return err
+		}
+		if err := unix.Madvise(b, unix.MADV_NORMAL); err != nil {
+			return os.NewSyscallError("madvise", err)
+		}
+	}
+	return nil
 }
 
 // appendPage adds the page at addr to ascending ranges.

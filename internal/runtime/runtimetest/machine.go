@@ -94,6 +94,7 @@ type machine struct {
 
 // Start implements runtime.Machine.
 func (m *machine) Ready()                  {}
+func (m *machine) Settled()                {}
 func (m *machine) Discredit()              {}
 func (m *machine) Copied() bool            { return false }
 func (m *machine) Wanted() *template.Shape { return nil }
