@@ -37,19 +37,15 @@ func writeBased(ctx context.Context, f *os.File, h Header, mem Based) ([]uint32,
 	if err := sparse.Copy(ctx, f, base.memory); err != nil {
 		return nil, err
 	}
-	id, err := identify(base.memory)
-	if err != nil {
-		return nil, err
-	}
 	w := &overlay{ctx: ctx, f: f, sums: slices.Clone(base.machine.sums)}
-	p := newPages()
+	p := newPages(base.memory)
 	defer p.close()
 	for i := range h.Regions {
 		b, err := regionOf(mem, h, i)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range p.changed(b, id, base.offsets[i]) {
+		for _, r := range p.changed(b, base.offsets[i]) {
 			if err := w.part(b, base.offsets[i], r); err != nil {
 				return nil, err
 			}

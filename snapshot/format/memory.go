@@ -31,7 +31,7 @@ func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) ([]uint3
 		return nil, err
 	}
 	w := &memoryWriter{ctx: ctx, f: f, sums: summer{sums: make([]uint32, 0, chunks(size))}}
-	p := newPages()
+	p := newPages(nil)
 	defer p.close()
 	for i := range h.Regions {
 		b, err := regionOf(mem, h, i)

@@ -18,6 +18,7 @@ import (
 type pages struct {
 	pagemap *os.File  // nil where there is none
 	private []mapping // the private mappings, ascending
+	base    fileID    // of which is asked what has changed
 }
 
 // mapping is a range of virtual addresses and what is behind its untouched pages.
@@ -27,18 +28,40 @@ type mapping struct {
 	offset     uint64 // in the file
 }
 
-// fileID tells files from each other, as /proc/self/maps does.
+// fileID tells files from each other as /proc/self/maps does, whose numbers are not those of
+// stat on overlayfs and btrfs.
 type fileID struct {
 	major, minor uint32
 	inode        uint64
 }
 
-func newPages() *pages {
-	p := &pages{}
+// noFile is behind no mapping.
+var noFile = fileID{inode: ^uint64(0)}
+
+// newPages answers of the pages that there are now; changed of those that base is behind, if
+// that is not nil.
+func newPages(base *os.File) *pages {
+	p := &pages{base: noFile}
 	if uint64(os.Getpagesize()) != PageSize {
 		return p
 	}
+	var probe []byte
+	if base != nil {
+		// Its content is of no interest.
+		if b, err := unix.Mmap(int(base.Fd()), 0, PageSize, unix.PROT_READ, unix.MAP_PRIVATE); err == nil {
+			probe = b
+			defer func() { _ = unix.Munmap(b) }()
+		}
+	}
 	p.private = privateMappings()
+	if probe != nil {
+		at := address(probe)
+		for _, m := range p.private {
+			if m.start <= at && at < m.end && m.file != (fileID{}) {
+				p.base = m.file
+			}
+		}
+	}
 	if f, err := os.Open("/proc/self/pagemap"); err == nil {
 		p.pagemap = f
 	}
@@ -73,15 +96,6 @@ func privateMappings() []mapping {
 	return all
 }
 
-// identify returns how the mappings of a file look like.
-func identify(f *os.File) (fileID, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return fileID{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
-	}
-	return fileID{major: unix.Major(st.Dev), minor: unix.Minor(st.Dev), inode: st.Ino}, nil
-}
-
 func address(b []byte) uint64 {
 	// SAFETY: only the number is used.
 	return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
@@ -101,13 +115,13 @@ func (p *pages) written(b []byte) []Range {
 	return runs
 }
 
-// changed tells which parts of b may be something else than what the file has from offset
+// changed tells which parts of b may be something else than what the base has from offset
 // on: of its mappings the pages that have become this process's own, all of others.
-func (p *pages) changed(b []byte, file fileID, offset int64) []part {
+func (p *pages) changed(b []byte, offset int64) []part {
 	var parts []part
 	for r, m := range p.split(b) {
 		switch {
-		case m != nil && m.file == file && m.offset+(address(b)+uint64(r.Offset)-m.start) == uint64(offset+r.Offset):
+		case m != nil && m.file == p.base && m.offset+(address(b)+uint64(r.Offset)-m.start) == uint64(offset+r.Offset):
 			for _, own := range p.present(b, nil, r, isOwn) {
 				parts = append(parts, part{Range: own})
 			}

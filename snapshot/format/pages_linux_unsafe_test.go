@@ -5,6 +5,7 @@ package format
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -65,7 +66,7 @@ func TestWritten(t *testing.T) {
 	b := mapped(t, nil, size)
 	require.NoError(t, unix.Madvise(b, unix.MADV_NOHUGEPAGE))
 	b[5*PageSize] = 1
-	p := newPages()
+	p := newPages(nil)
 	defer p.close()
 	assert.Equal(t, []Range{{5 * PageSize, PageSize}}, p.written(b))
 	assert.Equal(t, []Range{{PageSize, PageSize}}, p.written(b[4*PageSize:8*PageSize]))
@@ -121,10 +122,8 @@ func TestBased(t *testing.T) {
 	assert.Less(t, st.Blocks*512, int64(1<<20), "zeros take no space")
 
 	// Whoever can tell nothing copies everything, and the same comes out.
-	id, err := identify(base.MemoryFile())
-	require.NoError(t, err)
-	assert.Equal(t, []part{{Range: Range{0, size}}}, (&pages{}).changed(b, id, 0))
-	assert.Len(t, newPagesFor(t).changed(b, fileID{inode: 1}, 0), len(newPagesFor(t).changed(b, id, PageSize)), "another file is as another place in it")
+	assert.Equal(t, []part{{Range: Range{0, size}}}, (&pages{base: noFile}).changed(b, 0))
+	assert.Len(t, newPagesFor(t, second.MemoryFile()).changed(b, 0), len(newPagesFor(t, base.MemoryFile()).changed(b, PageSize)), "another file is as another place in it")
 
 	assert.ErrorIs(t, Write(t.Context(), dst, header(size), nil, Based{Slices{b}, base}), ErrHeader)
 	over, cancel := context.WithCancel(t.Context())
@@ -133,8 +132,31 @@ func TestBased(t *testing.T) {
 	assertOnly(t, dir, "base", "second")
 }
 
-func newPagesFor(t *testing.T) *pages {
-	p := newPages()
+// What stat tells of files on overlayfs, and on btrfs, is not what the kernel tells of mappings.
+func TestChangedOnOverlay(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+	}
+	at := filepath.Join(dir, "merged")
+	err := unix.Mount("overlay", at, "overlay", 0, fmt.Sprintf("lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir))
+	if err != nil {
+		t.Skip("cannot mount an overlay: ", err)
+	}
+	t.Cleanup(func() { assert.NoError(t, unix.Unmount(at, unix.MNT_DETACH)) })
+	f, err := os.Create(filepath.Join(at, "memory"))
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	const size = 16 * PageSize
+	_, err = f.Write(bytes.Repeat([]byte{7}, size))
+	require.NoError(t, err)
+	b := mapped(t, f, size)
+	b[3*PageSize] = 1
+	assert.Equal(t, []part{{Range: Range{3 * PageSize, PageSize}}}, newPagesFor(t, f).changed(b, 0))
+}
+
+func newPagesFor(t *testing.T, base *os.File) *pages {
+	p := newPages(base)
 	t.Cleanup(p.close)
 	return p
 }
