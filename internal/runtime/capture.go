@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/gomsb/gomsb/internal/checkpoint"
 	"github.com/gomsb/gomsb/internal/runtime/relay"
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // capturer saves the sandbox while it runs, or is paused, once at a time.
@@ -92,18 +94,27 @@ func (s *capturer) save(ctx context.Context, d *checkpoint.Draft) (written int64
 			err = errors.Join(err, discard())
 		}
 	}()
-	s.prepare(ctx)
-	saved, stood, err := s.still(ctx, d)
-	if err != nil {
-		return 0, stood, err
+	var machine *format.Draft
+	var prepared sync.WaitGroup
+	prepared.Go(func() { s.prepare(ctx) })
+	machine, err = s.machine.Prepare(ctx, d)
+	prepared.Wait()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	if err := saved.Machine.Publish(ctx); err != nil {
+	if err != nil {
+		return 0, 0, err
+	}
+	if stood, err = s.still(ctx, d, machine); err != nil {
+		return 0, stood, errors.Join(err, machine.Discard())
+	}
+	if err := machine.Publish(ctx); err != nil {
 		return 0, stood, err
 	}
 	if written, err = d.Written(); err != nil {
 		return 0, stood, err
 	}
-	m := saved.Manifest
+	m := s.machine.Manifest()
 	m.Source = s.name
 	discard = nil // from here on that is Publish's
 	return written, stood, d.Publish(ctx, m)
@@ -136,33 +147,28 @@ const (
 )
 
 // still captures the machine while it stands still.
-func (s *capturer) still(ctx context.Context, d *checkpoint.Draft) (saved *Captured, stood time.Duration, err error) {
+func (s *capturer) still(ctx context.Context, d *checkpoint.Draft, machine *format.Draft) (stood time.Duration, err error) {
 	for range busyTries {
-		stood, err = s.pauser.still(func() (err error) {
-			saved, err = s.machine.Capture(ctx, d)
-			return err
-		})
+		stood, err = s.pauser.still(func() error { return s.machine.Capture(ctx, d, machine) })
 		if !errors.Is(err, ErrBusy) {
 			break
 		}
 		if s.pauser.isPaused() {
-			return nil, stood, fmt.Errorf("%w: resume it, and try again", err)
+			return stood, fmt.Errorf("%w: resume it, and try again", err)
 		}
 		select {
 		case <-time.After(busyWait):
 		case <-ctx.Done():
-			return nil, stood, context.Cause(ctx)
+			return stood, context.Cause(ctx)
 		}
 	}
 	switch {
 	case errors.Is(err, ErrBusy):
 		err = fmt.Errorf("%w: end what it does there, and try again", err)
-	case err != nil && saved != nil: // it could not go on
-		err = errors.Join(err, saved.Machine.Discard())
 	case err != nil && ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	return saved, stood, err
+	return stood, err
 }
 
 // checkpoint saves the sandbox for a client, for as long as that takes and the client waits.

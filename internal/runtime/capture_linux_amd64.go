@@ -16,43 +16,52 @@ import (
 	"github.com/gomsb/gomsb/vmm/virtio/fs"
 )
 
-// Capture saves the machine, which stands still, into d.
-func (m *microVM) Capture(ctx context.Context, d *checkpoint.Draft) (*Captured, error) {
+// Prepare begins to save the machine into d.
+func (m *microVM) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error) {
 	m.saving.Lock()
 	defer m.saving.Unlock()
 	if ctx.Err() != nil { // it may be closed
 		return nil, context.Cause(ctx)
 	}
+	return format.Begin(ctx, d.MachineDir(), m.base)
+}
+
+// Manifest describes the machine.
+func (m *microVM) Manifest() checkpoint.Manifest { return m.cfg.Manifest() }
+
+// Capture saves the machine, which stands still, into d.
+func (m *microVM) Capture(ctx context.Context, d *checkpoint.Draft, machine *format.Draft) error {
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	if ctx.Err() != nil { // it may be closed
+		return context.Cause(ctx)
+	}
 	state, err := m.vm.SaveState()
 	if errors.Is(err, fs.ErrBusy) || errors.Is(err, passthrough.ErrLocks) {
-		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	header, err := m.header()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	memory, err := m.contents(&header)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i, disk := range m.cfg.Disks {
 		if !disk.ReadOnly && disk.Format != "raw" { // that keeps tables in memory
 			if err := m.disks[i].Backend.Flush(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
 	if err := m.cfg.CopyDisks(ctx, d); err != nil {
-		return nil, err
+		return err
 	}
-	machine, err := format.Capture(ctx, d.MachineDir(), header, state, memory)
-	if err != nil {
-		return nil, err
-	}
-	return &Captured{Machine: machine, Manifest: m.cfg.Manifest()}, nil
+	return machine.Capture(ctx, header, state, memory)
 }
 
 // header describes the machine.

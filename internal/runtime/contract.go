@@ -116,11 +116,14 @@ type Machine interface {
 	Ready()
 	Settled()
 	Discredit()
-	// Flush makes durable what the guest has written to its disks, and Capture saves the
-	// machine, which stands still, into d; after a Flush that takes less time. Its error
-	// wraps ErrBusy if it might work a little later.
+	// Flush makes durable what the guest has written to its disks, Prepare begins to save the
+	// machine into d, and Capture, for which it stands still, does the rest; after the others
+	// that takes less time. Capture's error wraps ErrBusy if it might work a little later.
 	Flush() error
-	Capture(ctx context.Context, d *checkpoint.Draft) (*Captured, error)
+	Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error)
+	Capture(ctx context.Context, d *checkpoint.Draft, machine *format.Draft) error
+	// Manifest describes what Capture saves, but for Source and Disks.
+	Manifest() checkpoint.Manifest
 	// Resolved tells it the guest's default user, before the guest mounts shares.
 	Resolved(uid, gid uint32)
 	// Allow lets the first n processors run, 1 to MaxVCPUs, and no others. Allowed is how
@@ -145,12 +148,6 @@ type Machine interface {
 	Close() error
 	// Stats is what is known of it now.
 	Stats() Stats
-}
-
-// Captured is a machine that was saved.
-type Captured struct {
-	Machine  *format.Draft       // processors, devices and memory; to be published or discarded
-	Manifest checkpoint.Manifest // without Source and Disks
 }
 
 // ErrBusy reports that the guest is in the middle of something that a copy of it could not

@@ -133,27 +133,29 @@ func (m *fakeMachine) Wanted() *template.Shape { return nil }
 func (m *fakeMachine) Flush() error { return nil }
 
 // Capture implements Machine: the guest has one page of memory.
-func (m *fakeMachine) Capture(ctx context.Context, d *checkpoint.Draft) (*Captured, error) {
+func (m *fakeMachine) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error) {
+	return format.Begin(ctx, d.MachineDir(), nil)
+}
+
+func (m *fakeMachine) Manifest() checkpoint.Manifest { return m.cfg.Manifest() }
+
+func (m *fakeMachine) Capture(ctx context.Context, d *checkpoint.Draft, saved *format.Draft) error {
 	if m.busy.Add(1) <= int32(m.plan.Busy) {
-		return nil, fmt.Errorf("%w: it waits for a lock", ErrBusy)
+		return fmt.Errorf("%w: it waits for a lock", ErrBusy)
 	}
 	if err := m.cfg.CopyDisks(ctx, d); err != nil {
-		return nil, err
+		return err
 	}
 	if m.plan.CaptureHangs {
 		fmt.Fprint(m.cfg.Console, "it is saved\r\n")
 		<-ctx.Done()
-		return nil, fmt.Errorf("write memory: %w", context.Cause(ctx))
+		return fmt.Errorf("write memory: %w", context.Cause(ctx))
 	}
 	if m.plan.CaptureFull {
-		return nil, fmt.Errorf("write memory: %w", syscall.ENOSPC)
+		return fmt.Errorf("write memory: %w", syscall.ENOSPC)
 	}
 	h := format.Header{Kind: format.Full, VCPUs: m.cfg.VCPUs, MaxVCPUs: m.cfg.MaxVCPUs, Regions: []format.Region{{Size: format.PageSize}}}
-	saved, err := format.Capture(ctx, d.MachineDir(), h, nil, format.Slices{make([]byte, format.PageSize)})
-	if err != nil {
-		return nil, err
-	}
-	return &Captured{Machine: saved, Manifest: m.cfg.Manifest()}, nil
+	return saved.Capture(ctx, h, nil, format.Slices{make([]byte, format.PageSize)})
 }
 
 func (m *fakeMachine) Memory() Memory {

@@ -26,16 +26,18 @@ type part struct {
 	zero bool // nothing but zeros
 }
 
+// copyTo copies the memory to an empty file.
+func (c *Checkpoint) copyTo(ctx context.Context, f *os.File) error {
+	c.reading.Lock() // the position of its file
+	defer c.reading.Unlock()
+	return sparse.Copy(ctx, f, c.memory)
+}
+
 // writeBased is writeMemory of what has a base.
-func writeBased(ctx context.Context, f *os.File, h Header, mem Based) ([]uint32, error) {
+func writeBased(ctx context.Context, f *os.File, h Header, mem Based) (func(context.Context) ([]uint32, error), error) {
 	base := mem.Base
 	if !slices.Equal(h.Regions, base.machine.header.Regions) {
 		return nil, fmt.Errorf("%w: its base has another memory: %s", ErrHeader, regions(base.machine.header.Regions))
-	}
-	base.reading.Lock() // the position of its file
-	defer base.reading.Unlock()
-	if err := sparse.Copy(ctx, f, base.memory); err != nil {
-		return nil, err
 	}
 	w := &overlay{ctx: ctx, f: f, sums: slices.Clone(base.machine.sums)}
 	p := newPages(base.memory)
@@ -51,7 +53,7 @@ func writeBased(ctx context.Context, f *os.File, h Header, mem Based) ([]uint32,
 			}
 		}
 	}
-	return w.sums, w.finish(h.MemorySize())
+	return func(ctx context.Context) ([]uint32, error) { return w.sums, w.finish(ctx, h.MemorySize()) }, nil
 }
 
 // overlay writes over the copy of a base.
@@ -121,9 +123,12 @@ func (o *overlay) write(b []byte, r Range) (err error) {
 }
 
 // finish computes the checksums of the chunks that were touched.
-func (o *overlay) finish(size int64) error {
+func (o *overlay) finish(ctx context.Context, size int64) error {
 	buf := make([]byte, min(chunkSize, size))
 	for _, chunk := range o.touched {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		b := buf[:min(chunkSize, size-chunk*chunkSize)]
 		if _, err := io.ReadFull(io.NewSectionReader(o.f, chunk*chunkSize, int64(len(b))), b); err != nil {
 			return err

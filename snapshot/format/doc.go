@@ -14,8 +14,9 @@
 //
 // A checkpoint of a machine that runs on:
 //
-//	pause; d, err := format.Capture(ctx, dir, header, state, memory); resume
-//	err = d.Publish(ctx) // syncs, and gives the directory its name
+//	d, err := format.Begin(ctx, dir, base)
+//	pause; err = d.Capture(ctx, header, state, memory); resume
+//	err = d.Publish(ctx) // sums up, syncs, and gives the directory its name
 //
 // where memory is [Slices], or [Based] for a machine that was itself restored: then only
 // what it has written since is looked at.

@@ -20,9 +20,10 @@ type Slices [][]byte
 // Region returns slice i.
 func (s Slices) Region(i int) []byte { return s[i] }
 
-// writeMemory writes all regions to the empty file f, pages of zeros as holes, and
-// returns the checksums of the chunks.
-func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) ([]uint32, error) {
+// writeMemory writes all regions to the empty file f, pages of zeros as holes; f is a copy of
+// the base's if there is one. It returns what tells the checksums of the chunks, for which
+// nothing is looked at but f.
+func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) (sums func(context.Context) ([]uint32, error), err error) {
 	if based, ok := mem.(Based); ok {
 		return writeBased(ctx, f, h, based)
 	}
@@ -42,7 +43,8 @@ func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) ([]uint3
 			return nil, err
 		}
 	}
-	return w.sums.finish(), nil
+	all := w.sums.finish()
+	return func(context.Context) ([]uint32, error) { return all, nil }, nil
 }
 
 // regionOf is region i of a memory, which must have the size that the header says.

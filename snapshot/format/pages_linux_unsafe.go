@@ -4,10 +4,11 @@ package format
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
-	"fmt"
 	"iter"
 	"os"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -83,17 +84,38 @@ func privateMappings() []mapping {
 	defer func() { _ = f.Close() }()
 	var all []mapping
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var m mapping
-		var perms string
-		n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s %x %x:%x %d", &m.start, &m.end, &perms, &m.offset, &m.file.major, &m.file.minor, &m.file.inode)
-		if n == 7 && len(perms) == 4 && perms[3] == 'p' {
-			if m.file.inode == 0 {
-				m.file = fileID{}
-			}
+		if m, ok := parseMapping(lines.Bytes()); ok {
 			all = append(all, m)
 		}
 	}
 	return all
+}
+
+// parseMapping reads a line such as "7f0895377000-7f0895379000 rw-p 00001000 fe:00 997 /a",
+// of which there may be thousands while a guest stands still; false if it is no private mapping.
+func parseMapping(line []byte) (m mapping, ok bool) {
+	field := func(end byte) []byte {
+		b, rest, _ := bytes.Cut(line, []byte{end})
+		line = rest
+		return b
+	}
+	ok = true
+	number := func(b []byte, base, bits int) uint64 {
+		n, err := strconv.ParseUint(string(b), base, bits)
+		ok = ok && err == nil
+		return n
+	}
+	m.start = number(field('-'), 16, 64)
+	m.end = number(field(' '), 16, 64)
+	perms := field(' ')
+	m.offset = number(field(' '), 16, 64)
+	m.file.major = uint32(number(field(':'), 16, 32))
+	m.file.minor = uint32(number(field(' '), 16, 32))
+	m.file.inode = number(field(' '), 10, 64)
+	if m.file.inode == 0 {
+		m.file = fileID{}
+	}
+	return m, ok && len(perms) == 4 && perms[3] == 'p'
 }
 
 func address(b []byte) uint64 {

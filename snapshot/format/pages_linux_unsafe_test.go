@@ -121,6 +121,41 @@ func TestBased(t *testing.T) {
 	require.NoError(t, unix.Stat(filepath.Join(dst, memoryName), &st))
 	assert.Less(t, st.Blocks*512, int64(1<<20), "zeros take no space")
 
+	// A draft whose capture failed can still become a checkpoint.
+	again := filepath.Join(dir, "again")
+	d, err := Begin(t.Context(), again, base)
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Capture(t.Context(), h, nil, Based{mem, second}), ErrHeader, "of another base")
+	require.ErrorIs(t, d.Capture(t.Context(), h, nil, Based{Slices{b, small[1:]}, base}), ErrHeader)
+	require.NoError(t, d.Capture(t.Context(), h, []byte("state"), Based{mem, base}))
+	require.NoError(t, d.Publish(t.Context()))
+	third := open(t, again)
+	require.NoError(t, third.Verify(t.Context()))
+	_, _, got = content(t, third)
+	assert.True(t, bytes.Equal(b, got[0]), "memory differs")
+	assert.Equal(t, small, got[1])
+	assert.Equal(t, second.machine.sums, third.machine.sums)
+	require.NoError(t, os.RemoveAll(again))
+
+	// One that is not based on what it began with has nothing of it.
+	d, err = Begin(t.Context(), again, base)
+	require.NoError(t, err)
+	other := header(2 * PageSize)
+	require.NoError(t, d.Capture(t.Context(), other, nil, Slices{make([]byte, 2*PageSize)}))
+	require.NoError(t, d.Publish(t.Context()))
+	fourth := open(t, again)
+	require.NoError(t, fourth.Verify(t.Context()))
+	_, _, got = content(t, fourth)
+	assert.True(t, bytes.Equal(make([]byte, 2*PageSize), got[0]))
+	_, ok = fourth.Prefetch()
+	assert.False(t, ok)
+	require.NoError(t, os.RemoveAll(again))
+
+	d, err = Begin(t.Context(), again, nil)
+	require.NoError(t, err)
+	require.ErrorContains(t, d.Publish(t.Context()), "nothing was captured")
+	assert.NoDirExists(t, again)
+
 	// Whoever can tell nothing copies everything, and the same comes out.
 	assert.Equal(t, []part{{Range: Range{0, size}}}, (&pages{base: noFile}).changed(b, 0))
 	assert.Len(t, newPagesFor(t, second.MemoryFile()).changed(b, 0), len(newPagesFor(t, base.MemoryFile()).changed(b, PageSize)), "another file is as another place in it")
@@ -130,6 +165,23 @@ func TestBased(t *testing.T) {
 	cancel()
 	assert.ErrorIs(t, Write(over, dst, h, nil, Based{mem, base}), context.Canceled)
 	assertOnly(t, dir, "base", "second")
+}
+
+func TestParseMapping(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]mapping{
+		"7f0895377000-7f0895379000 rw-p 00001000 fe:1a 9978213                    /tmp/a file": {0x7f0895377000, 0x7f0895379000, fileID{0xfe, 0x1a, 9978213}, 0x1000},
+		"00400000-00401000 r--p 00000000 00:00 0 ":                                             {start: 0x400000, end: 0x401000},
+		"ffff0000-ffff1000 ---p 00000000 00:00 0":                                              {start: 0xffff0000, end: 0xffff1000},
+	} {
+		m, ok := parseMapping([]byte(line))
+		assert.True(t, ok, line)
+		assert.Equal(t, want, m)
+	}
+	for _, line := range []string{"", "-", "1000-2000 rw-s 00000000 00:01 5 /dev/zero", "1000-2000 rw 0 00:01 5", "1000-2000 rw-p 0 00:01", "1000-2000 rw-p 0 00:01 x", "x-2000 rw-p 0 00:01 5"} {
+		_, ok := parseMapping([]byte(line))
+		assert.False(t, ok, line)
+	}
 }
 
 // What stat tells of files on overlayfs, and on btrfs, is not what the kernel tells of mappings.

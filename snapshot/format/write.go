@@ -23,24 +23,25 @@ func Write(ctx context.Context, dir string, h Header, state []byte, mem Memory) 
 	return d.Publish(ctx)
 }
 
-// Draft is a checkpoint that is complete, but has no name yet and is not durable. It must
-// end in one call of Publish or Discard, before its base is closed.
+// Draft is a checkpoint in the making, which has no name yet and is not durable. After Begin
+// comes one successful Capture; it must end in one call of Publish or Discard, before its base
+// is closed.
 type Draft struct {
 	dir     string
 	place   *staging.Dir
 	memory  *os.File
-	machine *machine
 	base    *Checkpoint // nil: none
+	ready   bool        // memory is a copy of base's
+	based   bool        // what was captured is based on base
+	machine *machine    // nil before Capture
+	sums    func(context.Context) ([]uint32, error)
 }
 
-// Capture copies a paused machine into a Draft for dir; then the machine may run on. The
-// directory of dir is made if missing. It fails with [ErrHeader] for what no checkpoint
-// can be made of, and with the cause of ctx.
-func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory) (_ *Draft, err error) {
-	defer wrap(&err, "capture", dir)
-	if err := h.validate(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrHeader, err)
-	}
+// Begin makes a Draft for dir; the directory of dir is made if missing. All that can be done
+// while the machine still runs is done: of one that was restored, base is what it was restored
+// from, whose memory is copied. base is nil for others.
+func Begin(ctx context.Context, dir string, base *Checkpoint) (_ *Draft, err error) {
+	defer wrap(&err, "begin", dir)
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -48,26 +49,64 @@ func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory
 	if err := replaceable(dir); err != nil {
 		return nil, err
 	}
-	h.Created = h.Created.Round(0).UTC()
-	d := &Draft{dir: dir, machine: &machine{header: h, state: state}}
-	if based, is := mem.(Based); is {
-		d.base = based.Base
-	}
+	d := &Draft{dir: dir, base: base}
 	if d.place, err = staging.Make(dir, stagingSuffix, ours); err != nil {
 		return nil, err
 	}
 	d.memory, err = os.OpenFile(filepath.Join(d.place.Path, memoryName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		d.machine.sums, err = writeMemory(ctx, d.memory, h, mem)
-	}
-	var b []byte
-	if err == nil {
-		b, err = d.machine.encode()
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(d.place.Path, machineName), b, 0o600)
+	if err == nil && base != nil {
+		err = base.copyTo(ctx, d.memory)
+		d.ready = true
 	}
 	if err != nil {
+		return nil, errors.Join(err, d.Discard())
+	}
+	return d, nil
+}
+
+// Capture copies a paused machine; then it may run on. It fails with [ErrHeader] for what no
+// checkpoint can be made of, and with the cause of ctx; then it may be called again.
+func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory) (err error) {
+	defer wrap(&err, "capture", d.dir)
+	if err := h.validate(); err != nil {
+		return fmt.Errorf("%w: %w", ErrHeader, err)
+	}
+	h.Created = h.Created.Round(0).UTC()
+	based, is := mem.(Based)
+	if is && based.Base != d.base {
+		return fmt.Errorf("%w: its base is not the draft's", ErrHeader)
+	}
+	ready := d.ready
+	d.ready = false // whatever happens
+	if !is || !ready {
+		if err := d.memory.Truncate(0); err != nil {
+			return err
+		}
+	}
+	if is && !ready {
+		if err := d.base.copyTo(ctx, d.memory); err != nil {
+			return err
+		}
+	}
+	if d.sums, err = writeMemory(ctx, d.memory, h, mem); err != nil {
+		return err
+	}
+	d.machine, d.based = &machine{header: h, state: state}, is
+	_, err = d.machine.encode() // it has a place in the file
+	return err
+}
+
+// Capture is Begin and Draft's Capture, for who has no use for the time between them.
+func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory) (*Draft, error) {
+	var base *Checkpoint
+	if based, is := mem.(Based); is {
+		base = based.Base
+	}
+	d, err := Begin(ctx, dir, base)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Capture(ctx, h, state, mem); err != nil {
 		return nil, errors.Join(err, d.Discard())
 	}
 	return d, nil
@@ -116,7 +155,20 @@ func (d *Draft) Publish(ctx context.Context) (err error) {
 }
 
 // sync makes the files durable and seals them.
-func (d *Draft) sync(ctx context.Context) error {
+func (d *Draft) sync(ctx context.Context) (err error) {
+	if d.machine == nil {
+		return errors.New("nothing was captured")
+	}
+	if d.machine.sums, err = d.sums(ctx); err != nil {
+		return err
+	}
+	b, err := d.machine.encode()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(d.place.Path, machineName), b, 0o600); err != nil {
+		return err
+	}
 	if err := d.memory.Sync(); err != nil {
 		return err
 	}
@@ -138,7 +190,7 @@ func (d *Draft) sync(ctx context.Context) error {
 
 // inherit takes over the prefetch list. It need not be durable.
 func (d *Draft) inherit() error {
-	if d.base == nil {
+	if !d.based {
 		return nil
 	}
 	p, ok := d.base.Prefetch()

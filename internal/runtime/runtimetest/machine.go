@@ -167,18 +167,22 @@ func (m *machine) Allow(int) error { return nil }
 // Flush implements runtime.Machine.
 func (m *machine) Flush() error { return nil }
 
+// Prepare implements runtime.Machine.
+func (m *machine) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error) {
+	return format.Begin(ctx, d.MachineDir(), nil)
+}
+
 // Capture implements runtime.Machine: the guest has one page of memory.
-func (m *machine) Capture(ctx context.Context, d *checkpoint.Draft) (*runtime.Captured, error) {
+func (m *machine) Capture(ctx context.Context, d *checkpoint.Draft, saved *format.Draft) error {
 	if err := m.cfg.CopyDisks(ctx, d); err != nil {
-		return nil, err
+		return err
 	}
 	h := format.Header{Kind: format.Full, VCPUs: m.cfg.VCPUs, MaxVCPUs: m.cfg.MaxVCPUs, Regions: []format.Region{{Size: format.PageSize}}}
-	saved, err := format.Capture(ctx, d.MachineDir(), h, nil, format.Slices{make([]byte, format.PageSize)})
-	if err != nil {
-		return nil, err
-	}
-	return &runtime.Captured{Machine: saved, Manifest: m.cfg.Manifest()}, nil
+	return saved.Capture(ctx, h, nil, format.Slices{make([]byte, format.PageSize)})
 }
+
+// Manifest implements runtime.Machine.
+func (m *machine) Manifest() checkpoint.Manifest { return m.cfg.Manifest() }
 
 // Allowed implements runtime.Machine.
 func (m *machine) Allowed() int { return m.cfg.VCPUs }
