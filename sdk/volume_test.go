@@ -414,7 +414,7 @@ func TestVolumesOfKilledProcesses(t *testing.T) {
 		cmd.Env = append(os.Environ(), volumesEnv+"=1")
 		cmd.Stderr = os.Stderr
 		require.NoError(t, cmd.Start())
-		require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(string(h.volumes()), ".locks")); return err == nil }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { _, err := os.Stat(filepath.Join(string(h.volumes()), ".locks")); return err == nil }, time.Minute, time.Millisecond)
 		time.Sleep(rand.N(50 * time.Millisecond))
 		require.NoError(t, cmd.Process.Kill())
 		err := cmd.Wait()

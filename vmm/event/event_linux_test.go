@@ -29,18 +29,17 @@ func TestSignalWakes(t *testing.T) {
 	require.NoError(t, <-woken)
 }
 
-// serve runs Serve with a function that says when it runs.
-func serve(e *Event) (runs chan int, over chan error) {
-	runs, over = make(chan int), make(chan error, 1)
-	n := 0
+// serve runs Serve with a function that says when it runs; begun is how often it has begun to.
+func serve(e *Event) (runs chan int, over chan error, begun *atomic.Int32) {
+	runs, over, begun = make(chan int), make(chan error, 1), new(atomic.Int32)
 	go func() {
 		over <- e.Serve(func() bool {
-			n++
+			n := int(begun.Add(1))
 			runs <- n
 			return n == 5
 		})
 	}()
-	return runs, over
+	return runs, over, begun
 }
 
 func TestServe(t *testing.T) {
@@ -48,7 +47,7 @@ func TestServe(t *testing.T) {
 	e, err := New()
 	require.NoError(t, err)
 	defer e.Close()
-	runs, over := serve(e)
+	runs, over, begun := serve(e)
 	idle := func() {
 		t.Helper()
 		select {
@@ -65,7 +64,7 @@ func TestServe(t *testing.T) {
 	require.NoError(t, e.Signal(), "the count is not zero, and yet it is a signal")
 	assert.Equal(t, 3, <-runs)
 	require.NoError(t, e.Signal())
-	time.Sleep(10 * time.Millisecond) // it waits in runs
+	require.Eventually(t, func() bool { return begun.Load() == 4 }, time.Minute, time.Millisecond)
 	require.NoError(t, e.Signal(), "while the function runs")
 	assert.Equal(t, 4, <-runs)
 	assert.Equal(t, 5, <-runs)
@@ -112,7 +111,7 @@ func TestCloseEndsServe(t *testing.T) {
 	t.Parallel()
 	e, err := New()
 	require.NoError(t, err)
-	runs, over := serve(e)
+	runs, over, _ := serve(e)
 	<-runs
 	require.NoError(t, e.Close())
 	require.ErrorIs(t, <-over, os.ErrClosed)

@@ -54,7 +54,7 @@ func TestBatches(t *testing.T) {
 	o := New(g)
 	var wg sync.WaitGroup
 	wg.Go(func() { assert.NoError(t, o.Message(1, proto.TypePong, proto.Empty{})) })
-	require.Eventually(t, func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.writing }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { o.mu.Lock(); defer o.mu.Unlock(); return o.writing }, time.Minute, time.Millisecond)
 	for id := uint32(2); id < 6; id++ {
 		wg.Go(func() {
 			for range 3 {
@@ -65,7 +65,7 @@ func TestBatches(t *testing.T) {
 	pending := func() int { o.mu.Lock(); defer o.mu.Unlock(); return len(o.buf) }
 	one, err := proto.AppendDataMessage(nil, 2, proto.TypeExecStdout, []byte("x"))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return pending() == 4*len(one) }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return pending() == 4*len(one) }, time.Minute, time.Millisecond)
 	time.Sleep(10 * time.Millisecond)
 	assert.Equal(t, 4*len(one), pending(), "no sender is ahead of its first message")
 	close(g.open)

@@ -256,7 +256,7 @@ func TestExecSignalReachesTheGroup(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, "up\n", string(ev.Data), name)
 		if name == "after the leader" {
-			require.Eventually(t, func() bool { return isGone(int(e.PID())) }, 10*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return isGone(int(e.PID())) }, time.Minute, time.Millisecond)
 		}
 		require.NoError(t, e.Kill(ctx), name)
 		_, err = e.Wait(ctx) // waits for the end of the outputs that both sleeps hold
@@ -324,7 +324,7 @@ func TestOrphansAreCollected(t *testing.T) {
 	out := collect(t, c, sh("sh -c 'sleep 0.1 >/dev/null 2>&1 & echo $!'"), "")
 	pid, err := strconv.Atoi(strings.TrimSpace(string(out.Stdout)))
 	require.NoError(t, err)
-	assert.Eventually(t, func() bool { return isGone(pid) }, 10*time.Second, 5*time.Millisecond)
+	assert.Eventually(t, func() bool { return isGone(pid) }, time.Minute, 5*time.Millisecond)
 }
 
 func TestExecStdinLarge(t *testing.T) {
@@ -604,5 +604,5 @@ func TestExecOfADepartedClient(t *testing.T) {
 	r.next(5, proto.TypeExecExited, nil)
 	assert.EqualValues(t, 1, g.activity.execs.Load(), "it still runs, so the guest is not idle")
 	process.Signal(unix.SIGKILL)
-	assert.Eventually(t, func() bool { return isGone(process.PID()) && g.activity.execs.Load() == 0 }, 10*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return isGone(process.PID()) && g.activity.execs.Load() == 0 }, time.Minute, time.Millisecond)
 }

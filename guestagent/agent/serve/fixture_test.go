@@ -100,7 +100,7 @@ func serving(t testing.TB, s *Server, host net.Conn, stream *os.File) *guest {
 		_ = host.Close()
 		wg.Wait()
 		g.killAll()
-		require.Eventually(t, func() bool { return g.running() == 0 }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return g.running() == 0 }, time.Minute, time.Millisecond)
 		_ = stream.Close()
 	})
 	return g

@@ -549,7 +549,7 @@ func TestFileStreamsOfADepartedClient(t *testing.T) {
 	r.send(2, proto.TypeFSRequest, proto.FSRequest{Op: proto.FSRead{Handle: 1}})
 	r.next(2, proto.TypeFSData, nil)
 	r.send(3, proto.TypeFSRequest, proto.FSRequest{Op: proto.FSWrite{Handle: 1}}) // waits for the read
-	require.Eventually(t, func() bool { return g.activity.files.Load() == 2 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.activity.files.Load() == 2 }, time.Minute, time.Millisecond)
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	go func() { // keeps reading what is under way
@@ -560,7 +560,7 @@ func TestFileStreamsOfADepartedClient(t *testing.T) {
 		}
 	}()
 	r.send(0, proto.TypeClientDisconnected, proto.ClientDisconnected{IDStart: 1, IDEndExclusive: 10})
-	require.Eventually(t, func() bool { return g.activity.files.Load() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.activity.files.Load() == 0 }, time.Minute, time.Millisecond)
 }
 
 func touch(t *testing.T, path string) string {
@@ -585,7 +585,7 @@ func TestFileStreamsReplaced(t *testing.T) {
 	var p proto.FSResponse
 	r.next(2, proto.TypeFSResponse, &p)
 	assert.True(t, p.OK, "the first one let go of the handle")
-	require.Eventually(t, func() bool { return g.activity.files.Load() == 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return g.activity.files.Load() == 0 }, time.Minute, time.Millisecond)
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "new", string(b))

@@ -140,7 +140,7 @@ func TestStoppedCommandEnds(t *testing.T) {
 			r.send(5, proto.TypeExecStdin, proto.Data{})
 			r.ping()
 			end(r)
-			assert.Eventually(t, func() bool { return g.activity.execs.Load() == 0 }, 20*time.Second, time.Millisecond)
+			assert.Eventually(t, func() bool { return g.activity.execs.Load() == 0 }, time.Minute, time.Millisecond)
 		})
 	}
 }

@@ -88,7 +88,7 @@ func TestInputHoldsUpNobody(t *testing.T) {
 				_, err := s.Write(make([]byte, 64<<20))
 				assert.Error(t, err, "it ends before all is taken")
 			}()
-			require.Eventually(t, func() bool { return g.budget.used.Load() > 0 }, 20*time.Second, time.Millisecond)
+			require.Eventually(t, func() bool { return g.budget.used.Load() > 0 }, time.Minute, time.Millisecond)
 			for range 10 {
 				out, err := c.ExecCollect(testContext(t), client.Command{Name: "echo", Args: []string{"fine"}}, nil)
 				require.NoError(t, err)

@@ -95,7 +95,7 @@ func TestSingleConsole(t *testing.T) {
 	assert.Equal(t, "ls\n", g.reads(0, 3))
 	// The guest has the bytes before the device counts them.
 	want := PortStats{Written: 19, Read: 3}
-	assert.Eventually(t, func() bool { return g.Stats(0) == want }, 5*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return g.Stats(0) == want }, time.Minute, time.Millisecond)
 }
 
 func TestMultiport(t *testing.T) {

@@ -68,7 +68,7 @@ func TestOutputOfAStuckWriterIsDroppedAfterPatience(t *testing.T) {
 	o.notify(func() { progress <- struct{}{} })
 	big := bytes.Repeat([]byte("x"), 3*maxBacklog)
 	assert.EqualValues(t, 1, o.write([][]byte{big[:1]}, 0))
-	require.Eventually(t, func() bool { o.mu.Lock(); defer o.mu.Unlock(); return len(o.buf) == 0 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { o.mu.Lock(); defer o.mu.Unlock(); return len(o.buf) == 0 }, time.Minute, time.Millisecond)
 	n := o.write([][]byte{big}, 0)
 	assert.EqualValues(t, maxBacklog, n)
 	start := time.Now()

@@ -99,7 +99,7 @@ func TestRunDetached(t *testing.T) {
 
 func awaitStopped(t *testing.T, name string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return strings.Contains(run("ls").out, "stopped") }, 20*time.Second, 5*time.Millisecond, name)
+	require.Eventually(t, func() bool { return strings.Contains(run("ls").out, "stopped") }, time.Minute, 5*time.Millisecond, name)
 }
 
 func TestCreateAndExec(t *testing.T) {

@@ -81,7 +81,7 @@ func newHome(t *testing.T) string {
 		require.NoError(t, os.RemoveAll(dir))
 		_ = os.Remove(filepath.Join("/dev/shm", metrics.Name(dir)))
 		// The watchers of processes that this test binary started end with those.
-		require.Eventually(t, func() bool { return goleak.Find(goleak.IgnoreCurrent()) == nil }, 10*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return goleak.Find(goleak.IgnoreCurrent()) == nil }, time.Minute, 5*time.Millisecond)
 	})
 	return dir
 }

@@ -57,9 +57,9 @@ func (p *process) wait(t *testing.T) int {
 
 func assertNothingLeft(t *testing.T, home string) {
 	t.Helper()
-	assert.Eventually(t, func() bool { return len(leftovers(t, home)) == 0 }, 10*time.Second, 5*time.Millisecond)
+	assert.Eventually(t, func() bool { return len(leftovers(t, home)) == 0 }, time.Minute, 5*time.Millisecond)
 	// A runtime whose controller was killed removes its row after its files.
-	assert.Eventually(t, func() bool { return run("ls").err == "No sandboxes found.\n" }, 10*time.Second, 5*time.Millisecond)
+	assert.Eventually(t, func() bool { return run("ls").err == "No sandboxes found.\n" }, time.Minute, 5*time.Millisecond)
 }
 
 func TestInterruptedCommand(t *testing.T) {
@@ -81,7 +81,7 @@ func TestInterruptedBoot(t *testing.T) {
 	home := newGuests(t, runtimetest.Guest{BootTime: time.Hour})
 	for _, args := range [][]string{{"run", "mini"}, {"create", "mini"}, {"run", "-d", "mini"}} {
 		p := start(t, args...)
-		require.Eventually(t, func() bool { return len(leftovers(t, home)) == 3 }, 20*time.Second, time.Millisecond, "the runtime is up")
+		require.Eventually(t, func() bool { return len(leftovers(t, home)) == 3 }, time.Minute, time.Millisecond, "the runtime is up")
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
 		assert.Equal(t, 130, p.wait(t))
 		assertNothingLeft(t, home)
@@ -95,7 +95,7 @@ func TestInterruptedPull(t *testing.T) {
 	name := s.Host() + "/app:v1"
 	s.Break(registrytest.Fault{Path: "/blobs/", Times: -1, Serve: registrytest.Stall(10)})
 	p := start(t, "pull", name)
-	require.Eventually(t, func() bool { return len(s.Requests("/blobs/")) > 0 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.Requests("/blobs/")) > 0 }, time.Minute, time.Millisecond)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
 	assert.Equal(t, 130, p.wait(t))
 	assert.Equal(t, "   ✗ Pulling      "+name+"\n", p.stderr.String())
