@@ -110,10 +110,11 @@ func Record(m *vmm.Machine) (*Recording, error) {
 	return &Recording{m, written}, nil
 }
 
-// Keep ends a recording and keeps it for the shape's template. What was written to
-// since Record is touched only: to map a page that is not needed costs little, to copy it
-// memory.
-func (c Cache) Keep(s *Shape, r *Recording) error {
+// Keep ends a recording, and keeps it for the shape's
+// template if that has none. What was written to since Record is touched only: to map a page
+// that is not needed costs little, to copy it memory.
+func (c Cache) Keep(s *Shape, r *Recording) (err error) {
+	defer func() { err = errors.Join(err, r.machine.Memory().Join()) }()
 	key, _, err := s.key()
 	if err != nil {
 		return err
@@ -131,8 +132,9 @@ func (c Cache) Keep(s *Shape, r *Recording) error {
 	if err != nil {
 		return err
 	}
-	p := format.Prefetch{Written: offsets(t, r.written, near), Touched: offsets(t, union(read, written), nearTouched)}
-	return errors.Join(format.RecordPrefetch(dir, p), r.machine.Memory().Join())
+	return format.RecordPrefetch(dir, format.Prefetch{
+		Written: offsets(t, r.written, near), Touched: offsets(t, union(read, written), nearTouched),
+	})
 }
 
 // union are the pages of two lists in one, in ascending order.

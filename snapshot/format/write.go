@@ -141,7 +141,8 @@ func (d *Draft) Discard() error {
 }
 
 // Publish makes the draft durable and gives it its name, in place of a checkpoint that has
-// it. What is known of the first moments of its base's copies is taken over for its own. If it fails, or ctx ends before, the draft is removed.
+// it. What is known of the first moments of its base's copies is taken over for its own. If it
+// fails, or ctx ends before, the draft is removed.
 func (d *Draft) Publish(ctx context.Context) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then it is what was replaced, or nothing
