@@ -17,20 +17,23 @@ import (
 // costs more than that many pages of a file's hole.
 const gap = 256 << 10
 
-// mapMost is how many bytes are mapped ahead for a copy of which is not known what it touches;
-// of a guest with so much memory that its tables of pages are larger, nothing.
-const mapMost = 64 << 20
+// mapMost is how many bytes are mapped ahead for a copy at most: what a guest did in its first
+// moments must not make all that come after it slow. copyMost is the same of what is copied.
+const (
+	mapMost  = 64 << 20
+	copyMost = 16 << 20
+)
 
 // Saved is a checkpoint as the monitor takes it. It is good until c is closed, of which
-// nobody else may make use meanwhile.
+// nobody else may make use meanwhile. If nobody recorded what a copy touches, all is mapped
+// ahead; of a guest with so much memory that its tables of pages are larger, nothing.
 func Saved(c *format.Checkpoint) (*vmm.Saved, error) {
-	s, size, err := saved(c)
+	s, _, err := Copy(c)
 	if err != nil {
 		return nil, err
 	}
-	p, ok := c.Prefetch()
-	s.Dirty, s.Mapped = addresses(c, p.Written), addresses(c, p.Touched)
-	if !ok && size <= mapMost {
+	if s.Watch {
+		s.Watch = false
 		for _, e := range s.Extents {
 			s.Mapped = append(s.Mapped, memory.Range{Base: e.Addr, Size: uint64(e.Size)})
 		}
@@ -41,30 +44,22 @@ func Saved(c *format.Checkpoint) (*vmm.Saved, error) {
 // Copy is Saved of a template. first reports that nobody recorded yet what a copy touches: this
 // one's Recording has it.
 func Copy(c *format.Checkpoint) (s *vmm.Saved, first bool, err error) {
-	s, size, err := saved(c)
-	if err != nil {
-		return nil, false, err
-	}
-	p, ok := c.Prefetch()
-	s.Dirty, s.Mapped = addresses(c, p.Written), addresses(c, p.Touched)
-	s.Watch = !ok && size <= mapMost
-	return s, !ok, nil
-}
-
-// saved is a checkpoint without what is touched first, and the size of its extents.
-func saved(c *format.Checkpoint) (s *vmm.Saved, size int64, err error) {
 	s = &vmm.Saved{State: c.State(), Memory: c.MemoryFile()}
+	var size int64
 	for i, r := range c.Header().Regions {
 		runs, err := runs(c, c.Offset(i), c.Offset(i)+int64(r.Size))
 		if err != nil {
-			return nil, 0, err
+			return nil, false, err
 		}
 		for _, run := range runs {
 			size += run.Length
 			s.Extents = append(s.Extents, vmm.Extent{Addr: r.Address + uint64(run.Offset-c.Offset(i)), Offset: run.Offset, Size: run.Length})
 		}
 	}
-	return s, size, nil
+	p, ok := c.Prefetch()
+	s.Dirty, s.Mapped = addresses(c, p.Written), addresses(c, p.Touched)
+	s.Watch = !ok && size <= mapMost
+	return s, !ok, nil
 }
 
 // addresses are where parts of the memory's file are in the guest. Those that are not in one
@@ -110,9 +105,9 @@ func Record(m *vmm.Machine) (*Recording, error) {
 	return &Recording{m, written}, nil
 }
 
-// Keep ends a recording, and keeps it for the shape's
-// template if that has none. What was written to since Record is touched only: to map a page
-// that is not needed costs little, to copy it memory.
+// Keep ends a recording, and keeps it for the shape's template if that has none. What was
+// written to since Record is touched only: to map a page that is not needed costs little, to
+// copy it memory.
 func (c Cache) Keep(s *Shape, r *Recording) (err error) {
 	defer func() { err = errors.Join(err, r.machine.Memory().Join()) }()
 	key, _, err := s.key()
@@ -133,7 +128,7 @@ func (c Cache) Keep(s *Shape, r *Recording) (err error) {
 		return err
 	}
 	return format.RecordPrefetch(dir, format.Prefetch{
-		Written: offsets(t, r.written, near), Touched: offsets(t, union(read, written), nearTouched),
+		Written: atMost(offsets(t, r.written, near), copyMost), Touched: atMost(offsets(t, union(read, written), nearTouched), mapMost),
 	})
 }
 
@@ -158,6 +153,16 @@ func offsets(t *format.Checkpoint, parts []memory.Range, near int64) (list []for
 			} else {
 				list = append(list, format.Range{Offset: at, Length: int64(p.Size)})
 			}
+		}
+	}
+	return list
+}
+
+// atMost is the beginning of a list that has not more than n bytes.
+func atMost(list []format.Range, n int64) []format.Range {
+	for i, r := range list {
+		if n -= r.Length; n < 0 {
+			return list[:i]
 		}
 	}
 	return list

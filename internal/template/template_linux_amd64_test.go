@@ -244,6 +244,14 @@ func TestShapeTellsNothingOfASandbox(t *testing.T) {
 	assert.False(t, strings.Contains(string(text), "path"))
 }
 
+func TestListsAreBounded(t *testing.T) {
+	t.Parallel()
+	list := []format.Range{{Offset: 0, Length: 10}, {Offset: 20, Length: 5}, {Offset: 30, Length: 1}}
+	for n, want := range map[int64]int{0: 0, 9: 0, 10: 1, 14: 1, 15: 2, 16: 3, 100: 3} {
+		assert.Equal(t, list[:want], atMost(list, n), n)
+	}
+}
+
 // TestRecord notes what a copy touched, once.
 func TestRecord(t *testing.T) {
 	c, s := Cache{filepath.Join(t.TempDir(), "templates")}, shape()

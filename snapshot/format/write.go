@@ -92,8 +92,7 @@ func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory)
 		return err
 	}
 	d.machine, d.based = &machine{header: h, state: state}, is
-	_, err = d.machine.encode() // it has a place in the file
-	return err
+	return nil
 }
 
 // Capture is Begin and Draft's Capture, for who has no use for the time between them.
@@ -142,7 +141,8 @@ func (d *Draft) Discard() error {
 
 // Publish makes the draft durable and gives it its name, in place of a checkpoint that has
 // it. What is known of the first moments of its base's copies is taken over for its own. If it
-// fails, or ctx ends before, the draft is removed.
+// fails, with [ErrHeader] for a header and a state that are too large, or ctx ends before, the
+// draft is removed.
 func (d *Draft) Publish(ctx context.Context) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then it is what was replaced, or nothing

@@ -4,6 +4,7 @@ package memory
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"unsafe"
 
@@ -67,7 +68,8 @@ func (m *Memory) Touched() (read, written []Range, err error) {
 
 // Separate has the kernel map what MapFile mapped page by page, as it is touched: it maps 16
 // pages around one that is read otherwise, as far as they belong to the same mapping. Here
-// each page is one of its own, until Join. It may stop in the middle.
+// each page is one of its own, until Join. A process has some 65 000 mappings at most
+// (vm.max_map_count); where that does not do, all is as before.
 func (m *Memory) Separate() error {
 	for _, r := range m.files {
 		b, err := m.Slice(r.Base, r.Size)
@@ -77,7 +79,7 @@ func (m *Memory) Separate() error {
 		// The file is in the page cache, or read page by page: either is fine here.
 		for at := PageSize; at < len(b); at += 2 * PageSize {
 			if err := unix.Madvise(b[at:at+PageSize], unix.MADV_RANDOM); err != nil {
-				return os.NewSyscallError("madvise", err)
+				return errors.Join(os.NewSyscallError("madvise", err), m.Join())
 			}
 		}
 	}
