@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -51,6 +52,21 @@ func goesOn(t *testing.T, sb *msb.Sandbox, pid string, least int) {
 	eventually(t, sb.Name()+" counts on", func() bool { return count(t, sb) > began })
 }
 
+// writtenBy is how many bytes the runtime of a sandbox has written so far.
+func writtenBy(t *testing.T, sb *msb.Sandbox) int64 {
+	t.Helper()
+	pids := runtimes(t, sb.Name())
+	require.Len(t, pids, 1)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pids[0]))
+	require.NoError(t, err)
+	_, after, _ := strings.Cut(string(text), "wchar: ")
+	line, _, _ := strings.Cut(after, "\n")
+	n, err := strconv.ParseInt(line, 10, 64)
+	require.NoError(t, err, "%s", text)
+	t.Log(sb.Name(), "has written", n, "bytes")
+	return n
+}
+
 // TestBranches makes three copies at once, and a copy of a copy: all go on by themselves.
 func TestBranches(t *testing.T) {
 	ctx := within(t, 8*patience)
@@ -92,10 +108,19 @@ func TestBranches(t *testing.T) {
 		assert.Equal(t, "mine "+strconv.Itoa(i), shell(t, sb, "cat /data/note"))
 	}
 
-	// A branch of a branch; then the first ones go, and it boots by itself.
+	// A branch of a branch; then the first ones go, and it boots by itself. Its source writes
+	// the memory that it goes on from once, and no more than what it changed besides.
+	began := writtenBy(t, up[0])
 	second, err := up[0].Branch(ctx, []string{newName(t)})
 	branched(t, second)
 	require.NoError(t, err)
+	log := onHost(t, homePath("sandboxes", up[0].Name(), "logs", "runtime.log"))
+	_, size, _ := strings.Cut(log, " bytes=")
+	size, _, _ = strings.Cut(size, "\n")
+	saved, err := strconv.ParseInt(size, 10, 64)
+	require.NoError(t, err, "%s", log)
+	// On overlayfs the kernel counts a copied byte twice.
+	assert.Less(t, writtenBy(t, up[0])-began, saved*5/2)
 	goesOn(t, second[0], pid, least)
 	for _, sb := range append([]*msb.Sandbox{source}, up...) {
 		require.NoError(t, sb.Stop(ctx))
