@@ -57,7 +57,7 @@ func TestBlobSurvivesFaults(t *testing.T) {
 			faults[i].Path = "/blobs/"
 		}
 		s.Break(faults...)
-		got := readBlob(t, newClient(t, Config{}), parse(t, s, "app"), l, 0)
+		got := readBlob(t, newClient(t, Config{Retry: retryFor(name)}), parse(t, s, "app"), l, 0)
 		assert.True(t, got == string(data), name)
 	}
 }
@@ -98,7 +98,7 @@ func TestBlobRefuses(t *testing.T) {
 		s := registrytest.New(t)
 		l := oci.Layer{BlobDigest: s.PutBlob(t, "app", data), Size: c.size}
 		s.Break(c.faults...)
-		client := newClient(t, Config{})
+		client := newClient(t, Config{Retry: retryFor(name)})
 		b := client.Blob(t.Context(), parse(t, s, "app"), l, 0)
 		got, err := io.ReadAll(b)
 		assert.ErrorIs(t, err, c.want, name)
