@@ -5,6 +5,7 @@ package serve
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -75,19 +76,21 @@ func TestInboxStalls(t *testing.T) {
 // A slow consumer is not a stalled one.
 func TestInboxSlow(t *testing.T) {
 	t.Parallel()
-	q, _ := testInbox(10, 1000, 300*time.Millisecond)
-	for range 10 {
-		require.NoError(t, q.put([]byte{0}))
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	synctest.Test(t, func(t *testing.T) {
+		q, _ := testInbox(10, 1000, 300*time.Millisecond)
 		for range 10 {
-			time.Sleep(60 * time.Millisecond)
-			q.take()
+			require.NoError(t, q.put([]byte{0}))
 		}
+		go func() {
+			for range 10 {
+				time.Sleep(60 * time.Millisecond)
+				q.take()
+			}
+		}()
+		begin := time.Now()
+		require.NoError(t, q.put(make([]byte, 10)), "it took longer than the limit, but there was progress")
+		assert.Equal(t, 600*time.Millisecond, time.Since(begin))
 	})
-	require.NoError(t, q.put(make([]byte, 10)), "it took longer than the limit, but there was progress")
-	wg.Wait()
 }
 
 // The shared budget holds everybody to it, but nobody waits for others to take.
