@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gomsb/gomsb/guestagent/proto"
+	"github.com/gomsb/gomsb/internal/launch"
 	"github.com/gomsb/gomsb/internal/runtime/runtimetest"
 	"github.com/gomsb/gomsb/internal/store"
 )
@@ -197,6 +198,34 @@ func TestEphemeral(t *testing.T) {
 	page, err := ListSandboxes(ctx)
 	require.NoError(t, err)
 	assert.Empty(t, page.Sandboxes, "whoever looks first removes it")
+	assert.Empty(t, traces(t, h))
+}
+
+// TestRemovalIsWaitedFor: an ephemeral sandbox that has ended has its name until it is removed.
+func TestRemovalIsWaitedFor(t *testing.T) {
+	h := newGuests(t, runtimetest.Guest{})
+	ctx := testContext(t)
+	sb := create(t, "a", WithEphemeral(true))
+	require.NoError(t, syscall.Kill(runtimePID(t, h, "a"), syscall.SIGKILL))
+	<-sb.proc.Exited()
+	lock, err := launch.AcquireLock(h.run(), "a") // as somebody who is about to remove it
+	require.NoError(t, err)
+	waited := make(chan error)
+	go func() {
+		r, err := sb.WaitUntilStopped(ctx)
+		if err == nil {
+			assert.Equal(t, SandboxStatusCrashed, r.Status)
+		}
+		waited <- err
+	}()
+	select {
+	case err := <-waited:
+		require.Fail(t, "it has not been removed", "%v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	require.NoError(t, lock.Release())
+	require.NoError(t, <-waited)
+	assert.Equal(t, SandboxStatus("gone"), status(t, "a"))
 	assert.Empty(t, traces(t, h))
 }
 

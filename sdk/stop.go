@@ -254,19 +254,24 @@ func (h *SandboxHandle) request(ctx context.Context, do func(*catalog, store.San
 // WaitUntilStopped returns when the sandbox has ended; the removal of an ephemeral one
 // counts. It keeps the database closed while it waits.
 func (h *SandboxHandle) WaitUntilStopped(ctx context.Context) (*SandboxStopResult, error) {
+	last := &SandboxStopResult{Name: h.row.Name, Status: SandboxStatusStopped}
 	for {
 		var result *SandboxStopResult
 		var p *process
 		err := h.onCatalog(ctx, func(c *catalog, row store.Sandbox) (err error) {
 			if live(row.Status) {
 				p, err = c.process(ctx, row)
-			} else {
-				result, err = c.stopResult(ctx, row)
+				return err
+			}
+			result, err = c.stopResult(ctx, row)
+			if err == nil && row.Ephemeral { // its runtime is about to remove it
+				last, result = result, nil
 			}
 			return err
 		})
 		if IsKind(err, ErrSandboxNotFound) {
-			return &SandboxStopResult{Name: h.row.Name, Status: SandboxStatusStopped, ObservedAt: time.Now()}, nil
+			last.ObservedAt = time.Now()
+			return last, nil
 		}
 		if err != nil || result != nil {
 			return result, err

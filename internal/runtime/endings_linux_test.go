@@ -142,10 +142,10 @@ func TestEndings(t *testing.T) {
 func TestIdleWaitsForTheIdle(t *testing.T) {
 	t.Parallel()
 	h := newHome(t)
-	h.config.Lifecycle.IdleTimeoutSecs = pointer(uint64(1))
+	h.config.Lifecycle.IdleTimeoutSecs = pointer(uint64(4)) // much more than a busy machine takes for a turn
 	p := h.spawn(fakePlan{})
 	c := p.dial()
-	for range 6 {
+	for range 22 {
 		time.Sleep(200 * time.Millisecond)
 		_, err := c.Touch(t.Context())
 		require.NoError(t, err)
@@ -153,7 +153,7 @@ func TestIdleWaitsForTheIdle(t *testing.T) {
 	assert.Nil(t, p.State(), "touched in time")
 	e, err := c.Exec(t.Context(), client.Command{Name: "sleep"})
 	require.NoError(t, err)
-	time.Sleep(1300 * time.Millisecond)
+	time.Sleep(4300 * time.Millisecond)
 	assert.Nil(t, p.State(), "a command runs")
 	require.NoError(t, e.Kill(t.Context()))
 	_, _ = e.Wait(t.Context())
