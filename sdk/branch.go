@@ -176,7 +176,7 @@ func (b *branching) conceive(ctx context.Context, configs []*SandboxConfig) (chi
 
 // bear saves the sandbox at dir and makes the copies.
 func (b *branching) bear(ctx context.Context, configs []*SandboxConfig, children []*child, vmdk, dir string) ([]*Sandbox, error) {
-	if err := b.save(ctx, b.source, dir); err != nil {
+	if err := b.save(ctx, b.source, dir, true); err != nil {
 		return nil, err
 	}
 	boots := make([]*boot, len(children))

@@ -32,6 +32,9 @@ type controlRequest struct {
 	Online   uint8                 `json:"online,omitempty"`
 	Changes  []launch.SecretChange `json:"changes,omitempty"`
 	Dir      string                `json:"dir,omitempty"`
+	// Passing says that what is saved at Dir is for copies that are made at once. Runtimes that
+	// do not know it save something that lasts.
+	Passing bool `json:"passing,omitempty"`
 }
 
 // capabilities asks what can be changed. A sandbox without a control socket can do

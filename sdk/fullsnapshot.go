@@ -60,7 +60,7 @@ type filling struct {
 // fill implements snapshot.Config.Fill.
 func (f *filling) fill(ctx context.Context, dir string) (map[string]any, error) {
 	at := filepath.Join(dir, snapshot.CheckpointName)
-	if err := f.save(ctx, f.row, at); err != nil {
+	if err := f.save(ctx, f.row, at, false); err != nil {
 		return nil, err
 	}
 	k := &child{disks: f.saved.Disks}

@@ -26,10 +26,11 @@ func (c *catalog) canBeSaved(ctx context.Context, row store.Sandbox) error {
 	return nil
 }
 
-// save has the runtime of a sandbox save its machine at dir, which must not be there. That
-// takes as long as it takes. When ctx ends, the runtime writes nothing there any more.
-func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string) error {
-	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir})
+// save has the runtime of a sandbox save its machine at dir, which must not be there; passing
+// is for copies that are made at once. That takes as long as it takes. When ctx ends, the
+// runtime writes nothing there any more.
+func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string, passing bool) error {
+	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir, Passing: passing})
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

@@ -256,15 +256,15 @@ func TestSavedMachineGoesOnFromAFile(t *testing.T) {
 	saved.State, err = m.SaveState()
 	require.NoError(t, err)
 	at := counter(t, m)
-	saved.Memory, err = os.CreateTemp(t.TempDir(), "")
+	file, err := os.CreateTemp(t.TempDir(), "")
 	require.NoError(t, err)
-	defer func() { _ = saved.Memory.Close() }()
+	defer func() { _ = file.Close() }()
 	for i, base := range []uint64{0, counterAddr, codeAddr} { // what the guest needs: tables, counter, code
 		b, err := m.Memory().Slice(base, 1<<20)
 		require.NoError(t, err)
-		_, err = saved.Memory.WriteAt(b, int64(i)<<20)
+		_, err = file.WriteAt(b, int64(i)<<20)
 		require.NoError(t, err)
-		saved.Extents = append(saved.Extents, Extent{Addr: base, Offset: int64(i) << 20, Size: 1 << 20})
+		saved.Extents = append(saved.Extents, Extent{Addr: base, File: file, Offset: int64(i) << 20, Size: 1 << 20})
 	}
 
 	c := config(nil, 2)
@@ -276,10 +276,10 @@ func TestSavedMachineGoesOnFromAFile(t *testing.T) {
 		require.Eventually(t, func() bool { return counter(t, again) > at }, patience, time.Millisecond, "it does not count on")
 	}
 
-	c.Saved = &Saved{State: saved.State[:10], Memory: saved.Memory, Extents: saved.Extents}
+	c.Saved = &Saved{State: saved.State[:10], Extents: saved.Extents}
 	_, err = New(c)
 	assert.ErrorIs(t, err, ErrSavedState)
-	c.Saved = &Saved{State: saved.State, Memory: saved.Memory, Extents: []Extent{{Addr: 1 << 40, Size: 4096}}}
+	c.Saved = &Saved{State: saved.State, Extents: []Extent{{Addr: 1 << 40, File: file, Size: 4096}}}
 	_, err = New(c)
 	assert.ErrorIs(t, err, ErrSavedState)
 }

@@ -11,11 +11,10 @@ import (
 type Saved struct {
 	// State is what SaveState returned.
 	State []byte
-	// Memory holds the content of guest memory at Extents; what is in none of them is zero.
-	// Its pages are loaded when the guest touches them and are shared by all machines of
-	// the file until they write to them; nobody may change the file while one of them
-	// lives. The caller may close it after New.
-	Memory  *os.File
+	// Extents are the content of guest memory; what is in none of them is zero. Their pages
+	// are loaded when the guest touches them and are shared by all machines of a file until
+	// they write to them; nobody may change the file while one of them lives. The caller may
+	// close it after New.
 	Extents []Extent
 	// Dirty are parts of Extents that the guest will write to at once: their pages are
 	// copied before it runs, which is quicker than one by one.
@@ -27,17 +26,18 @@ type Saved struct {
 	Watch bool
 }
 
-// Extent is where a part of guest memory is in a file. All three are in bytes and whole
+// Extent is where a part of guest memory is in a file. All three numbers are in bytes and whole
 // pages.
 type Extent struct {
 	Addr         uint64
+	File         *os.File
 	Offset, Size int64
 }
 
 // load fills the memory from the file.
 func (s *Saved) load(m *Machine) error {
 	for _, e := range s.Extents {
-		if err := m.mem.MapFile(e.Addr, s.Memory, e.Offset, e.Size); err != nil {
+		if err := m.mem.MapFile(e.Addr, e.File, e.Offset, e.Size); err != nil {
 			return fmt.Errorf("%w: %w", ErrSavedState, err)
 		}
 	}

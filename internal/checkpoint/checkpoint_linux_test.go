@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // manifest is that of a machine with a read-only and two writable disks.
@@ -44,7 +46,7 @@ func diskFile(t *testing.T, name string, size int64, data map[int64]string) stri
 // saved makes a checkpoint with two disks, and something in place of a machine.
 func saved(t *testing.T, dir string) {
 	t.Helper()
-	d, err := Create(dir)
+	d, err := Create(dir, format.Lasting)
 	require.NoError(t, err)
 	require.NoError(t, d.CopyDisk(t.Context(), Disk{Index: 1, Format: "raw", Own: true}, diskFile(t, "upper", 512<<10, map[int64]string{4096: "first", 300 << 10: "second"})))
 	require.NoError(t, d.CopyDisk(t.Context(), Disk{Index: 2, Format: "qcow2"}, diskFile(t, "data", 100_001, map[int64]string{99_000: "third"})))
@@ -90,15 +92,34 @@ func assertOnly(t *testing.T, dir string, names ...string) {
 	assert.ElementsMatch(t, names, got)
 }
 
+func TestPassing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "one")
+	d, err := Create(dir, format.Passing)
+	require.NoError(t, err)
+	assert.Equal(t, format.Passing, d.Lifetime())
+	require.NoError(t, d.CopyDisk(t.Context(), Disk{Index: 1, Format: "raw", Own: true}, diskFile(t, "upper", 512<<10, map[int64]string{4096: "first"})))
+	m := manifest()
+	m.ReadOnly = m.ReadOnly[:2]
+	require.NoError(t, d.Publish(t.Context(), m))
+	got, err := Open(dir)
+	require.NoError(t, err)
+	assert.Equal(t, []Disk{{Index: 1, File: "disks/1", Format: "raw", Own: true, Size: 512 << 10}}, got.Disks)
+	b, err := os.ReadFile(got.Disks[0].Path(dir))
+	require.NoError(t, err)
+	assert.Equal(t, "first", string(b[4096:4101]))
+	assertOnly(t, filepath.Dir(dir), "one")
+}
+
 func TestNamesThatAreTaken(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "one")
 	require.NoError(t, os.WriteFile(dir, nil, 0o600))
-	_, err := Create(dir)
+	_, err := Create(dir, format.Lasting)
 	assert.ErrorIs(t, err, ErrExists)
 	require.NoError(t, os.Remove(dir))
-	d, err := Create(dir)
+	d, err := Create(dir, format.Lasting)
 	require.NoError(t, err)
 	require.NoError(t, os.Mkdir(dir, 0o700))
 	m := manifest()
@@ -116,24 +137,24 @@ func TestDraftsThatAreGivenUp(t *testing.T) {
 	end(why)
 	path := diskFile(t, "disk", 1<<20, map[int64]string{0: "x"})
 
-	d, err := Create(dir)
+	d, err := Create(dir, format.Lasting)
 	require.NoError(t, err)
 	require.NoError(t, d.Discard())
 	assertOnly(t, parent)
 
-	d, err = Create(dir)
+	d, err = Create(dir, format.Lasting)
 	require.NoError(t, err)
 	assert.ErrorIs(t, d.CopyDisk(t.Context(), Disk{Index: 1, Format: "raw"}, filepath.Join(parent, "none")), fs.ErrNotExist)
 	require.NoError(t, d.CopyDisk(t.Context(), Disk{Index: 1, Format: "raw"}, path))
 	assert.ErrorIs(t, d.Publish(ended, manifest()), why)
 	assertOnly(t, parent)
 
-	d, err = Create(dir)
+	d, err = Create(dir, format.Lasting)
 	require.NoError(t, err)
 	assert.ErrorIs(t, d.Publish(t.Context(), manifest()), ErrManifest, "its disks are missing")
 	assertOnly(t, parent)
 
-	live, err := Create(dir)
+	live, err := Create(dir, format.Lasting)
 	require.NoError(t, err)
 	dead := filepath.Join(parent, ".one.0"+stagingSuffix) // nobody has it locked
 	require.NoError(t, os.MkdirAll(filepath.Join(dead, disksName), 0o700))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gomsb/gomsb/internal/atomicfile"
 	"github.com/gomsb/gomsb/internal/staging"
+	"github.com/gomsb/gomsb/snapshot/format"
 	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
@@ -21,14 +22,16 @@ const stagingSuffix = ".saved"
 
 // Draft is a checkpoint in the making. It ends in one call of Publish or Discard.
 type Draft struct {
-	dir   string
-	place *staging.Dir
-	disks []Disk
+	dir      string
+	lifetime format.Lifetime
+	place    *staging.Dir
+	disks    []Disk
 }
 
 // Create begins a checkpoint that is to be at dir, which must not be there; the directory of
 // dir is made if missing. What a dead process left of an attempt at the same name is removed.
-func Create(dir string) (_ *Draft, err error) {
+// One that does not last is not durable, and its disks have no checksums.
+func Create(dir string, lifetime format.Lifetime) (_ *Draft, err error) {
 	defer wrap(&err, "make", dir)
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
@@ -40,7 +43,7 @@ func Create(dir string) (_ *Draft, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{dir: dir, place: place}
+	d := &Draft{dir: dir, lifetime: lifetime, place: place}
 	if err := os.Mkdir(filepath.Join(place.Path, disksName), 0o700); err != nil {
 		return nil, errors.Join(err, d.Discard())
 	}
@@ -71,6 +74,9 @@ func ours(dir string) bool {
 // MachineDir is where the machine is to be saved, by package snapshot/format.
 func (d *Draft) MachineDir() string { return MachineDir(d.place.Path) }
 
+// Lifetime is how long the checkpoint is to last, that of the machine too.
+func (d *Draft) Lifetime() format.Lifetime { return d.lifetime }
+
 // CopyDisk copies the disk at path, holes included, sharing its blocks where the file system
 // can. Nothing may write to it meanwhile. Of disk, Index, Format and Own are given; disks
 // come in ascending order.
@@ -97,13 +103,15 @@ func (d *Draft) CopyDisk(ctx context.Context, disk Disk, path string) (err error
 }
 
 // Publish completes the checkpoint with its manifest, whose Disks are those that were
-// copied, makes it durable and gives it its name. If it fails, or ctx ends before, the draft
+// copied, makes it durable, if it is to last, and gives it its name. If it fails, or ctx ends before, the draft
 // is removed. What has the name by then is [ErrExists].
 func (d *Draft) Publish(ctx context.Context, m Manifest) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then there is nothing
-	for i := range d.disks {
-		if err := d.seal(ctx, &d.disks[i]); err != nil {
+	write := os.WriteFile
+	if d.lifetime == format.Lasting {
+		write = atomicfile.Write
+		if err := d.sealDisks(ctx); err != nil {
 			return err
 		}
 	}
@@ -112,10 +120,7 @@ func (d *Draft) Publish(ctx context.Context, m Manifest) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := sparse.SyncDir(filepath.Join(d.place.Path, disksName)); err != nil {
-		return err
-	}
-	if err := atomicfile.Write(filepath.Join(d.place.Path, manifestName), b, 0o600); err != nil {
+	if err := write(filepath.Join(d.place.Path, manifestName), b, 0o600); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -126,6 +131,16 @@ func (d *Draft) Publish(ctx context.Context, m Manifest) (err error) {
 		return ErrExists
 	}
 	return err
+}
+
+// sealDisks computes the checksums of all disks' copies and makes them durable.
+func (d *Draft) sealDisks(ctx context.Context) error {
+	for i := range d.disks {
+		if err := d.seal(ctx, &d.disks[i]); err != nil {
+			return err
+		}
+	}
+	return sparse.SyncDir(filepath.Join(d.place.Path, disksName))
 }
 
 // seal computes the checksum of a disk's copy and makes it durable.

@@ -47,20 +47,26 @@ func read(ctx context.Context, dir string) (c content, err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	c.header, c.state = m.Header(), m.State()
-	c.memory, err = io.ReadAll(io.NewSectionReader(m.MemoryFile(), 0, c.header.MemorySize()))
-	return c, err
+	for _, p := range m.Pieces(format.Range{Length: c.header.MemorySize()}) {
+		b, err := io.ReadAll(io.NewSectionReader(p.File, p.Offset, p.Length))
+		if err != nil {
+			return c, err
+		}
+		c.memory = append(c.memory, b...)
+	}
+	return c, nil
 }
 
 // savedMachine makes a checkpoint with a disk and a machine.
 func savedMachine(t *testing.T, dir string) {
 	t.Helper()
-	d, err := Create(dir)
+	d, err := Create(dir, format.Lasting)
 	require.NoError(t, err)
 	require.NoError(t, d.CopyDisk(t.Context(), Disk{Index: 1, Format: "raw", Own: true}, diskFile(t, "upper", 40_000, map[int64]string{4096: "first", 30_000: "second"})))
 	h := format.Header{Kind: format.Full, VCPUs: 1, MaxVCPUs: 1, Regions: []format.Region{{Address: 1 << 20, Size: 4 * format.PageSize}}, Devices: []string{"net"}}
 	memory := make([]byte, 4*format.PageSize)
 	copy(memory[format.PageSize+7:], "what a guest has in its memory")
-	machine, err := format.Capture(t.Context(), d.MachineDir(), h, []byte("the state of its processor"), format.Slices{memory})
+	machine, err := format.Capture(t.Context(), d.MachineDir(), format.Lasting, h, []byte("the state of its processor"), format.Slices{memory})
 	require.NoError(t, err)
 	require.NoError(t, machine.Publish(t.Context()))
 	m := manifest()

@@ -51,9 +51,9 @@ var (
 	errWithdrawn = errors.New("the client has withdrawn it")
 )
 
-// capture makes a checkpoint at dir. It returns when that is durable, or nothing is left of
-// it.
-func (s *capturer) capture(ctx context.Context, dir string) (err error) {
+// capture makes a checkpoint at dir. It returns when that is complete, and durable if it is to
+// last, or nothing is left of it.
+func (s *capturer) capture(ctx context.Context, dir string, lifetime format.Lifetime) (err error) {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("checkpoint %q: want an absolute path", dir)
 	}
@@ -72,7 +72,7 @@ func (s *capturer) capture(ctx context.Context, dir string) (err error) {
 		return context.Cause(ctx)
 	}
 	began := time.Now()
-	d, err := checkpoint.Create(dir)
+	d, err := checkpoint.Create(dir, lifetime)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (s *capturer) save(ctx context.Context, d *checkpoint.Draft) (written int64
 	}()
 	var machine *format.Draft
 	var prepared sync.WaitGroup
-	prepared.Go(func() { s.prepare(ctx) })
+	prepared.Go(func() { s.prepare(ctx, d.Lifetime()) })
 	machine, err = s.machine.Prepare(ctx, d)
 	prepared.Wait()
 	if err != nil && ctx.Err() != nil {
@@ -125,7 +125,7 @@ const trimTime = time.Second
 
 // prepare does what makes the capture cheaper while the guest still runs. Nothing depends on
 // it.
-func (s *capturer) prepare(ctx context.Context) {
+func (s *capturer) prepare(ctx context.Context, lifetime format.Lifetime) {
 	if s.pauser.isPaused() {
 		return
 	}
@@ -133,6 +133,9 @@ func (s *capturer) prepare(ctx context.Context) {
 	defer cancel()
 	if err := s.trim(trimming); err != nil {
 		s.log.Debug("the guest agent did not give up memory", "err", err)
+	}
+	if lifetime != format.Lasting {
+		return
 	}
 	if err := s.machine.Flush(); err != nil {
 		s.log.Warn("cannot flush the disks before they are saved", "err", err)
@@ -172,7 +175,7 @@ func (s *capturer) still(ctx context.Context, d *checkpoint.Draft, machine *form
 }
 
 // checkpoint saves the sandbox for a client, for as long as that takes and the client waits.
-func (l *changes) checkpoint(c net.Conn, in *bufio.Reader, dir string) error {
+func (l *changes) checkpoint(c net.Conn, in *bufio.Reader, r changeRequest) error {
 	g := l.guest.Load()
 	if g == nil {
 		return errNotReadyYet
@@ -187,7 +190,11 @@ func (l *changes) checkpoint(c net.Conn, in *bufio.Reader, dir string) error {
 			cancel(cause)
 		}
 	}()
-	err := g.captures.capture(ctx, dir)
+	lifetime := format.Lasting
+	if r.Passing {
+		lifetime = format.Passing
+	}
+	err := g.captures.capture(ctx, r.Dir, lifetime)
 	cancel(nil)
 	_ = c.SetReadDeadline(time.Unix(1, 0)) // wakes it up
 	<-watched

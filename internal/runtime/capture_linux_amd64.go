@@ -23,7 +23,7 @@ func (m *microVM) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Dra
 	if ctx.Err() != nil { // it may be closed
 		return nil, context.Cause(ctx)
 	}
-	return format.Begin(ctx, d.MachineDir(), m.base)
+	return format.Begin(ctx, d.MachineDir(), m.base, d.Lifetime())
 }
 
 // Manifest describes the machine.

@@ -66,6 +66,7 @@ type changeRequest struct {
 	Online   int            `json:"online"`    // of cpu_target
 	TotalMiB uint32         `json:"total_mib"` // of memory_target
 	Dir      string         `json:"dir"`       // of checkpoint
+	Passing  bool           `json:"passing"`   // the checkpoint: it is for copies at once
 }
 
 // secretChange is a change of a secret.
@@ -184,7 +185,7 @@ func (l *changes) do(c net.Conn, in *bufio.Reader, line []byte, reply *launch.Co
 		return errors.New("the request is not the JSON that it should be")
 	}
 	if r.Op == "checkpoint" {
-		return l.checkpoint(c, in, r.Dir)
+		return l.checkpoint(c, in, r)
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, changeTime)
 	defer cancel()

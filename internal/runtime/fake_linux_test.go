@@ -134,7 +134,7 @@ func (m *fakeMachine) Flush() error { return nil }
 
 // Capture implements Machine: the guest has one page of memory.
 func (m *fakeMachine) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error) {
-	return format.Begin(ctx, d.MachineDir(), nil)
+	return format.Begin(ctx, d.MachineDir(), nil, d.Lifetime())
 }
 
 func (m *fakeMachine) Manifest() checkpoint.Manifest { return m.cfg.Manifest() }

@@ -44,16 +44,18 @@ func Saved(c *format.Checkpoint) (*vmm.Saved, error) {
 // Copy is Saved of a template. first reports that nobody recorded yet what a copy touches: this
 // one's Recording has it.
 func Copy(c *format.Checkpoint) (s *vmm.Saved, first bool, err error) {
-	s = &vmm.Saved{State: c.State(), Memory: c.MemoryFile()}
+	s = &vmm.Saved{State: c.State()}
 	var size int64
 	for i, r := range c.Header().Regions {
-		runs, err := runs(c, c.Offset(i), c.Offset(i)+int64(r.Size))
-		if err != nil {
-			return nil, false, err
-		}
-		for _, run := range runs {
-			size += run.Length
-			s.Extents = append(s.Extents, vmm.Extent{Addr: r.Address + uint64(run.Offset-c.Offset(i)), Offset: run.Offset, Size: run.Length})
+		for _, p := range c.Pieces(format.Range{Offset: c.Offset(i), Length: int64(r.Size)}) {
+			runs, err := runs(p)
+			if err != nil {
+				return nil, false, err
+			}
+			for _, run := range runs {
+				size += run.Length
+				s.Extents = append(s.Extents, vmm.Extent{Addr: r.Address + uint64(run.Offset-c.Offset(i)), File: p.File, Offset: run.Offset, Size: run.Length})
+			}
 		}
 	}
 	p, ok := c.Prefetch()
@@ -168,12 +170,12 @@ func atMost(list []format.Range, n int64) []format.Range {
 	return list
 }
 
-// runs lists the data between two offsets of the memory, in whole pages.
-func runs(c *format.Checkpoint, from, to int64) (list []sparse.Extent, err error) {
-	for at := from; ; {
-		e, err := sparse.Next(c.MemoryFile(), at, to)
+// runs lists the data of a piece, in whole pages.
+func runs(p format.Piece) (list []sparse.Extent, err error) {
+	for at := p.Offset; ; {
+		e, err := sparse.Next(p.File, at, p.End())
 		if errors.Is(err, sparse.ErrUnsupported) {
-			return []sparse.Extent{{Offset: from, Length: to - from}}, nil
+			return []sparse.Extent{{Offset: p.Offset, Length: p.Length}}, nil
 		}
 		if err != nil || e.Length == 0 {
 			return list, err

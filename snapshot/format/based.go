@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
@@ -26,42 +25,54 @@ type part struct {
 	zero bool // nothing but zeros
 }
 
-// copyTo copies the memory to an empty file.
-func (c *Checkpoint) copyTo(ctx context.Context, f *os.File) error {
-	c.reading.Lock() // the position of its file
-	defer c.reading.Unlock()
-	return sparse.Copy(ctx, f, c.memory)
+// writeBased is writeMemory of what has a base, of which f is a copy.
+func writeBased(ctx context.Context, f *os.File, h Header, mem Based) (func(context.Context) ([]uint32, error), error) {
+	s := &resummer{f: f, size: h.MemorySize(), sums: slices.Clone(mem.Base.machine.sums)}
+	if s.sums == nil {
+		s.sums = make([]uint32, chunks(s.size))
+		s.touch(Range{Length: s.size})
+	}
+	w := &overlay{ctx: ctx, f: f, under: f, note: s.touch}
+	if err := w.regions(h, mem, nil, mem.Base.memory, mem.Base.whole()); err != nil {
+		return nil, err
+	}
+	return s.finish, nil
 }
 
-// writeBased is writeMemory of what has a base.
-func writeBased(ctx context.Context, f *os.File, h Header, mem Based) (func(context.Context) ([]uint32, error), error) {
+// overlay writes what differs from a base over it.
+type overlay struct {
+	ctx   context.Context
+	f     *os.File
+	under *os.File    // what is under it: where that has holes, zeros need not be written
+	empty bool        // f has no data, and is not a copy of the base
+	note  func(Range) // is told of what is written, ascending
+}
+
+// regions writes what of mem is in none of the files at the same offset, once choose, unless it
+// is nil, has chosen the parts of each region.
+func (o *overlay) regions(h Header, mem Based, choose func([]part) []part, files ...*os.File) error {
 	base := mem.Base
 	if !slices.Equal(h.Regions, base.machine.header.Regions) {
-		return nil, fmt.Errorf("%w: its base has another memory: %s", ErrHeader, regions(base.machine.header.Regions))
+		return fmt.Errorf("%w: its base has another memory: %s", ErrHeader, regions(base.machine.header.Regions))
 	}
-	w := &overlay{ctx: ctx, f: f, sums: slices.Clone(base.machine.sums)}
-	p := newPages(base.memory)
+	p := newPages(files...)
 	defer p.close()
 	for i := range h.Regions {
 		b, err := regionOf(mem, h, i)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for _, r := range p.changed(b, base.offsets[i]) {
-			if err := w.part(b, base.offsets[i], r); err != nil {
-				return nil, err
+		parts := p.changed(b, base.offsets[i])
+		if choose != nil {
+			parts = choose(parts)
+		}
+		for _, r := range parts {
+			if err := o.part(b, base.offsets[i], r); err != nil {
+				return err
 			}
 		}
 	}
-	return func(ctx context.Context) ([]uint32, error) { return w.sums, w.finish(ctx, h.MemorySize()) }, nil
-}
-
-// overlay writes over the copy of a base.
-type overlay struct {
-	ctx     context.Context
-	f       *os.File
-	sums    []uint32
-	touched []int64 // chunks, ascending
+	return nil
 }
 
 // part writes a part of the region b, which begins at offset in the file.
@@ -88,7 +99,7 @@ func (o *overlay) part(b []byte, offset int64, r part) error {
 // clear makes r zeros, where it is not a hole already: most of it is, and is not looked at.
 func (o *overlay) clear(r Range) error {
 	for at := r.Offset; ; {
-		data, err := sparse.Next(o.f, at, r.End())
+		data, err := sparse.Next(o.under, at, r.End())
 		switch {
 		case errors.Is(err, sparse.ErrUnsupported):
 			return o.write(nil, Range{Offset: at, Length: r.End() - at})
@@ -97,10 +108,14 @@ func (o *overlay) clear(r Range) error {
 		case data.Length == 0:
 			return nil
 		}
-		if err := o.write(nil, Range{Offset: data.Offset, Length: data.Length}); err != nil {
+		whole := Range{Offset: data.Offset - data.Offset%PageSize}
+		whole.Length = (data.End() - whole.Offset + PageSize - 1) / PageSize * PageSize
+		if err := o.write(nil, whole); err != nil {
 			return err
 		}
-		at = data.End()
+		if at = whole.End(); at >= r.End() {
+			return nil
+		}
 	}
 }
 
@@ -109,33 +124,44 @@ func (o *overlay) write(b []byte, r Range) (err error) {
 	if o.ctx.Err() != nil {
 		return fmt.Errorf("write memory: %w", context.Cause(o.ctx))
 	}
-	if b == nil {
-		err = punch(o.f, r)
-	} else {
+	switch {
+	case b != nil:
 		_, err = o.f.WriteAt(b, r.Offset)
+	case !o.empty:
+		err = punch(o.f, r)
 	}
-	for chunk := r.Offset / chunkSize; chunk*chunkSize < r.End(); chunk++ {
-		if n := len(o.touched); n == 0 || o.touched[n-1] < chunk {
-			o.touched = append(o.touched, chunk)
-		}
-	}
+	o.note(r)
 	return err
 }
 
-// finish computes the checksums of the chunks that were touched.
-func (o *overlay) finish(ctx context.Context, size int64) error {
-	buf := make([]byte, min(chunkSize, size))
-	for _, chunk := range o.touched {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// resummer computes checksums of chunks anew.
+type resummer struct {
+	f       *os.File
+	size    int64
+	sums    []uint32
+	touched []int64 // chunks, ascending
+}
+
+// touch notes what was written; it is told so in ascending order.
+func (s *resummer) touch(r Range) {
+	for chunk := r.Offset / chunkSize; chunk*chunkSize < r.End(); chunk++ {
+		if n := len(s.touched); n == 0 || s.touched[n-1] < chunk {
+			s.touched = append(s.touched, chunk)
 		}
-		b := buf[:min(chunkSize, size-chunk*chunkSize)]
-		if _, err := io.ReadFull(io.NewSectionReader(o.f, chunk*chunkSize, int64(len(b))), b); err != nil {
-			return err
-		}
-		o.sums[chunk] = checksum(b)
 	}
-	return nil
+}
+
+// finish returns the checksums of all chunks.
+func (s *resummer) finish(ctx context.Context) ([]uint32, error) {
+	chunks := newChunkReader(s.f, s.size)
+	for _, i := range s.touched {
+		b, err := chunks.read(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		s.sums[i] = checksum(b)
+	}
+	return s.sums, nil
 }
 
 func writeZeros(f *os.File, r Range) error {

@@ -12,9 +12,12 @@
 //   - "prefetch", if somebody recorded it for this checkpoint or its base, says which parts
 //     of memory a restored machine touches first.
 //
+// A [Passing] checkpoint, of which copies are made at once, has no checksums, and may refer to
+// the file that its machine was restored from: then "memory" has what was written since.
+//
 // A checkpoint of a machine that runs on:
 //
-//	d, err := format.Begin(ctx, dir, base)
+//	d, err := format.Begin(ctx, dir, base, format.Lasting)
 //	pause; err = d.Capture(ctx, header, state, memory); resume
 //	err = d.Publish(ctx) // sums up, syncs, and gives the directory its name
 //
@@ -25,7 +28,7 @@
 //
 //	c, err := format.Open(ctx, dir)
 //	err = c.Header().Fits(want) // tells what differs, and what to do
-//	map c.MemoryFile() at c.Offset(region), privately; restore c.State()
+//	map c.Pieces of each region privately; restore c.State()
 //
 // The package may import the standard library, golang.org/x/sys, snapshot/sparse,
 // internal/atomicfile and internal/staging. It must never believe a byte that no checksum

@@ -50,8 +50,14 @@ func content(t *testing.T, c *Checkpoint) (Header, []byte, Slices) {
 	var mem Slices
 	for i, r := range c.Header().Regions {
 		b := make([]byte, r.Size)
-		_, err := c.MemoryFile().ReadAt(b, c.Offset(i))
-		require.NoError(t, err)
+		at := int64(0)
+		for _, p := range c.Pieces(Range{Offset: c.Offset(i), Length: int64(r.Size)}) {
+			require.Equal(t, c.Offset(i)+at, p.Offset)
+			_, err := p.File.ReadAt(b[at:at+p.Length], p.Offset)
+			require.NoError(t, err)
+			at += p.Length
+		}
+		require.EqualValues(t, r.Size, at)
 		mem = append(mem, b)
 	}
 	return c.Header(), c.State(), mem
@@ -144,11 +150,11 @@ func TestNothingIsLeftOfFailures(t *testing.T) {
 		assert.ErrorIs(t, Write(c.ctx, dir, c.h, nil, c.mem), c.want, name)
 		assertOnly(t, parent)
 	}
-	d, err := Capture(t.Context(), dir, h, nil, guest(h))
+	d, err := Capture(t.Context(), dir, Lasting, h, nil, guest(h))
 	require.NoError(t, err)
 	assert.ErrorIs(t, d.Publish(over), why)
 	assertOnly(t, parent)
-	d, err = Capture(t.Context(), dir, h, nil, guest(h))
+	d, err = Capture(t.Context(), dir, Lasting, h, nil, guest(h))
 	require.NoError(t, err)
 	require.NoError(t, d.Discard())
 	assertOnly(t, parent)
@@ -178,7 +184,7 @@ func TestDeadWritersAreSwept(t *testing.T) {
 	h := header(64 << 10)
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "one")
-	live, err := Capture(t.Context(), dir, h, []byte("live"), guest(h))
+	live, err := Capture(t.Context(), dir, Lasting, h, []byte("live"), guest(h))
 	require.NoError(t, err)
 	dead := filepath.Join(parent, ".one.0"+stagingSuffix) // nobody has it locked
 	require.NoError(t, os.Mkdir(dead, 0o700))
@@ -288,7 +294,7 @@ func TestRefusals(t *testing.T) {
 		"pipe for machine":  {func(dir string) error { return pipe(filepath.Join(dir, machineName)) }, ErrDamaged},
 		"pipe for memory":   {func(dir string) error { return pipe(filepath.Join(dir, memoryName)) }, ErrDamaged},
 		"link out of it":    {func(dir string) error { return link(filepath.Join(dir, memoryName)) }, nil},
-		"version to come":   {func(dir string) error { return patch(filepath.Join(dir, machineName), len(magic), version+1) }, ErrVersion},
+		"version to come":   {func(dir string) error { return patch(filepath.Join(dir, machineName), len(magic), passing+1) }, ErrVersion},
 		"not one of ours":   {func(dir string) error { return patch(filepath.Join(dir, machineName), 0, 'x') }, ErrDamaged},
 		"a file, not a dir": {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)) }, nil},
 	} {

@@ -2,6 +2,7 @@ package format
 
 import (
 	"errors"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -18,6 +19,10 @@ func FuzzMachine(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(good)
 	f.Add(good[:len(good)-1])
+	m.layer = &layer{base: "/base", state: fileState{inode: 1, size: uint64(h.MemorySize())}, own: []Range{{0, PageSize}, {chunkSize, 2 * PageSize}}}
+	layered, err := m.encode()
+	require.NoError(f, err)
+	f.Add(layered)
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, b := range [][]byte{b, resum(append([]byte(nil), b...))} {
@@ -33,6 +38,11 @@ func FuzzMachine(f *testing.F) {
 			require.NoError(t, err)
 			assert.Equal(t, m.header.Regions, same.header.Regions)
 			assert.Equal(t, m.sums, same.sums)
+			assert.Equal(t, m.layer, same.layer)
+			if l := m.layer; l != nil {
+				assert.LessOrEqual(t, 16*len(l.own), len(b))
+				assert.True(t, filepath.IsAbs(l.base) || l.base == "" && l.own[0].Length == m.header.MemorySize())
+			}
 			assert.Equal(t, string(m.state), string(same.state))
 		}
 	})

@@ -32,7 +32,7 @@ func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) (sums fu
 		return nil, err
 	}
 	w := &memoryWriter{ctx: ctx, f: f, sums: summer{sums: make([]uint32, 0, chunks(size))}}
-	p := newPages(nil)
+	p := newPages()
 	defer p.close()
 	for i := range h.Regions {
 		b, err := regionOf(mem, h, i)

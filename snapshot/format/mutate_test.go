@@ -66,14 +66,25 @@ func overwrite(path string, b []byte) error {
 
 func TestMutations(t *testing.T) {
 	t.Parallel()
-	testMutations(t, mutations*9/10, 32<<10, 8<<10)
-	testMutations(t, mutations/10, chunkSize, 96<<10)
+	lasting := func(t *testing.T, dir string, h Header) {
+		require.NoError(t, Write(t.Context(), dir, h, []byte("what the registers hold"), guest(h)))
+	}
+	testMutations(t, mutations*6/10, lasting, 32<<10, 8<<10)
+	testMutations(t, mutations/10, lasting, chunkSize, 96<<10)
+	testMutations(t, mutations*3/10, func(t *testing.T, dir string, h Header) {
+		lasting(t, dir+"base", h)
+		base := open(t, dir+"base")
+		d, err := Capture(t.Context(), dir, Passing, h, []byte("what the registers hold"), Based{guest(h), base})
+		require.NoError(t, err)
+		require.NotNil(t, d.under)
+		require.NoError(t, d.Publish(t.Context()))
+	}, 32<<10, 8<<10)
 }
 
-func testMutations(t *testing.T, n int, sizes ...uint64) {
+func testMutations(t *testing.T, n int, write func(t *testing.T, dir string, h Header), sizes ...uint64) {
 	h := header(sizes...)
 	dir := filepath.Join(t.TempDir(), "one")
-	require.NoError(t, Write(t.Context(), dir, h, []byte("what the registers hold"), guest(h)))
+	write(t, dir, h)
 	require.NoError(t, RecordPrefetch(dir, Prefetch{[]Range{{0, PageSize}}, []Range{{0, PageSize}}}))
 	intact := map[string][]byte{}
 	for _, name := range []string{machineName, memoryName, sealName, prefetchName} {
@@ -103,7 +114,15 @@ func testMutations(t *testing.T, n int, sizes ...uint64) {
 			require.True(t, isRefusal(err), "%v", err)
 		}
 		require.NoError(t, overwrite(file, intact[name]))
+		if m, err := decode(intact[machineName]); name == memoryName && err == nil && m.layer != nil { // nobody could tell it from a damaged one
+			f, err := os.Open(file)
+			require.NoError(t, err)
+			s, err := stateOf(f)
+			require.NoError(t, errors.Join(err, f.Close()))
+			intact[sealName] = seal(s, m.digest)
+			require.NoError(t, overwrite(filepath.Join(dir, sealName), intact[sealName]))
+		}
 	}
-	assert.Greater(t, opened, n/6, "a damaged seal or list does no harm")
+	assert.Greater(t, opened, n/8, "a damaged seal or list does no harm")
 	assert.Less(t, opened, n*2/3)
 }

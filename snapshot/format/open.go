@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/gomsb/gomsb/snapshot/sparse"
@@ -15,7 +16,9 @@ import (
 // Close.
 type Checkpoint struct {
 	root    *os.Root
+	path    string // of memory, when it was opened
 	memory  *os.File
+	base    *os.File // has what the layer does not have; nil if memory has all
 	machine *machine
 	offsets []int64 // of the regions in memory
 	reading sync.Mutex
@@ -27,11 +30,15 @@ type Checkpoint struct {
 // cause of ctx.
 func Open(ctx context.Context, dir string) (_ *Checkpoint, err error) {
 	defer wrap(&err, "open", dir)
+	path, err := filepath.Abs(filepath.Join(dir, memoryName))
+	if err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &Checkpoint{root: root}
+	c := &Checkpoint{root: root, path: path}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -62,7 +69,10 @@ func (c *Checkpoint) open(ctx context.Context) error {
 		return fmt.Errorf("%w: its memory has %d bytes, not %d", ErrDamaged, s.size, size)
 	}
 	if b, err := sparse.ReadIn(c.root, sealName, maxSmall); err == nil && sealed(b, s, c.machine.digest) {
-		return nil
+		if c.machine.layer != nil {
+			c.base, err = c.machine.layer.open()
+		}
+		return err
 	}
 	return c.Verify(ctx)
 }
@@ -85,18 +95,17 @@ func (c *Checkpoint) Header() Header { return c.machine.header }
 // State is the state of processors and devices. It must not be changed.
 func (c *Checkpoint) State() []byte { return c.machine.state }
 
-// MemoryFile is the guest's RAM, open for reading until Close. It is to be mapped
-// privately; neither its position nor anything else of it may be changed.
-func (c *Checkpoint) MemoryFile() *os.File { return c.memory }
-
-// Offset is where region i of the header begins in MemoryFile, in bytes.
+// Offset is where region i of the header begins in memory, for Pieces, in bytes. Those are to be
+// mapped privately.
 func (c *Checkpoint) Offset(i int) int64 { return c.offsets[i] }
 
 // Close closes the files; what was mapped stays.
 func (c *Checkpoint) Close() error {
 	err := c.root.Close()
-	if c.memory != nil {
-		err = errors.Join(err, c.memory.Close())
+	for _, f := range []*os.File{c.memory, c.base} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
 	}
 	return err
 }

@@ -9,7 +9,7 @@ func (r Range) End() int64 { return r.Offset + r.Length }
 // Resident tells which pages of a mapping are in memory, as runs of offsets in b, which
 // begins and ends at pages. Where the system does not tell it is all of b.
 func Resident(b []byte) []Range {
-	p := newPages(nil)
+	p := newPages()
 	defer p.close()
 	return p.resident(b)
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"os"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -19,7 +20,7 @@ import (
 type pages struct {
 	pagemap *os.File  // nil where there is none
 	private []mapping // the private mappings, ascending
-	base    fileID    // of which is asked what has changed
+	bases   []fileID  // of which is asked what has changed
 }
 
 // mapping is a range of virtual addresses and what is behind its untouched pages.
@@ -36,30 +37,26 @@ type fileID struct {
 	inode        uint64
 }
 
-// noFile is behind no mapping.
-var noFile = fileID{inode: ^uint64(0)}
-
-// newPages answers of the pages that there are now; changed of those that base is behind, if
-// that is not nil.
-func newPages(base *os.File) *pages {
-	p := &pages{base: noFile}
+// newPages answers of the pages that there are now; changed of those that one of the bases is
+// behind.
+func newPages(bases ...*os.File) *pages {
+	p := &pages{}
 	if uint64(os.Getpagesize()) != PageSize {
 		return p
 	}
-	var probe []byte
-	if base != nil {
+	var probes []uint64
+	for _, f := range bases {
 		// Its content is of no interest.
-		if b, err := unix.Mmap(int(base.Fd()), 0, PageSize, unix.PROT_READ, unix.MAP_PRIVATE); err == nil {
-			probe = b
+		if b, err := unix.Mmap(int(f.Fd()), 0, PageSize, unix.PROT_READ, unix.MAP_PRIVATE); err == nil {
+			probes = append(probes, address(b))
 			defer func() { _ = unix.Munmap(b) }()
 		}
 	}
 	p.private = privateMappings()
-	if probe != nil {
-		at := address(probe)
-		for _, m := range p.private {
+	for _, m := range p.private {
+		for _, at := range probes {
 			if m.start <= at && at < m.end && m.file != (fileID{}) {
-				p.base = m.file
+				p.bases = append(p.bases, m.file)
 			}
 		}
 	}
@@ -137,13 +134,13 @@ func (p *pages) written(b []byte) []Range {
 	return runs
 }
 
-// changed tells which parts of b may be something else than what the base has from offset
-// on: of its mappings the pages that have become this process's own, all of others.
+// changed tells which parts of b may be something else than what the bases have from offset
+// on: of their mappings the pages that have become this process's own, all of others.
 func (p *pages) changed(b []byte, offset int64) []part {
 	var parts []part
 	for r, m := range p.split(b) {
 		switch {
-		case m != nil && m.file == p.base && m.offset+(address(b)+uint64(r.Offset)-m.start) == uint64(offset+r.Offset):
+		case m != nil && slices.Contains(p.bases, m.file) && m.offset+(address(b)+uint64(r.Offset)-m.start) == uint64(offset+r.Offset):
 			for _, own := range p.present(b, nil, r, isOwn) {
 				parts = append(parts, part{Range: own})
 			}

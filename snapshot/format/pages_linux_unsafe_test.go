@@ -46,7 +46,7 @@ func TestUntouchedPagesStayUntouched(t *testing.T) {
 	c := open(t, dir)
 	require.NoError(t, c.Verify(t.Context()))
 
-	again := mapped(t, c.MemoryFile(), size)
+	again := mapped(t, c.memory, size)
 	assert.Equal(t, byte(7), again[100<<20])
 	again[200<<20] = 9
 	second := filepath.Join(t.TempDir(), "two")
@@ -55,7 +55,7 @@ func TestUntouchedPagesStayUntouched(t *testing.T) {
 	require.NoError(t, c.Verify(t.Context()))
 	page := make([]byte, 1)
 	for at, want := range map[int64]byte{0: 7, 100<<20 + PageSize: 7, 200 << 20: 9, 300 << 20: 0, size - 1: 7} {
-		_, err := c.MemoryFile().ReadAt(page, at)
+		_, err := c.memory.ReadAt(page, at)
 		require.NoError(t, err)
 		assert.Equal(t, want, page[0], "pages that a file is behind are not zeros because nobody touched them: %d", at)
 	}
@@ -67,7 +67,7 @@ func TestWritten(t *testing.T) {
 	b := mapped(t, nil, size)
 	require.NoError(t, unix.Madvise(b, unix.MADV_NOHUGEPAGE))
 	b[5*PageSize] = 1
-	p := newPages(nil)
+	p := newPages()
 	defer p.close()
 	assert.Equal(t, []Range{{5 * PageSize, PageSize}}, p.written(b))
 	assert.Equal(t, []Range{{PageSize, PageSize}}, p.written(b[4*PageSize:8*PageSize]))
@@ -92,7 +92,7 @@ func TestBased(t *testing.T) {
 	require.NoError(t, RecordPrefetch(filepath.Join(dir, "base"), first4))
 	base := open(t, filepath.Join(dir, "base"))
 
-	b := mapped(t, base.MemoryFile(), size)
+	b := mapped(t, base.memory, size)
 	require.NoError(t, unix.Madvise(b, unix.MADV_NOHUGEPAGE))
 	b[10<<20] = 1   // other than in the base
 	b[20<<20] = 0   // zeros again
@@ -124,7 +124,7 @@ func TestBased(t *testing.T) {
 
 	// A draft whose capture failed can still become a checkpoint.
 	again := filepath.Join(dir, "again")
-	d, err := Begin(t.Context(), again, base)
+	d, err := Begin(t.Context(), again, base, Lasting)
 	require.NoError(t, err)
 	require.ErrorIs(t, d.Capture(t.Context(), h, nil, Based{mem, second}), ErrHeader, "of another base")
 	require.ErrorIs(t, d.Capture(t.Context(), h, nil, Based{Slices{b, small[1:]}, base}), ErrHeader)
@@ -139,7 +139,7 @@ func TestBased(t *testing.T) {
 	require.NoError(t, os.RemoveAll(again))
 
 	// One that is not based on what it began with has nothing of it.
-	d, err = Begin(t.Context(), again, base)
+	d, err = Begin(t.Context(), again, base, Lasting)
 	require.NoError(t, err)
 	other := header(2 * PageSize)
 	require.NoError(t, d.Capture(t.Context(), other, nil, Slices{make([]byte, 2*PageSize)}))
@@ -152,14 +152,14 @@ func TestBased(t *testing.T) {
 	assert.False(t, ok)
 	require.NoError(t, os.RemoveAll(again))
 
-	d, err = Begin(t.Context(), again, nil)
+	d, err = Begin(t.Context(), again, nil, Lasting)
 	require.NoError(t, err)
 	require.ErrorContains(t, d.Publish(t.Context()), "nothing was captured")
 	assert.NoDirExists(t, again)
 
 	// Whoever can tell nothing copies everything, and the same comes out.
-	assert.Equal(t, []part{{Range: Range{0, size}}}, (&pages{base: noFile}).changed(b, 0))
-	assert.Len(t, newPagesFor(t, second.MemoryFile()).changed(b, 0), len(newPagesFor(t, base.MemoryFile()).changed(b, PageSize)), "another file is as another place in it")
+	assert.Equal(t, []part{{Range: Range{0, size}}}, (&pages{}).changed(b, 0))
+	assert.Len(t, newPagesFor(t, second.memory).changed(b, 0), len(newPagesFor(t, base.memory).changed(b, PageSize)), "another file is as another place in it")
 
 	assert.ErrorIs(t, Write(t.Context(), dst, header(size), nil, Based{Slices{b}, base}), ErrHeader)
 	over, cancel := context.WithCancel(t.Context())

@@ -25,7 +25,11 @@ func stateOf(f *os.File) (fileState, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fileState{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	return fileState{inode: st.Ino, size: uint64(st.Size), mtime: uint64(st.Mtim.Nano()), ctime: uint64(st.Ctim.Nano())}, nil
+	return stateIn(&st), nil
+}
+
+func stateIn(st *unix.Stat_t) fileState {
+	return fileState{inode: st.Ino, size: uint64(st.Size), mtime: uint64(st.Mtim.Nano()), ctime: uint64(st.Ctim.Nano())}
 }
 
 // seal returns the file for a memory file in the given state whose content belongs to

@@ -13,7 +13,7 @@ import (
 )
 
 // Verify reads all of the memory and compares it with its checksums. It fails with
-// [ErrDamaged] and the cause of ctx.
+// [ErrDamaged], also for a passing checkpoint, which has none, and the cause of ctx.
 func (c *Checkpoint) Verify(ctx context.Context) error {
 	_, err := c.verify(ctx)
 	return err
@@ -34,6 +34,9 @@ func (c *Checkpoint) Seal(ctx context.Context) (err error) {
 
 // verify returns the state of the file in which it was right.
 func (c *Checkpoint) verify(ctx context.Context) (fileState, error) {
+	if c.machine.layer != nil {
+		return fileState{}, fmt.Errorf("%w: it was made for copies at once, and was copied or changed since", ErrDamaged)
+	}
 	c.reading.Lock() // the position of the file
 	defer c.reading.Unlock()
 	before, err := stateOf(c.memory)
@@ -50,35 +53,55 @@ func (c *Checkpoint) verify(ctx context.Context) (fileState, error) {
 	return after, err
 }
 
-// readAll checks all chunks; those in holes are not read.
+// readAll checks all chunks.
 func (c *Checkpoint) readAll(ctx context.Context) error {
-	size := c.machine.header.MemorySize()
-	buf := make([]byte, min(chunkSize, size))
-	data := int64(0) // the first byte that may be data
+	chunks := newChunkReader(c.memory, c.machine.header.MemorySize())
 	for i, want := range c.machine.sums {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		start := int64(i) * chunkSize
-		end := min(start+chunkSize, size)
-		if data < end {
-			var err error
-			if data, err = nextData(c.memory, start, size); err != nil {
-				return err
-			}
-		}
-		b := zeros[:end-start]
-		if data < end {
-			b = buf[:end-start]
-			if _, err := io.ReadFull(io.NewSectionReader(c.memory, start, end-start), b); err != nil {
-				return fmt.Errorf("%w: read memory at %d: %w", ErrDamaged, start, err)
-			}
+		b, err := chunks.read(ctx, int64(i))
+		if err != nil {
+			return err
 		}
 		if checksum(b) != want {
-			return fmt.Errorf("%w: its memory is not what was saved, between %d and %d", ErrDamaged, start, end)
+			start := int64(i) * chunkSize
+			return fmt.Errorf("%w: its memory is not what was saved, between %d and %d", ErrDamaged, start, start+int64(len(b)))
 		}
 	}
 	return nil
+}
+
+// chunkReader reads chunks of a memory of size bytes in ascending order; those in holes are not
+// read.
+type chunkReader struct {
+	f          *os.File
+	size, data int64 // data is where the first byte may be that is none of a hole
+	buf        []byte
+}
+
+func newChunkReader(f *os.File, size int64) *chunkReader {
+	return &chunkReader{f: f, size: size, buf: make([]byte, min(chunkSize, size))}
+}
+
+// read returns chunk i, until the next call.
+func (r *chunkReader) read(ctx context.Context, i int64) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	start := i * chunkSize
+	end := min(start+chunkSize, r.size)
+	if r.data < end {
+		var err error
+		if r.data, err = nextData(r.f, start, r.size); err != nil {
+			return nil, err
+		}
+	}
+	if r.data >= end {
+		return zeros[:end-start], nil
+	}
+	b := r.buf[:end-start]
+	if _, err := io.ReadFull(io.NewSectionReader(r.f, start, end-start), b); err != nil {
+		return nil, fmt.Errorf("%w: read memory at %d: %w", ErrDamaged, start, err)
+	}
+	return b, nil
 }
 
 // nextData is where data begins in f at or after offset; where holes cannot be told,

@@ -16,7 +16,7 @@ import (
 // leaves dir as it was, and what it staged beside is removed by the next Write; when it
 // fails nothing is left.
 func Write(ctx context.Context, dir string, h Header, state []byte, mem Memory) error {
-	d, err := Capture(ctx, dir, h, state, mem)
+	d, err := Capture(ctx, dir, Lasting, h, state, mem)
 	if err != nil {
 		return err
 	}
@@ -27,20 +27,22 @@ func Write(ctx context.Context, dir string, h Header, state []byte, mem Memory) 
 // comes one successful Capture; it must end in one call of Publish or Discard, before its base
 // is closed.
 type Draft struct {
-	dir     string
-	place   *staging.Dir
-	memory  *os.File
-	base    *Checkpoint // nil: none
-	ready   bool        // memory is a copy of base's
-	based   bool        // what was captured is based on base
-	machine *machine    // nil before Capture
-	sums    func(context.Context) ([]uint32, error)
+	dir      string
+	lifetime Lifetime
+	place    *staging.Dir
+	memory   *os.File
+	base     *Checkpoint // nil: none
+	under    *layer      // what is captured is a layer on it; nil: whole
+	ready    bool        // memory is a copy of base's
+	based    bool        // what was captured is based on base
+	machine  *machine    // nil before Capture
+	sums     func(context.Context) ([]uint32, error)
 }
 
 // Begin makes a Draft for dir; the directory of dir is made if missing. All that can be done
 // while the machine still runs is done: of one that was restored, base is what it was restored
-// from, whose memory is copied. base is nil for others.
-func Begin(ctx context.Context, dir string, base *Checkpoint) (_ *Draft, err error) {
+// from, whose memory is copied unless the draft is to refer to it. base is nil for others.
+func Begin(ctx context.Context, dir string, base *Checkpoint, lifetime Lifetime) (_ *Draft, err error) {
 	defer wrap(&err, "begin", dir)
 	dir, err = filepath.Abs(dir)
 	if err != nil {
@@ -49,12 +51,15 @@ func Begin(ctx context.Context, dir string, base *Checkpoint) (_ *Draft, err err
 	if err := replaceable(dir); err != nil {
 		return nil, err
 	}
-	d := &Draft{dir: dir, base: base}
+	d := &Draft{dir: dir, lifetime: lifetime, base: base}
+	if base != nil && lifetime == Passing {
+		d.under = base.under()
+	}
 	if d.place, err = staging.Make(dir, stagingSuffix, ours); err != nil {
 		return nil, err
 	}
 	d.memory, err = os.OpenFile(filepath.Join(d.place.Path, memoryName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil && base != nil {
+	if err == nil && base != nil && d.under == nil {
 		err = base.copyTo(ctx, d.memory)
 		d.ready = true
 	}
@@ -76,6 +81,34 @@ func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory)
 	if is && based.Base != d.base {
 		return fmt.Errorf("%w: its base is not the draft's", ErrHeader)
 	}
+	l := &layer{own: []Range{{Length: h.MemorySize()}}}
+	if is && d.under != nil {
+		l, err = d.captureLayer(ctx, h, based)
+	} else {
+		err = d.captureWhole(ctx, h, mem)
+	}
+	if err != nil {
+		return err
+	}
+	d.machine, d.based = &machine{header: h, state: state}, is
+	if d.lifetime == Passing {
+		d.machine.layer = l
+	}
+	return nil
+}
+
+// captureLayer copies what the machine has written.
+func (d *Draft) captureLayer(ctx context.Context, h Header, mem Based) (*layer, error) {
+	if err := d.memory.Truncate(0); err != nil {
+		return nil, err
+	}
+	own, err := writeLayer(ctx, d.memory, h, mem)
+	return &layer{base: d.under.base, state: d.under.state, own: own}, err
+}
+
+// captureWhole copies all of the memory, unless it is there already.
+func (d *Draft) captureWhole(ctx context.Context, h Header, mem Memory) (err error) {
+	_, is := mem.(Based)
 	ready := d.ready
 	d.ready = false // whatever happens
 	if !is || !ready {
@@ -88,20 +121,17 @@ func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory)
 			return err
 		}
 	}
-	if d.sums, err = writeMemory(ctx, d.memory, h, mem); err != nil {
-		return err
-	}
-	d.machine, d.based = &machine{header: h, state: state}, is
-	return nil
+	d.sums, err = writeMemory(ctx, d.memory, h, mem)
+	return err
 }
 
 // Capture is Begin and Draft's Capture, for who has no use for the time between them.
-func Capture(ctx context.Context, dir string, h Header, state []byte, mem Memory) (*Draft, error) {
+func Capture(ctx context.Context, dir string, lifetime Lifetime, h Header, state []byte, mem Memory) (*Draft, error) {
 	var base *Checkpoint
 	if based, is := mem.(Based); is {
 		base = based.Base
 	}
-	d, err := Begin(ctx, dir, base)
+	d, err := Begin(ctx, dir, base, lifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -139,14 +169,14 @@ func (d *Draft) Discard() error {
 	return errors.Join(err, d.place.Remove())
 }
 
-// Publish makes the draft durable and gives it its name, in place of a checkpoint that has
-// it. What is known of the first moments of its base's copies is taken over for its own. If it
+// Publish makes the draft durable, if it is to last, and gives it its name, in place of a
+// checkpoint that has it. What is known of the first moments of its base's copies is taken over for its own. If it
 // fails, with [ErrHeader] for a header and a state that are too large, or ctx ends before, the
 // draft is removed.
 func (d *Draft) Publish(ctx context.Context) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then it is what was replaced, or nothing
-	if err := d.sync(ctx); err != nil {
+	if err := d.complete(ctx); err != nil {
 		return err
 	}
 	if err := replaceable(d.dir); err != nil {
@@ -155,13 +185,16 @@ func (d *Draft) Publish(ctx context.Context) (err error) {
 	return atomicfile.Rename(d.place.Path, d.dir, true)
 }
 
-// sync makes the files durable and seals them.
-func (d *Draft) sync(ctx context.Context) (err error) {
+// complete writes the other files, those that last durably.
+func (d *Draft) complete(ctx context.Context) (err error) {
 	if d.machine == nil {
 		return errors.New("nothing was captured")
 	}
-	if d.machine.sums, err = d.sums(ctx); err != nil {
-		return err
+	lasting := d.lifetime == Lasting
+	if lasting {
+		if d.machine.sums, err = d.sums(ctx); err != nil {
+			return err
+		}
 	}
 	b, err := d.machine.encode()
 	if err != nil {
@@ -170,17 +203,23 @@ func (d *Draft) sync(ctx context.Context) (err error) {
 	if err := os.WriteFile(filepath.Join(d.place.Path, machineName), b, 0o600); err != nil {
 		return err
 	}
-	if err := d.memory.Sync(); err != nil {
-		return err
-	}
-	if err := syncFile(filepath.Join(d.place.Path, machineName)); err != nil {
-		return err
+	if lasting {
+		if err := d.memory.Sync(); err != nil {
+			return err
+		}
+		if err := syncFile(filepath.Join(d.place.Path, machineName)); err != nil {
+			return err
+		}
 	}
 	s, err := stateOf(d.memory)
 	if err != nil {
 		return err
 	}
-	if err := atomicfile.Write(filepath.Join(d.place.Path, sealName), seal(s, d.machine.digest), 0o600); err != nil {
+	write := os.WriteFile
+	if lasting {
+		write = atomicfile.Write
+	}
+	if err := write(filepath.Join(d.place.Path, sealName), seal(s, d.machine.digest), 0o600); err != nil {
 		return err
 	}
 	if err := d.inherit(); err != nil {

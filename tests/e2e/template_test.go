@@ -12,13 +12,17 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	msb "github.com/gomsb/gomsb/sdk"
 )
 
-// templateMiB is a size of memory that no other test has, so that the templates of it are
-// this test's.
-const templateMiB = 96
+// templateMiB and layersMiB are sizes of memory that one test has each, so that the templates of
+// them are this test's.
+const (
+	templateMiB = 96
+	layersMiB   = 112
+)
 
 // copied reports whether a sandbox is a copy of a boot template.
 func copied(t *testing.T, name string) bool {
@@ -28,14 +32,14 @@ func copied(t *testing.T, name string) bool {
 	return strings.Contains(string(b), "copy of a boot template")
 }
 
-// templates lists the boot templates of this test's size.
-func templates(t *testing.T) (dirs []string) {
+// templates lists the boot templates of a size.
+func templates(t *testing.T, mib int) (dirs []string) {
 	t.Helper()
 	files, err := filepath.Glob(homePath("cache", "gomsb", "templates", "*", "machine"))
 	require.NoError(t, err)
 	for _, f := range files {
 		b, err := os.ReadFile(f)
-		if err == nil && strings.Contains(string(b), `"memory_mib":`+strconv.Itoa(templateMiB)) {
+		if err == nil && strings.Contains(string(b), `"memory_mib":`+strconv.Itoa(mib)) {
 			dirs = append(dirs, filepath.Dir(f))
 		}
 	}
@@ -51,7 +55,7 @@ func TestTemplates(t *testing.T) {
 	}
 	first, name := create()
 	assert.False(t, copied(t, name), "there was no template of it")
-	eventually(t, "its template is made", func() bool { return len(templates(t)) == 1 })
+	eventually(t, "its template is made", func() bool { return len(templates(t, templateMiB)) == 1 })
 	assert.Equal(t, "there", shell(t, first, "echo there"), "the first one is not disturbed")
 
 	dir := t.TempDir()
@@ -77,13 +81,13 @@ func TestTemplates(t *testing.T) {
 	c, nameC := create(mount)
 	assert.False(t, copied(t, nameC))
 	assert.Equal(t, "shared", shell(t, c, "cat /data/file"))
-	eventually(t, "the second template is made", func() bool { return len(templates(t)) == 2 })
+	eventually(t, "the second template is made", func() bool { return len(templates(t, templateMiB)) == 2 })
 	d, nameD := create(mount)
 	assert.True(t, copied(t, nameD))
 	assert.Equal(t, "shared", shell(t, d, "cat /data/file"))
 
 	// What is damaged is not used, and made again.
-	for _, dir := range templates(t) {
+	for _, dir := range templates(t, templateMiB) {
 		f, err := os.OpenFile(filepath.Join(dir, "memory"), os.O_RDWR, 0)
 		require.NoError(t, err)
 		_, err = f.WriteAt([]byte("damage"), 17<<20)
@@ -93,9 +97,69 @@ func TestTemplates(t *testing.T) {
 	e, nameE := create()
 	assert.False(t, copied(t, nameE))
 	assert.Equal(t, "there", shell(t, e, "echo there"))
-	eventually(t, "it is made again", func() bool { return len(templates(t)) == 2 })
+	eventually(t, "it is made again", func() bool { return len(templates(t, templateMiB)) == 2 })
 
 	t.Setenv("MSB_GOMSB_TEMPLATES", "off")
 	_, nameF := create()
 	assert.False(t, copied(t, nameF), "templates are switched off")
+}
+
+// TestBranchesOfCopies makes copies of a copy of a template, and of these: what is saved of them
+// refers to the template as long as it is there.
+func TestBranchesOfCopies(t *testing.T) {
+	ctx := within(t, 8*patience)
+	create := func() *msb.Sandbox { return createAs(t, newName(t), msb.WithMemory(layersMiB)) }
+	create()
+	eventually(t, "its template is made", func() bool { return len(templates(t, layersMiB)) == 1 })
+	template := templates(t, layersMiB)[0]
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(filepath.Join(template, "memory"), &st))
+	whole := st.Blocks * 512
+
+	source := create()
+	require.True(t, copied(t, source.Name()))
+	pid := shell(t, source, "mkdir /data; "+counting, msb.WithExecUser("root"))
+	least := count(t, source)
+	branch := func(of *msb.Sandbox, names ...string) []*msb.Sandbox {
+		up, err := of.Branch(ctx, names)
+		branched(t, up)
+		require.NoError(t, err)
+		for _, sb := range append(up, of) {
+			goesOn(t, sb, pid, least)
+		}
+		return up
+	}
+	up := branch(source, newName(t), newName(t))
+	assert.Less(t, savedOf(t, source), whole/2)
+	second := branch(up[0], newName(t))[0]
+	assert.Less(t, savedOf(t, up[0]), whole/2)
+
+	name := newName(t)
+	cli(t, "snapshot", "create", name, "--from", second.Name(), "--full").ok(t)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(homePath("snapshots", name))) })
+	assert.Greater(t, savedOf(t, second), whole)
+	require.NoError(t, os.RemoveAll(template))
+	third := branch(up[1], newName(t))[0]
+	assert.Greater(t, savedOf(t, up[1]), whole, "nobody would find the template")
+	for _, sb := range []*msb.Sandbox{source, up[0], up[1], second} {
+		require.NoError(t, sb.Stop(ctx))
+	}
+	goesOn(t, third, pid, least)
+	cli(t, "snapshot", "verify", name).ok(t)
+	restored, err := msb.Restore(ctx, name, newName(t))
+	require.NoError(t, err)
+	branched(t, []*msb.Sandbox{restored})
+	goesOn(t, restored, pid, least)
+}
+
+// savedOf is how many bytes were saved of a sandbox for the first time.
+func savedOf(t *testing.T, sb *msb.Sandbox) int64 {
+	t.Helper()
+	log := onHost(t, homePath("sandboxes", sb.Name(), "logs", "runtime.log"))
+	_, size, _ := strings.Cut(log, " bytes=")
+	size, _, _ = strings.Cut(size, "\n")
+	n, err := strconv.ParseInt(size, 10, 64)
+	require.NoError(t, err, "%s", log)
+	t.Log(sb.Name(), "was saved in", n, "bytes")
+	return n
 }

@@ -169,7 +169,7 @@ func (m *machine) Flush() error { return nil }
 
 // Prepare implements runtime.Machine.
 func (m *machine) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error) {
-	return format.Begin(ctx, d.MachineDir(), nil)
+	return format.Begin(ctx, d.MachineDir(), nil, d.Lifetime())
 }
 
 // Capture implements runtime.Machine: the guest has one page of memory.
