@@ -7,10 +7,18 @@ import (
 	"path/filepath"
 )
 
-// Rename gives the file or directory from the name to, on the same file system, durably.
-// What had the name is an error that wraps [fs.ErrExist], unless replace is set: then the
-// two are exchanged in one step, and the caller removes what is at from afterwards.
+// Rename is Move that is durable.
 func Rename(from, to string, replace bool) error {
+	if err := Move(from, to, replace); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// Move gives the file or directory from the name to, on the same file system. What had the
+// name is an error that wraps [fs.ErrExist], unless replace is set: then the two are exchanged in
+// one step, and the caller removes what is at from afterwards.
+func Move(from, to string, replace bool) error {
 	exchange := false
 	if replace {
 		_, err := os.Lstat(to)
@@ -22,5 +30,5 @@ func Rename(from, to string, replace bool) error {
 	if err := rename(from, to, exchange); err != nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
 	}
-	return syncDir(filepath.Dir(to))
+	return nil
 }

@@ -108,9 +108,9 @@ func (d *Draft) CopyDisk(ctx context.Context, disk Disk, path string) (err error
 func (d *Draft) Publish(ctx context.Context, m Manifest) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then there is nothing
-	write := os.WriteFile
+	write, move := os.WriteFile, atomicfile.Move
 	if d.lifetime == format.Lasting {
-		write = atomicfile.Write
+		write, move = atomicfile.Write, atomicfile.Rename
 		if err := d.sealDisks(ctx); err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (d *Draft) Publish(ctx context.Context, m Manifest) (err error) {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err = atomicfile.Rename(d.place.Path, d.dir, false)
+	err = move(d.place.Path, d.dir, false)
 	if errors.Is(err, fs.ErrExist) {
 		return ErrExists
 	}

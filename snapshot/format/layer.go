@@ -84,11 +84,11 @@ func (l *layer) open() (*os.File, error) {
 	}
 	f, err := sparse.Open(l.base)
 	if err != nil {
-		return nil, fmt.Errorf("%w: what it is based on cannot be opened: %v", ErrDamaged, err)
+		return nil, fmt.Errorf("%w: it is based on a file that is gone, so make the copies anew: %v", ErrDamaged, err)
 	}
 	s, err := stateOf(f)
 	if err == nil && s != l.state {
-		err = fmt.Errorf("%w: what it is based on has changed: %s", ErrDamaged, l.base)
+		err = fmt.Errorf("%w: it is based on %s, which has changed since, so make the copies anew", ErrDamaged, l.base)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -182,6 +182,9 @@ func (d *Draft) Publish(ctx context.Context) (err error) {
 	if err := replaceable(d.dir); err != nil {
 		return err
 	}
+	if d.lifetime == Passing {
+		return atomicfile.Move(d.place.Path, d.dir, true)
+	}
 	return atomicfile.Rename(d.place.Path, d.dir, true)
 }
 
