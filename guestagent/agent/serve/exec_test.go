@@ -303,17 +303,27 @@ func TestExecBackgroundDescendant(t *testing.T) {
 	t.Parallel()
 	c := start(t, Config{})
 	ctx := testContext(t)
-	e, err := c.Exec(ctx, sh("setsid sleep 1 & echo early; exit 3"))
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, unix.Mkfifo(pipe, 0o600))
+	e, err := c.Exec(ctx, sh("setsid sh -c 'read x < "+pipe+"' & echo early; exit 3"))
 	require.NoError(t, err)
 	ev, err := e.Recv(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "early\n", string(ev.Data))
 	require.NoError(t, c.Ping(ctx))
-	begin := time.Now()
-	code, err := e.Wait(ctx)
-	require.NoError(t, err)
-	assert.Equal(t, 3, code)
-	assert.Greater(t, time.Since(begin), 300*time.Millisecond)
+	ended := make(chan error, 1)
+	go func() {
+		code, err := e.Wait(ctx)
+		assert.Equal(t, 3, code)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		require.Fail(t, "it ended while its output was open", "%v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	require.NoError(t, os.WriteFile(pipe, []byte("go\n"), 0o600))
+	require.NoError(t, <-ended)
 }
 
 // Orphans are collected although no session knows them.
