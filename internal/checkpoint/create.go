@@ -103,8 +103,8 @@ func (d *Draft) CopyDisk(ctx context.Context, disk Disk, path string) (err error
 }
 
 // Publish completes the checkpoint with its manifest, whose Disks are those that were
-// copied, makes it durable, if it is to last, and gives it its name. If it fails, or ctx ends before, the draft
-// is removed. What has the name by then is [ErrExists].
+// copied, makes it durable, if it is to last, and gives it its name. If it fails, or ctx ends
+// before, the draft is removed. What has the name by then is [ErrExists].
 func (d *Draft) Publish(ctx context.Context, m Manifest) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then there is nothing

@@ -62,7 +62,8 @@
 // directory (package checkpoint): the guest stands still while its state, what it wrote to
 // its memory and its disks are copied, and runs on while that is made durable. With "passing" it
 // is for copies that are made at once: not durable, and what the machine was restored from is
-// referred to. A second line with the operation "cancel" withdraws it: the answer comes once nothing is left. With
+// referred to. A second line with the operation "cancel" withdraws it: the answer comes once
+// nothing is left. With
 // --restore, a runtime builds the same machine and goes on from such a directory instead of
 // booting; the guest agent finds its stream to the host reset, connects anew and hears who
 // it is now. The disks are the sandbox's own: the controller has put them there.

@@ -33,7 +33,7 @@ func writeBased(ctx context.Context, f *os.File, h Header, mem Based) (func(cont
 		s.touch(Range{Length: s.size})
 	}
 	w := &overlay{ctx: ctx, f: f, under: f, note: s.touch}
-	if err := w.regions(h, mem, nil, mem.Base.memory, mem.Base.whole()); err != nil {
+	if err := w.regions(h, mem, mem.Base.memory, mem.Base.whole()); err != nil {
 		return nil, err
 	}
 	return s.finish, nil
@@ -48,9 +48,8 @@ type overlay struct {
 	note  func(Range) // is told of what is written, ascending
 }
 
-// regions writes what of mem is in none of the files at the same offset, once choose, unless it
-// is nil, has chosen the parts of each region.
-func (o *overlay) regions(h Header, mem Based, choose func([]part) []part, files ...*os.File) error {
+// regions writes what of mem is in none of the files at the same offset.
+func (o *overlay) regions(h Header, mem Based, files ...*os.File) error {
 	base := mem.Base
 	if !slices.Equal(h.Regions, base.machine.header.Regions) {
 		return fmt.Errorf("%w: its base has another memory: %s", ErrHeader, regions(base.machine.header.Regions))
@@ -63,8 +62,8 @@ func (o *overlay) regions(h Header, mem Based, choose func([]part) []part, files
 			return err
 		}
 		parts := p.changed(b, base.offsets[i])
-		if choose != nil {
-			parts = choose(parts)
+		if o.empty {
+			parts = joinNear(parts)
 		}
 		for _, r := range parts {
 			if err := o.part(b, base.offsets[i], r); err != nil {

@@ -24,7 +24,7 @@ func checksum(b []byte) uint32 {
 	return crc32.Checksum(b, castagnoli)
 }
 
-// summer computes the checksums of memory that comes in pieces of any size.
+// summer computes the checksums of memory that comes in pieces of any size; nil computes none.
 type summer struct {
 	sums []uint32 // of whole chunks
 	sum  uint32   // of the one that is not whole yet
@@ -32,6 +32,9 @@ type summer struct {
 }
 
 func (s *summer) add(b []byte) {
+	if s == nil {
+		return
+	}
 	for len(b) > 0 {
 		k := min(len(b), chunkSize-s.n)
 		s.sum = crc32.Update(s.sum, castagnoli, b[:k])
@@ -42,6 +45,9 @@ func (s *summer) add(b []byte) {
 
 // addZeros is add of n zeros.
 func (s *summer) addZeros(n int64) {
+	if s == nil {
+		return
+	}
 	for n > 0 {
 		k := int(min(n, int64(chunkSize-s.n)))
 		if k == chunkSize {
@@ -62,6 +68,9 @@ func (s *summer) advance(k int) {
 
 // finish returns the checksums of all chunks, also of a last one that is not whole.
 func (s *summer) finish() []uint32 {
+	if s == nil {
+		return nil
+	}
 	if s.n > 0 {
 		s.sums, s.sum, s.n = append(s.sums, s.sum), 0, 0
 	}

@@ -105,8 +105,8 @@ func (c *Checkpoint) whole() *os.File {
 	return c.memory
 }
 
-// under returns a layer on that file without anything of its own, nil if nobody would find that by
-// its name.
+// under returns a layer on that file without anything of its own, nil if nobody would find that
+// by its name.
 func (c *Checkpoint) under() *layer {
 	path := c.path
 	if c.base != nil {
@@ -214,8 +214,8 @@ func joinNear(parts []part) []part {
 	return all
 }
 
-// writeLayer writes to the empty file f what of mem the file under its base does not have, and returns
-// what that is.
+// writeLayer writes to the empty file f what of mem the file under its base does not have, and
+// returns what that is.
 func writeLayer(ctx context.Context, f *os.File, h Header, mem Based) ([]Range, error) {
 	if err := f.Truncate(h.MemorySize()); err != nil {
 		return nil, err
@@ -223,5 +223,5 @@ func writeLayer(ctx context.Context, f *os.File, h Header, mem Based) ([]Range, 
 	var own []Range
 	under := mem.Base.whole()
 	w := &overlay{ctx: ctx, f: f, under: under, empty: true, note: func(r Range) { own = join(own, r) }}
-	return own, w.regions(h, mem, joinNear, under)
+	return own, w.regions(h, mem, under)
 }

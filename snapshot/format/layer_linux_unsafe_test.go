@@ -43,7 +43,7 @@ func restored(t *testing.T, c *Checkpoint) Slices {
 	return mem
 }
 
-// passing makes a checkpoint for copies.
+// passingAt makes a checkpoint for copies.
 func passingAt(t *testing.T, dir string, h Header, mem Memory) *Checkpoint {
 	t.Helper()
 	d, err := Capture(t.Context(), dir, Passing, h, []byte("state"), mem)

@@ -23,7 +23,8 @@ func (s Slices) Region(i int) []byte { return s[i] }
 // writeMemory writes all regions to the empty file f, pages of zeros as holes; f is a copy of
 // the base's if there is one. It returns what tells the checksums of the chunks, for which
 // nothing is looked at but f.
-func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) (sums func(context.Context) ([]uint32, error), err error) {
+// Without summed there are none, and the time for them is spared.
+func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory, summed bool) (sums func(context.Context) ([]uint32, error), err error) {
 	if based, ok := mem.(Based); ok {
 		return writeBased(ctx, f, h, based)
 	}
@@ -31,7 +32,10 @@ func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory) (sums fu
 	if err := f.Truncate(size); err != nil {
 		return nil, err
 	}
-	w := &memoryWriter{ctx: ctx, f: f, sums: summer{sums: make([]uint32, 0, chunks(size))}}
+	w := &memoryWriter{ctx: ctx, f: f}
+	if summed {
+		w.sums = &summer{sums: make([]uint32, 0, chunks(size))}
+	}
 	p := newPages()
 	defer p.close()
 	for i := range h.Regions {
@@ -77,7 +81,7 @@ type memoryWriter struct {
 	ctx  context.Context
 	f    io.WriterAt
 	at   int64
-	sums summer
+	sums *summer // nil: nobody wants them
 }
 
 // region appends a region whose bytes outside the runs are zeros.

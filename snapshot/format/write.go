@@ -121,7 +121,7 @@ func (d *Draft) captureWhole(ctx context.Context, h Header, mem Memory) (err err
 			return err
 		}
 	}
-	d.sums, err = writeMemory(ctx, d.memory, h, mem)
+	d.sums, err = writeMemory(ctx, d.memory, h, mem, d.lifetime == Lasting)
 	return err
 }
 
@@ -170,9 +170,9 @@ func (d *Draft) Discard() error {
 }
 
 // Publish makes the draft durable, if it is to last, and gives it its name, in place of a
-// checkpoint that has it. What is known of the first moments of its base's copies is taken over for its own. If it
-// fails, with [ErrHeader] for a header and a state that are too large, or ctx ends before, the
-// draft is removed.
+// checkpoint that has it. What is known of the first moments of its base's copies is taken over
+// for its own. If it fails, with [ErrHeader] for a header and a state that are too large, or ctx
+// ends before, the draft is removed.
 func (d *Draft) Publish(ctx context.Context) (err error) {
 	defer wrap(&err, "publish", d.dir)
 	defer func() { err = errors.Join(err, d.Discard()) }() // by then it is what was replaced, or nothing
