@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // BranchFailure is a copy of a sandbox that did not come up. Nothing is left of it.
@@ -176,7 +177,7 @@ func (b *branching) conceive(ctx context.Context, configs []*SandboxConfig) (chi
 
 // bear saves the sandbox at dir and makes the copies.
 func (b *branching) bear(ctx context.Context, configs []*SandboxConfig, children []*child, vmdk, dir string) ([]*Sandbox, error) {
-	if err := b.save(ctx, b.source, dir, true); err != nil {
+	if err := b.save(ctx, b.source, dir, format.Passing); err != nil {
 		return nil, err
 	}
 	boots := make([]*boot, len(children))

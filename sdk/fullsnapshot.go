@@ -10,6 +10,7 @@ import (
 	"github.com/gomsb/gomsb/internal/atomicfile"
 	"github.com/gomsb/gomsb/internal/store"
 	"github.com/gomsb/gomsb/snapshot"
+	"github.com/gomsb/gomsb/snapshot/format"
 	"github.com/gomsb/gomsb/snapshot/sparse"
 )
 
@@ -60,7 +61,7 @@ type filling struct {
 // fill implements snapshot.Config.Fill.
 func (f *filling) fill(ctx context.Context, dir string) (map[string]any, error) {
 	at := filepath.Join(dir, snapshot.CheckpointName)
-	if err := f.save(ctx, f.row, at, false); err != nil {
+	if err := f.save(ctx, f.row, at, format.Lasting); err != nil {
 		return nil, err
 	}
 	k := &child{disks: f.saved.Disks}

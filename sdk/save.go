@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/gomsb/gomsb/internal/store"
+	"github.com/gomsb/gomsb/snapshot/format"
 )
 
 // canBeSaved reports why the machine of a sandbox cannot be saved.
@@ -26,11 +27,10 @@ func (c *catalog) canBeSaved(ctx context.Context, row store.Sandbox) error {
 	return nil
 }
 
-// save has the runtime of a sandbox save its machine at dir, which must not be there; passing
-// is for copies that are made at once. That takes as long as it takes. When ctx ends, the
+// save has the runtime of a sandbox save its machine at dir, which must not be there. That takes as long as it takes. When ctx ends, the
 // runtime writes nothing there any more.
-func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string, passing bool) error {
-	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir, Passing: passing})
+func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string, lifetime format.Lifetime) error {
+	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir, Passing: lifetime == format.Passing})
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

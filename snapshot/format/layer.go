@@ -23,17 +23,29 @@ const (
 	// Lasting is a checkpoint that is whole and durable, and has checksums.
 	Lasting Lifetime = iota
 	// Passing is one of which copies are made at once, on this machine: it is not durable, has
-	// no checksums, and is good as long as its seal holds. Of a machine that was itself restored
-	// it holds what that has written since, and refers to the file that it was restored from if
-	// that still has its name.
+	// no checksums, and is good as long as its seal holds and the host is not booted anew. Of a
+	// machine that was itself restored it holds what that has written since, and refers to the
+	// file that it was restored from if that still has its name.
 	Passing
 )
 
 // layer is what a passing checkpoint has in place of checksums.
 type layer struct {
+	boot  bootID    // in which it is good: nobody knows which of it is on disk after another
 	base  string    // path of the file that has the memory outside of own; empty if own is all
 	state fileState // of that file
 	own   []Range   // what the file "memory" has, in whole pages, ascending
+}
+
+// bootID tells the boots of a host from each other, as the kernel does.
+type bootID [36]byte
+
+// thisBoot is that of this one; zero where the system does not tell.
+func thisBoot() (id bootID) {
+	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
+		copy(id[:], b)
+	}
+	return id
 }
 
 // maxPath bounds the path of a base, in bytes, as the kernel does.
@@ -42,6 +54,7 @@ const maxPath = 4096
 // append appends the layer as the file "machine" has it.
 func (l *layer) append(b []byte) []byte {
 	le := binary.LittleEndian
+	b = append(b, l.boot[:]...)
 	b = append(le.AppendUint32(b, uint32(len(l.base))), l.base...)
 	for _, v := range []uint64{l.state.inode, l.state.size, l.state.mtime, l.state.ctime, uint64(len(l.own))} {
 		b = le.AppendUint64(b, v)
@@ -53,13 +66,17 @@ func (l *layer) append(b []byte) []byte {
 }
 
 // size is how many bytes append appends.
-func (l *layer) size() int64 { return 4 + int64(len(l.base)) + 5*8 + 16*int64(len(l.own)) }
+func (l *layer) size() int64 {
+	return int64(len(l.boot)) + 4 + int64(len(l.base)) + 5*8 + 16*int64(len(l.own))
+}
 
 // layer takes the inverse of append, which must be all that is left, of a memory of that size.
 func (r *reader) layer(memory int64) (*layer, bool) {
 	le := binary.LittleEndian
+	var boot bootID
+	copy(boot[:], r.take(uint64(len(boot))))
 	path := string(r.take(uint64(le.Uint32(r.take(4)))))
-	l := &layer{base: path, state: fileState{inode: le.Uint64(r.take(8)), size: le.Uint64(r.take(8)), mtime: le.Uint64(r.take(8)), ctime: le.Uint64(r.take(8))}}
+	l := &layer{boot: boot, base: path, state: fileState{inode: le.Uint64(r.take(8)), size: le.Uint64(r.take(8)), mtime: le.Uint64(r.take(8)), ctime: le.Uint64(r.take(8))}}
 	count := le.Uint64(r.take(8))
 	if r.short || uint64(len(r.b))%16 != 0 || count != uint64(len(r.b))/16 {
 		return nil, false
@@ -79,6 +96,9 @@ func (r *reader) layer(memory int64) (*layer, bool) {
 
 // open opens the base, which must be what it was; nil if there is none.
 func (l *layer) open() (*os.File, error) {
+	if l.boot != thisBoot() {
+		return nil, fmt.Errorf("%w: it was made for copies at once, before the host was booted", ErrDamaged)
+	}
 	if l.base == "" {
 		return nil, nil
 	}

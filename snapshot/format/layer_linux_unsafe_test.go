@@ -204,3 +204,29 @@ func TestPassingIsBelievedOnlyUntouched(t *testing.T) {
 		})
 	}
 }
+
+// What was not flushed may be anything after the host was booted anew, whatever its seal says.
+func TestPassingEndsWithTheBoot(t *testing.T) {
+	t.Parallel()
+	h := header(16 * PageSize)
+	dir := filepath.Join(t.TempDir(), "one")
+	c := passingAt(t, dir, h, guest(h))
+	m := *c.machine
+	for boot, want := range map[bootID]error{thisBoot(): nil, {'x'}: ErrDamaged} {
+		l := *c.machine.layer
+		l.boot = boot
+		m.layer = &l
+		b, err := m.encode()
+		require.NoError(t, err)
+		s, err := stateOf(c.memory)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, machineName), b, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, sealName), seal(s, m.digest), 0o600))
+		again, err := Open(t.Context(), dir)
+		assert.ErrorIs(t, err, want)
+		if err == nil {
+			require.NoError(t, again.Close())
+		}
+	}
+	assert.NotZero(t, thisBoot())
+}

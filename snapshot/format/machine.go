@@ -21,6 +21,7 @@ import (
 //
 // A passing checkpoint has version 2, and instead of chunks:
 //
+//	boot_id          36 bytes, as Linux has it in /proc/sys/kernel/random
 //	length of path   u32, path of the file that it is based on, if any
 //	inode, size, mtime and ctime of that file, u64 each; times in nanoseconds
 //	number of ranges u64, for each that is in "memory" its offset and length as u64

@@ -92,6 +92,7 @@ func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory)
 	}
 	d.machine, d.based = &machine{header: h, state: state}, is
 	if d.lifetime == Passing {
+		l.boot = thisBoot()
 		d.machine.layer = l
 	}
 	return nil
