@@ -42,6 +42,8 @@ import "errors"
 var (
 	// ErrDamaged reports a checkpoint that is truncated, changed or incomplete.
 	ErrDamaged = errors.New("checkpoint is damaged: do not use it, restore it from a copy or remove it")
+	// ErrBase reports a passing checkpoint without the file that it refers to.
+	ErrBase = errors.New("the file that the checkpoint refers to is gone or was changed: make the copies anew")
 	// ErrVersion reports a checkpoint in a version of the format that is unknown here.
 	ErrVersion = errors.New("checkpoint has another format: use the gomsb that made it, or make it anew")
 	// ErrMismatch is wrapped by a [MismatchError].

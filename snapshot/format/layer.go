@@ -104,11 +104,11 @@ func (l *layer) open() (*os.File, error) {
 	}
 	f, err := sparse.Open(l.base)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it is based on a file that is gone, so make the copies anew: %v", ErrDamaged, err)
+		return nil, fmt.Errorf("%w: %w", ErrBase, err)
 	}
 	s, err := stateOf(f)
 	if err == nil && s != l.state {
-		err = fmt.Errorf("%w: it is based on %s, which has changed since, so make the copies anew", ErrDamaged, l.base)
+		err = fmt.Errorf("%w: %s", ErrBase, l.base)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

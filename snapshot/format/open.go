@@ -26,8 +26,8 @@ type Checkpoint struct {
 
 // Open opens the checkpoint at dir. The file with the state is always checked; the memory
 // is read and checked unless its seal says that nobody has touched it. It fails with
-// [fs.ErrNotExist] where there is none, with [ErrDamaged], [ErrVersion], and with the
-// cause of ctx.
+// [fs.ErrNotExist] where there is none, with [ErrDamaged], [ErrVersion], [ErrBase], and
+// with the cause of ctx.
 func Open(ctx context.Context, dir string) (_ *Checkpoint, err error) {
 	defer wrap(&err, "open", dir)
 	path, err := filepath.Abs(filepath.Join(dir, memoryName))
