@@ -22,7 +22,7 @@ import (
 )
 
 // askRuntime asks the control socket of a sandbox for something.
-func askRuntime(t *testing.T, name string, request map[string]string) launch.ControlReply {
+func askRuntime(t *testing.T, name string, request any) launch.ControlReply {
 	t.Helper()
 	agent, err := launch.AgentSocket(homePath("run"), name)
 	require.NoError(t, err)
