@@ -7,7 +7,7 @@ const (
 	// EmbeddedVersion is its release, as uname -r prints it.
 	EmbeddedVersion = "6.12.117-gomsb"
 	// EmbeddedSHA256 is the digest of the decompressed ELF file, in hexadecimal.
-	EmbeddedSHA256 = "4ecc88cf13c20bae977958ac7eacf4a7af814506e9e02f45c36ad1d3a0db99cd"
+	EmbeddedSHA256 = "7704f5c3e39da071d3bec8be7b7526987a5b43268b944b21e064b42313edd643"
 	// EmbeddedSize is the size of the decompressed ELF file in bytes.
 	EmbeddedSize = 18434240
 )
