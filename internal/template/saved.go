@@ -84,13 +84,6 @@ func regionAt(c *format.Checkpoint, offset int64) int {
 	return i
 }
 
-// near is how many bytes between two written ranges are taken for written, too, and
-// nearTouched the same of what is touched.
-const (
-	near        = 3 * memory.PageSize
-	nearTouched = memory.PageSize
-)
-
 // Recording is what the first copy of a template touches, for those that come after it.
 type Recording struct {
 	machine *vmm.Machine
@@ -130,7 +123,7 @@ func (c Cache) Keep(s *Shape, r *Recording) (err error) {
 		return err
 	}
 	return format.RecordPrefetch(dir, format.Prefetch{
-		Written: atMost(offsets(t, r.written, near), copyMost), Touched: atMost(offsets(t, union(read, written), nearTouched), mapMost),
+		Written: atMost(offsets(t, r.written), copyMost), Touched: atMost(offsets(t, union(read, written)), mapMost),
 	})
 }
 
@@ -141,16 +134,16 @@ func union(a, b []memory.Range) []memory.Range {
 	return all
 }
 
-// offsets are where parts of the guest's memory are in the file, those that are not more than
-// near bytes from each other in one.
-func offsets(t *format.Checkpoint, parts []memory.Range, near int64) (list []format.Range) {
+// offsets are where parts of the guest's memory are in the file, those that follow each other
+// in one.
+func offsets(t *format.Checkpoint, parts []memory.Range) (list []format.Range) {
 	for i, r := range t.Header().Regions {
 		for _, p := range parts {
 			if p.Base < r.Address || p.Base-r.Address >= r.Size {
 				continue
 			}
 			at := t.Offset(i) + int64(p.Base-r.Address)
-			if n := len(list); n > 0 && at-list[n-1].End() <= near && list[n-1].Offset >= t.Offset(i) {
+			if n := len(list); n > 0 && at == list[n-1].End() && list[n-1].Offset >= t.Offset(i) {
 				list[n-1].Length = at + int64(p.Size) - list[n-1].Offset
 			} else {
 				list = append(list, format.Range{Offset: at, Length: int64(p.Size)})
