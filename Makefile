@@ -34,7 +34,7 @@ unit: packages
 packages:
 	@hack/setup erofs-utils:fsck.erofs e2fsprogs:e2fsck umoci:umoci util-linux:flock
 	@$(GO) test ./...
-	@$(GO) test -tags images ./oci/cache
+	@$(GO) test -tags images -run 'Test(Mini|Debian|Layered)Image' ./oci/cache
 	@$(GO) test -tags official -run Official ./sdk
 	@$(GO) test -tags official ./tests/compat
 
