@@ -284,6 +284,39 @@ func TestSavedMachineGoesOnFromAFile(t *testing.T) {
 	assert.ErrorIs(t, err, ErrSavedState)
 }
 
+func TestRebasedMachineGoesOn(t *testing.T) {
+	m := build(t, config(counts, 2))
+	require.NoError(t, m.Start())
+	assert.ErrorIs(t, m.Rebase(nil), ErrState, "it runs")
+	require.Eventually(t, func() bool { return counter(t, m) > 100 }, patience, time.Millisecond)
+	require.NoError(t, m.Pause())
+	at := counter(t, m)
+	file, err := os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	defer func() { _ = file.Close() }()
+	var extents []Extent
+	for _, r := range m.Contents() {
+		b, err := m.Memory().Slice(r.Base, r.Size)
+		require.NoError(t, err)
+		_, err = file.WriteAt(b, int64(r.Base))
+		require.NoError(t, err)
+		extents = append(extents, Extent{Addr: r.Base, File: file, Offset: int64(r.Base), Size: int64(r.Size)})
+	}
+	require.NoError(t, m.Rebase(extents))
+	assert.Equal(t, at, counter(t, m))
+	require.NoError(t, m.Resume())
+	require.Eventually(t, func() bool { return counter(t, m) > at }, patience, time.Millisecond, "it does not count on")
+	require.NoError(t, m.Pause())
+	_, written, err := m.Memory().Touched()
+	require.NoError(t, err)
+	assert.NotEmpty(t, written)
+	var size uint64
+	for _, r := range written {
+		size += r.Size
+	}
+	assert.Less(t, size, m.Memory().Size()/2, "the rest is the file's")
+}
+
 func TestRestoreRefusesWhatDoesNotFit(t *testing.T) {
 	m := build(t, config(counts, 1))
 	require.NoError(t, m.Start())

@@ -2,7 +2,6 @@ package vmm
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/gomsb/gomsb/vmm/memory"
 )
@@ -26,13 +25,8 @@ type Saved struct {
 	Watch bool
 }
 
-// Extent is where a part of guest memory is in a file. All three numbers are in bytes and whole
-// pages.
-type Extent struct {
-	Addr         uint64
-	File         *os.File
-	Offset, Size int64
-}
+// Extent is where a part of guest memory is in a file.
+type Extent = memory.View
 
 // load fills the memory from the file.
 func (s *Saved) load(m *Machine) error {
@@ -59,4 +53,19 @@ func (s *Saved) mapAhead(m *Machine) {
 			break // an old kernel, or no hardware for it; the guest will do it
 		}
 	}
+}
+
+// Rebase has the files of extents behind the memory of a paused machine, which must be what it
+// holds: see Saved. What the guest writes from then on is what differs from them. After an error
+// the machine is as good as before.
+func (m *Machine) Rebase(extents []Extent) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	m.mu.Lock()
+	paused := m.want.Load() == wantPark && m.parked == m.running
+	m.mu.Unlock()
+	if !paused {
+		return fmt.Errorf("%w: it is not paused", ErrState)
+	}
+	return m.mem.Rebase(m.Contents(), extents)
 }

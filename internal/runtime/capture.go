@@ -106,7 +106,7 @@ func (s *capturer) save(ctx context.Context, d *checkpoint.Draft) (written int64
 		return 0, 0, err
 	}
 	if stood, err = s.still(ctx, d, machine); err != nil {
-		return 0, stood, errors.Join(err, machine.Discard())
+		return 0, stood, errors.Join(err, machine.Discard(), s.machine.GiveUp())
 	}
 	if err := machine.Publish(ctx); err != nil {
 		return 0, stood, err

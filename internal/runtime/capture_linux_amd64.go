@@ -23,7 +23,21 @@ func (m *microVM) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Dra
 	if ctx.Err() != nil { // it may be closed
 		return nil, context.Cause(ctx)
 	}
-	return format.Begin(ctx, d.MachineDir(), m.base, d.Lifetime())
+	if !m.wantsBase(d.Lifetime()) {
+		return format.Begin(ctx, d.MachineDir(), m.base, d.Lifetime())
+	}
+	if err := m.prepareBase(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		m.cfg.Logger.Warn(noBase, "err", err)
+		return format.Begin(ctx, d.MachineDir(), m.base, d.Lifetime())
+	}
+	machine, err := format.Begin(ctx, d.MachineDir(), nil, d.Lifetime()) // see Capture
+	if err != nil {
+		err = errors.Join(err, m.dropNext())
+	}
+	return machine, err
 }
 
 // Manifest describes the machine.
@@ -61,7 +75,23 @@ func (m *microVM) Capture(ctx context.Context, d *checkpoint.Draft, machine *for
 	if err := m.cfg.CopyDisks(ctx, d); err != nil {
 		return err
 	}
-	return machine.Capture(ctx, header, state, memory)
+	if m.next != nil {
+		if err := m.rebase(ctx, header, state, memory); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			m.cfg.Logger.Warn(noBase, "err", err)
+		}
+		machine.On(m.base)
+		if memory, err = m.contents(&header); err != nil {
+			return err
+		}
+	}
+	if err := machine.Capture(ctx, header, state, memory); err != nil || d.Lifetime() != format.Passing {
+		return err
+	}
+	m.last, err = machine.Size()
+	return err
 }
 
 // header describes the machine.

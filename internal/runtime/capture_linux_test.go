@@ -135,6 +135,7 @@ func TestCheckpointsThatCannotBe(t *testing.T) {
 			conn := p.dial()
 			assert.Contains(t, p.save(filepath.Join(h.dir, "saved", "one")), c.says)
 			assertEmpty(t, filepath.Join(h.dir, "saved"))
+			assert.Contains(t, h.log("kernel.log"), "given up", "what was prepared is not kept")
 			assert.Equal(t, "hello\n", p.do(conn, "echo hello"), "it runs on")
 			require.NoError(t, shutdown(conn))
 			assert.Equal(t, 0, p.code())

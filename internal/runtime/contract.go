@@ -38,6 +38,7 @@ type MachineConfig struct {
 	CacheDir     string // where the embedded kernel may be unpacked
 	Templates    string // folder of boot templates; empty: the guest boots
 	Restore      string // folder of a checkpoint to go on from; empty: none
+	Bases        string // folder, missing at first, for what many copies of the guest are based on; empty: none
 	// Ephemeral reports that the sandbox is removed when it ends; nil is never.
 	Ephemeral func() bool
 	Console   io.Writer
@@ -120,8 +121,10 @@ type Machine interface {
 	// machine into d, and Capture, for which it stands still, does the rest; after the others
 	// that takes less time. Capture's error wraps ErrBusy if it might work a little later.
 	Flush() error
+	// GiveUp is for who has prepared and will not capture.
 	Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error)
 	Capture(ctx context.Context, d *checkpoint.Draft, machine *format.Draft) error
+	GiveUp() error
 	// Manifest describes what Capture saves, but for Source and Disks.
 	Manifest() checkpoint.Manifest
 	// Resolved tells it the guest's default user, before the guest mounts shares.

@@ -137,6 +137,12 @@ func (m *fakeMachine) Prepare(ctx context.Context, d *checkpoint.Draft) (*format
 	return format.Begin(ctx, d.MachineDir(), nil, d.Lifetime())
 }
 
+// GiveUp implements Machine.
+func (m *fakeMachine) GiveUp() error {
+	fmt.Fprint(m.cfg.Console, "given up\r\n")
+	return nil
+}
+
 func (m *fakeMachine) Manifest() checkpoint.Manifest { return m.cfg.Manifest() }
 
 func (m *fakeMachine) Capture(ctx context.Context, d *checkpoint.Draft, saved *format.Draft) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/gomsb/gomsb/guestagent/image"
@@ -33,6 +34,9 @@ type microVM struct {
 	kernel string             // digest of what it runs
 	base   *format.Checkpoint // that its memory is mapped from; nil: none
 	saving sync.Mutex         // held while it is saved, and when it is closed
+	next   *format.Draft      // what will be base; nil: no other
+	bases  int                // how many it had of its own
+	last   int64              // how many bytes of memory were saved the last time copies were made; 0: never
 
 	copied    *found              // the template that it is a copy of, nil: it boots
 	recording *template.Recording // between Ready and Settled of its first copy
@@ -254,9 +258,12 @@ func (m *microVM) Close() error {
 		<-m.vm.Done()
 		m.saving.Lock() // whoever does that has heard of the end
 		defer m.saving.Unlock()
-		m.err = errors.Join(m.Flush(), m.vm.Close())
+		m.err = errors.Join(m.Flush(), m.vm.Close(), m.dropNext())
 		if m.base != nil {
 			m.err = errors.Join(m.err, m.base.Close())
+		}
+		if m.bases > 0 {
+			m.err = errors.Join(m.err, os.RemoveAll(m.cfg.Bases))
 		}
 	})
 	return m.err

@@ -28,6 +28,7 @@ func plan(inv *launch.Invocation, getenv func(string) string) (MachineConfig, er
 		VCPUs: int(inv.VCPUs), MaxVCPUs: int(max(inv.VCPUs, inv.MaxVCPUs)), MemoryMiB: int(inv.MemoryMiB), MaxMemoryMiB: int(max(inv.MemoryMiB, inv.MaxMemoryMiB)),
 		Kernel:   kernelPath(inv, getenv),
 		Restore:  inv.Restore,
+		Bases:    filepath.Join(c.SandboxesDir, inv.Name, "bases"),
 		Words:    strings.TrimSpace("transparent_hugepage=" + c.THP + " " + getenv(wordsEnv)),
 		CacheDir: filepath.Join(filepath.Dir(filepath.Dir(c.DBPath)), "cache", "gomsb"),
 	}

@@ -23,7 +23,7 @@ func planned(t *testing.T) *launch.Invocation {
 	return &launch.Invocation{
 		Name: "a", SandboxID: 1, VCPUs: 4, MemoryMiB: 1024, ParentWatchFD: -1,
 		Config: &launch.Config{
-			DBPath: "/home/u/.microsandbox/db/msb.db", THP: "never", LibkrunfwPath: "/lib/libkrunfw.so.5.6.1",
+			DBPath: "/home/u/.microsandbox/db/msb.db", SandboxesDir: "/home/u/.microsandbox/sandboxes", THP: "never", LibkrunfwPath: "/lib/libkrunfw.so.5.6.1",
 			Rootfs:  launch.Rootfs{Disk: pointer(filepath.Join(dir, "root.vmdk")), DiskFormat: pointer("vmdk"), Upper: pointer(filepath.Join(dir, "upper.ext4"))},
 			Disks:   []string{"data_bd47413b:" + filepath.Join(dir, "data.raw") + ":raw:ro"},
 			Metrics: launch.Metrics{SampleIntervalMS: pointer(uint64(1000))},
@@ -42,6 +42,7 @@ func TestPlan(t *testing.T) {
 	dir := filepath.Dir(*inv.Config.Rootfs.Disk)
 	assert.Equal(t, MachineConfig{
 		VCPUs: 4, MaxVCPUs: 4, MemoryMiB: 1024, MaxMemoryMiB: 1024, Words: "transparent_hugepage=never", CacheDir: "/home/u/.microsandbox/cache/gomsb", Templates: "/home/u/.microsandbox/cache/gomsb/templates", StatsInterval: time.Second,
+		Bases: "/home/u/.microsandbox/sandboxes/" + inv.Name + "/bases",
 		Disks: []Disk{
 			{Path: filepath.Join(dir, "root.vmdk"), Format: "vmdk", ReadOnly: true, Serial: "vda", Root: true},
 			{Path: filepath.Join(dir, "upper.ext4"), Format: "raw", Serial: "vdb", Root: true},

@@ -163,8 +163,11 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	require.True(t, ok)
 	require.NoError(t, db.Close())
 
+	left := filepath.Join(h.config.SandboxesDir, sandboxName, "bases")
+	require.NoError(t, os.MkdirAll(filepath.Join(left, "1"), 0o700))
 	p = h.spawn(fakePlan{})
 	p.do(p.dial(), "echo two")
+	assert.NoDirExists(t, left, "copies of a run that is over need its bases no more")
 	require.NoError(t, p.Signal(syscall.SIGTERM))
 	assert.Equal(t, 0, p.code())
 	_, second := h.rows()

@@ -207,6 +207,9 @@ func (s *sandbox) assemble(board *switchboard) (Machine, error) {
 	if s.config, err = plan(s.inv, s.getenv); err != nil {
 		return nil, err
 	}
+	if err := os.RemoveAll(s.config.Bases); err != nil { // of a run that was killed
+		s.log.Warn("cannot remove what copies of the last run were based on", "err", err)
+	}
 	s.place()
 	s.config.Ephemeral = s.ephemeral.Load
 	s.config.Console, s.config.Listen, s.config.Logger = s.kernelLog, board.connect, s.log

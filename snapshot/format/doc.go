@@ -13,7 +13,9 @@
 //     of memory a restored machine touches first.
 //
 // A [Passing] checkpoint, of which copies are made at once, has no checksums, and may refer to
-// the file that its machine was restored from: then "memory" has what was written since.
+// the file that its machine was restored from: then "memory" has what was written since. A
+// [PassingBase] has all of it, for a machine that goes on from there itself, so that the next
+// ones can refer to that.
 //
 // A checkpoint of a machine that runs on:
 //

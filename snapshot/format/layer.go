@@ -27,6 +27,9 @@ const (
 	// machine that was itself restored it holds what that has written since, and refers to the
 	// file that it was restored from if that still has its name.
 	Passing
+	// PassingBase is Passing with all of the memory in its own file, for a machine that has that
+	// file behind its memory from then on, and for the layers of its later checkpoints.
+	PassingBase
 )
 
 // layer is what a passing checkpoint has in place of checksums.
@@ -141,6 +144,19 @@ func (c *Checkpoint) under() *layer {
 		return nil
 	}
 	return &layer{base: path, state: s}
+}
+
+// BaseSize is how many bytes of a disk the file takes that checkpoints of a machine restored
+// from this one may be based on.
+func (c *Checkpoint) BaseSize() (int64, error) { return allocated(c.whole()) }
+
+// allocated is how many bytes of a disk a file takes.
+func allocated(f *os.File) (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, os.NewSyscallError("fstat", err)
+	}
+	return st.Blocks * 512, nil
 }
 
 // Piece is a run of memory in the file that has it. Offsets are the same there.

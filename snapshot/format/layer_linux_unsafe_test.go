@@ -155,6 +155,59 @@ func TestLayer(t *testing.T) {
 }
 
 // A machine with other memory than its base has nothing of it.
+// TestPassingBase saves a machine as a base, on which the next ones are layers; the one that it
+// was itself restored from need not be there any more.
+func TestPassingBase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first, mem := based(t, filepath.Join(dir, "first"))
+	h := first.Header()
+	h.Kind = Full
+	draft, err := Begin(t.Context(), filepath.Join(dir, "base"), first, PassingBase)
+	require.NoError(t, err)
+	require.NoError(t, draft.Capture(t.Context(), h, []byte("state"), Based{mem, first}))
+	size, err := draft.Size()
+	require.NoError(t, err)
+	require.NoError(t, draft.Publish(t.Context()))
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "first")))
+	base := open(t, filepath.Join(dir, "base"))
+	assertMemory(t, mem, base)
+	assert.ErrorIs(t, base.Verify(t.Context()), ErrDamaged, "there is nothing to compare with")
+	again, err := base.BaseSize()
+	require.NoError(t, err)
+	assert.Equal(t, size, again)
+	assert.Positive(t, size)
+
+	goesOn := restored(t, base)
+	goesOn[0][40<<20] = 5
+	goesOn[1][0] = 6
+	d, err := Begin(t.Context(), filepath.Join(dir, "layer"), nil, Passing)
+	require.NoError(t, err)
+	d.On(base)
+	require.NoError(t, d.Capture(t.Context(), h, []byte("state"), Based{goesOn, base}))
+	require.NoError(t, d.Publish(t.Context()))
+	layer := open(t, filepath.Join(dir, "layer"))
+	assertMemory(t, goesOn, layer)
+	assert.Equal(t, filepath.Join(dir, "base", memoryName), layer.machine.layer.base)
+	assert.Equal(t, []Range{{40 << 20, PageSize}, {64 << 20, PageSize}}, layer.machine.layer.own)
+	again, err = layer.BaseSize()
+	require.NoError(t, err)
+	assert.Equal(t, size, again, "of the base, not of the layer")
+
+	// Without a name that anybody would find the base is of no use, and all is saved.
+	require.NoError(t, os.Rename(filepath.Join(dir, "base"), filepath.Join(dir, "elsewhere")))
+	_, err = Open(t.Context(), filepath.Join(dir, "layer"))
+	assert.ErrorIs(t, err, ErrBase)
+	d, err = Begin(t.Context(), filepath.Join(dir, "whole"), nil, Passing)
+	require.NoError(t, err)
+	d.On(base)
+	require.NoError(t, d.Capture(t.Context(), h, []byte("state"), Based{goesOn, base}))
+	require.NoError(t, d.Publish(t.Context()))
+	whole := open(t, filepath.Join(dir, "whole"))
+	assertMemory(t, goesOn, whole)
+	assert.Empty(t, whole.machine.layer.base)
+}
+
 func TestLayerOfAnotherMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -69,6 +69,18 @@ func Begin(ctx context.Context, dir string, base *Checkpoint, lifetime Lifetime)
 	return d, nil
 }
 
+// On has the draft, of which nothing was captured yet, be based on base as if it was begun so,
+// except that nothing of it is copied ahead.
+func (d *Draft) On(base *Checkpoint) {
+	d.base, d.under, d.ready = base, nil, false
+	if base != nil && d.lifetime == Passing {
+		d.under = base.under()
+	}
+}
+
+// Size is how many bytes of a disk the captured memory takes.
+func (d *Draft) Size() (int64, error) { return allocated(d.memory) }
+
 // Capture copies a paused machine; then it may run on. It fails with [ErrHeader] for what no
 // checkpoint can be made of, and with the cause of ctx; then it may be called again.
 func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory) (err error) {
@@ -91,7 +103,7 @@ func (d *Draft) Capture(ctx context.Context, h Header, state []byte, mem Memory)
 		return err
 	}
 	d.machine, d.based = &machine{header: h, state: state}, is
-	if d.lifetime == Passing {
+	if d.lifetime != Lasting {
 		l.boot = thisBoot()
 		d.machine.layer = l
 	}
@@ -183,7 +195,7 @@ func (d *Draft) Publish(ctx context.Context) (err error) {
 	if err := replaceable(d.dir); err != nil {
 		return err
 	}
-	if d.lifetime == Passing {
+	if d.lifetime != Lasting {
 		return atomicfile.Move(d.place.Path, d.dir, true)
 	}
 	return atomicfile.Rename(d.place.Path, d.dir, true)
@@ -232,7 +244,8 @@ func (d *Draft) complete(ctx context.Context) (err error) {
 	return context.Cause(ctx)
 }
 
-// inherit takes over the prefetch list. It need not be durable.
+// inherit takes over what a copy of the base touches. What that writes to, this one's copies need
+// not: to copy it ahead would take memory of each. It need not be durable.
 func (d *Draft) inherit() error {
 	if !d.based {
 		return nil
@@ -241,7 +254,7 @@ func (d *Draft) inherit() error {
 	if !ok {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(d.place.Path, prefetchName), p.encode(), 0o600)
+	return os.WriteFile(filepath.Join(d.place.Path, prefetchName), Prefetch{Touched: p.Touched}.encode(), 0o600)
 }
 
 func syncFile(path string) error {

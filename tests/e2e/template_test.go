@@ -155,11 +155,71 @@ func TestBranchesOfCopies(t *testing.T) {
 	goesOn(t, restored, pid, least)
 }
 
-// savedOf is how many bytes were saved of a sandbox for the first time.
+// TestBranchedAgain makes copies of a sandbox with much memory of its own again and again: the
+// second time all of it becomes a base of its own, and from then on what has changed is saved.
+func TestBranchedAgain(t *testing.T) {
+	t.Setenv("MSB_GOMSB_TEMPLATES", "off") // so that the guest's whole memory is its own
+	ctx := within(t, 8*patience)
+	source := createAs(t, newName(t), msb.WithMemory(layersMiB))
+	pid := shell(t, source, "mkdir /data; "+counting, msb.WithExecUser("root"))
+	shell(t, source, "cd /tmp && head -c 2097152 /dev/urandom > some && sha256sum some > sum")
+	least := count(t, source)
+	branch := func(of *msb.Sandbox) *msb.Sandbox {
+		up, err := of.Branch(ctx, []string{newName(t)})
+		branched(t, up)
+		require.NoError(t, err)
+		for _, sb := range []*msb.Sandbox{up[0], of} {
+			goesOn(t, sb, pid, least)
+			shell(t, sb, "cd /tmp && sha256sum -c sum")
+		}
+		return up[0]
+	}
+	bases := func(elem ...string) string {
+		return homePath(append([]string{"sandboxes", source.Name(), "bases"}, elem...)...)
+	}
+
+	branch(source)
+	all := savedOf(t, source)
+	assert.Greater(t, all, int64(20<<20))
+	assert.NoDirExists(t, bases(), "who is copied once needs none")
+
+	// Without room for a base all is as before.
+	require.NoError(t, os.Mkdir(bases(), 0o700))
+	require.NoError(t, unix.Mount("tmpfs", bases(), "tmpfs", 0, "size=3m"))
+	unmount := func() { _ = unix.Unmount(bases(), unix.MNT_DETACH) }
+	t.Cleanup(unmount)
+	branch(source)
+	assert.Greater(t, savedOf(t, source), int64(20<<20))
+	assert.Contains(t, onHost(t, homePath("sandboxes", source.Name(), "logs", "runtime.log")), "no space left on device")
+	left, err := os.ReadDir(bases())
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	unmount()
+
+	branch(source)
+	assert.DirExists(t, bases("1"))
+	shell(t, source, "head -c 1048576 /dev/urandom > /tmp/more")
+	child := branch(source)
+	assert.Less(t, savedOf(t, source), all/2)
+	assert.NoDirExists(t, bases("2"), "what is saved again and again is little")
+	branch(child)
+	assert.Less(t, savedOf(t, child), all/2, "it refers to the base of its source")
+
+	// Bases go with the run that made them, and copies need them no more.
+	require.NoError(t, source.Stop(ctx))
+	assert.NoDirExists(t, bases())
+	up, err := child.Branch(ctx, []string{newName(t)})
+	branched(t, up)
+	require.NoError(t, err)
+	goesOn(t, up[0], pid, least)
+	assert.Greater(t, savedOf(t, child), all/2, "nobody would find the base")
+}
+
+// savedOf is how many bytes were saved of a sandbox the last time.
 func savedOf(t *testing.T, sb *msb.Sandbox) int64 {
 	t.Helper()
 	log := onHost(t, homePath("sandboxes", sb.Name(), "logs", "runtime.log"))
-	_, size, _ := strings.Cut(log, " bytes=")
+	size := log[strings.LastIndex(log, " bytes=")+len(" bytes="):]
 	size, _, _ = strings.Cut(size, "\n")
 	n, err := strconv.ParseInt(size, 10, 64)
 	require.NoError(t, err, "%s", log)

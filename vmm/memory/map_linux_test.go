@@ -118,8 +118,7 @@ func TestHugePagesOfTheHostAreHugePagesOfTheGuest(t *testing.T) {
 	}
 }
 
-func TestTouched(t *testing.T) {
-	t.Parallel()
+func TestTouched(t *testing.T) { // not in parallel: it counts the mappings of the process
 	m, err := memory.New([]memory.Range{{Base: 0, Size: 64 * page}})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, m.Close()) }()
@@ -159,4 +158,44 @@ func mappings(t *testing.T) int {
 	maps, err := os.ReadFile("/proc/self/maps")
 	require.NoError(t, err)
 	return bytes.Count(maps, []byte("\n"))
+}
+
+func TestRebase(t *testing.T) {
+	t.Parallel()
+	m, err := memory.New([]memory.Range{{Base: 0, Size: 6 * page}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, m.Close()) })
+	first := tempFile(t, bytes.Repeat([]byte{0xAA}, 4*page))
+	require.NoError(t, m.MapFile(0, first, 0, 4*page))
+	all, err := m.Slice(0, 6*page)
+	require.NoError(t, err)
+	clear(all[page : 2*page]) // which a file was behind
+	all[4*page] = 0xBB        // which none was behind
+	want := bytes.Clone(all)
+	second := tempFile(t, want)
+	views := []memory.View{{Addr: 0, File: second, Size: page}, {Addr: 2 * page, File: second, Offset: 2 * page, Size: 3 * page}}
+
+	within := []memory.Range{{Base: 0, Size: 6 * page}}
+	require.NoError(t, m.Rebase(within, views))
+	assert.True(t, bytes.Equal(want, all))
+	_, written, err := m.Touched()
+	require.NoError(t, err)
+	assert.Empty(t, written, "all is the file's")
+	all[3*page] = 1
+	_, written, err = m.Touched()
+	require.NoError(t, err)
+	assert.Equal(t, []memory.Range{{Base: 3 * page, Size: page}}, written)
+	got := make([]byte, 1)
+	_, err = second.ReadAt(got, 3*page)
+	require.NoError(t, err)
+	assert.Equal(t, byte(0xAA), got[0], "a guest's write must not reach the file")
+	require.NoError(t, m.Discard(2*page, page))
+	assert.Equal(t, make([]byte, page), all[2*page:3*page], "the file must not come back")
+
+	want = bytes.Clone(all)
+	require.Error(t, m.Rebase(within, []memory.View{{Addr: 0, File: second, Size: page}, {Addr: page, File: second, Offset: 1, Size: page}}))
+	assert.Equal(t, want[0], all[0])
+	assert.True(t, bytes.Equal(want[page:], all[page:]), "after an error all holds what it did")
+	require.NoError(t, m.Discard(0, page))
+	assert.Equal(t, make([]byte, page), all[:page], "the file must not come back")
 }

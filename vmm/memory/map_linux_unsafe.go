@@ -39,6 +39,39 @@ func (m *Memory) MapFile(addr uint64, f *os.File, off, n int64) error {
 	return os.NewSyscallError("madvise", unix.Madvise(b, unix.MADV_DONTFORK))
 }
 
+// Rebase has files behind the memory in place of what is there, which must be the same: each of
+// the views, ascending and not overlapping, is as by MapFile, and outside of them the memory in
+// within is zeros. It must not be called while others use the Memory. After an error all holds
+// what it did, part of it in one way and part of it in the other.
+func (m *Memory) Rebase(within []Range, views []View) error {
+	var files []Range
+	for _, r := range within {
+		at := r.Base
+		for _, v := range views {
+			if v.Addr < r.Base || v.Addr-r.Base >= r.Size {
+				continue
+			}
+			if v.Addr > at {
+				if err := m.Discard(at, v.Addr-at); err != nil {
+					return err
+				}
+			}
+			if err := m.MapFile(v.Addr, v.File, v.Offset, v.Size); err != nil {
+				return err
+			}
+			files = append(files, Range{Base: v.Addr, Size: uint64(v.Size)})
+			at = v.Addr + uint64(v.Size)
+		}
+		if end := r.Base + r.Size; end > at {
+			if err := m.Discard(at, end-at); err != nil {
+				return err
+			}
+		}
+	}
+	m.files = files
+	return nil
+}
+
 // discardFile is discard of pages some of which a file is behind.
 func discardFile(b []byte) error {
 	// SAFETY: as in MapFile.

@@ -21,3 +21,6 @@ func discardFile(b []byte) error { return discard(b) }
 
 // MapFile is not available on this operating system.
 func (m *Memory) MapFile(uint64, *os.File, int64, int64) error { return errors.ErrUnsupported }
+
+// Rebase is not available on this operating system.
+func (m *Memory) Rebase([]Range, []View) error { return errors.ErrUnsupported }

@@ -3,6 +3,7 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sort"
 )
 
@@ -29,6 +30,13 @@ type Region struct {
 	Base, Size uint64
 	Host       []byte
 	Pluggable  bool // see Range
+}
+
+// View is where a part of memory is in a file. All three numbers are in bytes and whole pages.
+type View struct {
+	Addr         uint64
+	File         *os.File
+	Offset, Size int64
 }
 
 // Memory is the RAM of one guest. Methods are safe for concurrent use, except with

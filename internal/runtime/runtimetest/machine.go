@@ -172,6 +172,9 @@ func (m *machine) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Dra
 	return format.Begin(ctx, d.MachineDir(), nil, d.Lifetime())
 }
 
+// GiveUp implements runtime.Machine.
+func (m *machine) GiveUp() error { return nil }
+
 // Capture implements runtime.Machine: the guest has one page of memory.
 func (m *machine) Capture(ctx context.Context, d *checkpoint.Draft, saved *format.Draft) error {
 	if err := m.cfg.CopyDisks(ctx, d); err != nil {
