@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gomsb/gomsb/guestagent/image"
 	"github.com/gomsb/gomsb/internal/launch"
@@ -40,6 +41,7 @@ type microVM struct {
 
 	copied    *found              // the template that it is a copy of, nil: it boots
 	recording *template.Recording // between Ready and Settled of its first copy
+	watched   atomic.Bool         // it is that, and Settled is not over: its mappings must stay
 	wanted    *template.Shape     // nil: no template is to be made
 
 	close sync.Once
@@ -58,6 +60,7 @@ func newMachine(cfg MachineConfig) (Machine, error) {
 		if err == nil {
 			cfg.Logger.Info("the guest is a copy of a boot template")
 			m.copied, m.base, t.open = t, t.open, nil
+			m.watched.Store(t.first)
 			return m, nil
 		}
 		if !errors.Is(err, vmm.ErrSavedState) {
@@ -220,6 +223,7 @@ func (m *microVM) Ready() {
 }
 
 func (m *microVM) Settled() {
+	defer m.watched.Store(false)
 	if m.recording == nil {
 		return
 	}

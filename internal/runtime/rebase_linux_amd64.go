@@ -33,7 +33,7 @@ const noBase = "the next copy will not be cheaper than this one"
 
 // wantsBase reports that what is to be saved now is better saved as a base.
 func (m *microVM) wantsBase(l format.Lifetime) bool {
-	if l != format.Passing || m.cfg.Bases == "" || m.copied != nil && m.copied.first { // whose mappings are watched
+	if l != format.Passing || m.cfg.Bases == "" || m.watched.Load() {
 		return false
 	}
 	least := int64(rebaseLeast)
