@@ -23,17 +23,19 @@ func (m *microVM) Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Dra
 	if ctx.Err() != nil { // it may be closed
 		return nil, context.Cause(ctx)
 	}
-	if !m.wantsBase(d.Lifetime()) {
-		return format.Begin(ctx, d.MachineDir(), m.base, d.Lifetime())
-	}
-	if err := m.prepareBase(ctx); err != nil {
-		if ctx.Err() != nil {
+	base := m.base
+	if m.wantsBase(d.Lifetime()) {
+		err := m.prepareBase(ctx)
+		switch {
+		case err == nil:
+			base = nil // Capture will know it
+		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
+		default:
+			m.cfg.Logger.Warn(noBase, "err", err)
 		}
-		m.cfg.Logger.Warn(noBase, "err", err)
-		return format.Begin(ctx, d.MachineDir(), m.base, d.Lifetime())
 	}
-	machine, err := format.Begin(ctx, d.MachineDir(), nil, d.Lifetime()) // see Capture
+	machine, err := format.Begin(ctx, d.MachineDir(), base, d.Lifetime())
 	if err != nil {
 		err = errors.Join(err, m.dropNext())
 	}

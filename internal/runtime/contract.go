@@ -119,9 +119,9 @@ type Machine interface {
 	Discredit()
 	// Flush makes durable what the guest has written to its disks, Prepare begins to save the
 	// machine into d, and Capture, for which it stands still, does the rest; after the others
-	// that takes less time. Capture's error wraps ErrBusy if it might work a little later.
+	// that takes less time. Capture's error wraps ErrBusy if it might work a little later. GiveUp
+	// ends what Prepare began, for who will not capture.
 	Flush() error
-	// GiveUp is for who has prepared and will not capture.
 	Prepare(ctx context.Context, d *checkpoint.Draft) (*format.Draft, error)
 	Capture(ctx context.Context, d *checkpoint.Draft, machine *format.Draft) error
 	GiveUp() error

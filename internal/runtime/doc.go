@@ -60,13 +60,15 @@
 //
 // The operation "checkpoint" of the control socket saves the machine with its disks into a
 // directory (package checkpoint): the guest stands still while its state, what it wrote to
-// its memory and its disks are copied, and runs on while that is made durable. With "passing" it
-// is for copies that are made at once: not durable, and what the machine was restored from is
-// referred to. One of which copies are made again, and that has much of its own, is saved whole
-// into the folder "bases" of the sandbox once, and has that behind its memory from then on, so
-// that later ones refer to it; they go when the run ends. A second line with the operation "cancel" withdraws it: the answer comes once
-// nothing is left. With
-// --restore, a runtime builds the same machine and goes on from such a directory instead of
-// booting; the guest agent finds its stream to the host reset, connects anew and hears who
+// its memory and its disks are copied, and runs on while that is made durable. A second line
+// with the operation "cancel" withdraws it: the answer comes once nothing is left.
+//
+// With "passing" it is for copies that are made at once: not durable, and what the machine was
+// restored from is referred to. A machine of which copies are made again, and that has much of
+// its own, is saved whole into the folder "bases" of the sandbox once, and has that behind its
+// memory from then on, so that later checkpoints refer to it. Bases go when the run ends.
+//
+// With --restore, a runtime builds the same machine and goes on from such a directory instead
+// of booting; the guest agent finds its stream to the host reset, connects anew and hears who
 // it is now. The disks are the sandbox's own: the controller has put them there.
 package runtime

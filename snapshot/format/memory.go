@@ -22,8 +22,7 @@ func (s Slices) Region(i int) []byte { return s[i] }
 
 // writeMemory writes all regions to the empty file f, pages of zeros as holes; f is a copy of
 // the base's if there is one. It returns what tells the checksums of the chunks, for which
-// nothing is looked at but f.
-// Without summed there are none, and the time for them is spared.
+// nothing is looked at but f. Without summed there are none, and the time for them is spared.
 func writeMemory(ctx context.Context, f *os.File, h Header, mem Memory, summed bool) (sums func(context.Context) ([]uint32, error), err error) {
 	if based, ok := mem.(Based); ok {
 		return writeBased(ctx, f, h, based)
