@@ -27,8 +27,8 @@ func (c *catalog) canBeSaved(ctx context.Context, row store.Sandbox) error {
 	return nil
 }
 
-// save has the runtime of a sandbox save its machine at dir, which must not be there. That takes as long as it takes. When ctx ends, the
-// runtime writes nothing there any more.
+// save has the runtime of a sandbox save its machine at dir, which must not be there. That
+// takes as long as it takes. When ctx ends, the runtime writes nothing there any more.
 func (c *catalog) save(ctx context.Context, row store.Sandbox, dir string, lifetime format.Lifetime) error {
 	_, err := c.home.control(row.Name).askLong(ctx, controlRequest{Op: "checkpoint", Dir: dir, Passing: lifetime == format.Passing})
 	if err == nil || ctx.Err() != nil {
