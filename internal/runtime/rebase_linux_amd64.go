@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/gomsb/gomsb/internal/template"
 	"github.com/gomsb/gomsb/snapshot/format"
 )
@@ -50,13 +52,37 @@ func (m *microVM) wantsBase(l format.Lifetime) bool {
 // baseDir is the folder of base n.
 func (m *microVM) baseDir(n int) string { return filepath.Join(m.cfg.Bases, strconv.Itoa(n)) }
 
-// prepareBase begins the next base.
+// prepareBase begins the next base, unless there is no room for all that is known to be in it:
+// it is not worth that a disk is full for a moment.
 func (m *microVM) prepareBase(ctx context.Context) error {
+	size := m.last
+	if m.base != nil {
+		n, err := m.base.BaseSize()
+		if err != nil {
+			return err
+		}
+		size += n
+	}
+	if err := roomFor(filepath.Dir(m.cfg.Bases), size); err != nil {
+		return err
+	}
 	next, err := format.Begin(ctx, m.baseDir(m.bases+1), m.base, format.PassingBase)
 	if err == nil {
 		m.next = next
 	}
 	return err
+}
+
+// roomFor fails where a file of n bytes would not fit. Where nobody knows, it might.
+func roomFor(dir string, n int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return nil
+	}
+	if free := st.Bavail * uint64(st.Bsize); free < uint64(n) {
+		return fmt.Errorf("%s: %w: %d MiB are free, and %d wanted", dir, unix.ENOSPC, free>>20, n>>20)
+	}
+	return nil
 }
 
 // GiveUp ends what Prepare has begun.
