@@ -239,18 +239,17 @@ func (f *File) sharedXattr(id uint64) error {
 func (f *File) addXattr(p []byte) error {
 	suffix := string(p[xattrEntrySize : xattrEntrySize+int(p[0])])
 	value := p[xattrEntrySize+int(p[0]):]
-	for _, known := range xattrPrefixes {
-		if known.index == p[1] {
-			name := known.prefix + suffix
-			if f.weight += len(name) + len(value); f.weight > maxXattrBytes {
-				return fmt.Errorf("%w: more than %d bytes of xattrs on one file", ErrUnsupported, maxXattrBytes)
-			}
-			if _, twice := f.Inode.Xattr(name); twice {
-				return fmt.Errorf("%w: xattr %q twice", ErrCorrupt, name)
-			}
-			f.Inode.SetXattr(name, value)
-			return nil
-		}
+	prefix, ok := tree.XattrPrefix(p[1])
+	if !ok {
+		return fmt.Errorf("%w: xattr name prefix %d", ErrUnsupported, p[1])
 	}
-	return fmt.Errorf("%w: xattr name prefix %d", ErrUnsupported, p[1])
+	name := prefix + suffix
+	if f.weight += len(name) + len(value); f.weight > maxXattrBytes {
+		return fmt.Errorf("%w: more than %d bytes of xattrs on one file", ErrUnsupported, maxXattrBytes)
+	}
+	if _, twice := f.Inode.Xattr(name); twice {
+		return fmt.Errorf("%w: xattr %q twice", ErrCorrupt, name)
+	}
+	f.Inode.SetXattr(name, value)
+	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
-
-	"github.com/gomsb/gomsb/rootfs/tree"
 )
 
 const (
@@ -65,40 +63,6 @@ var (
 	// as compression.
 	ErrUnsupported = errors.New("unsupported EROFS feature")
 )
-
-// Xattr name prefixes have numbers on disk; an empty suffix is legal for the ACLs.
-var xattrPrefixes = [...]struct {
-	index  uint8
-	prefix string
-	whole  bool // the prefix is the complete name
-}{
-	{1, "user.", false},
-	{2, "system.posix_acl_access", true},
-	{3, "system.posix_acl_default", true},
-	{4, "trusted.", false},
-	{6, "security.", false},
-}
-
-// fileType maps inode type bits to the type byte of a directory entry.
-func fileType(mode uint32) uint8 {
-	switch mode & tree.TypeMask {
-	case tree.TypeRegular:
-		return 1
-	case tree.TypeDir:
-		return 2
-	case tree.TypeChar:
-		return 3
-	case tree.TypeBlock:
-		return 4
-	case tree.TypeFIFO:
-		return 5
-	case tree.TypeSocket:
-		return 6
-	case tree.TypeSymlink:
-		return 7
-	}
-	return 0
-}
 
 const (
 	maxMajor = 1<<12 - 1

@@ -183,7 +183,7 @@ func (l *loader) child(e Entry, depth int) (*tree.Inode, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", e.Name, err)
 	}
-	if fileType(f.Inode.Mode) != e.Type {
+	if tree.EntryType(f.Inode.Mode) != e.Type {
 		return nil, fmt.Errorf("%w: %q has entry type %d and mode %#o", ErrCorrupt, e.Name, e.Type, f.Inode.Mode)
 	}
 	if l.used += f.weight + len(f.Inode.Target); l.used > maxTreeBytes {

@@ -185,7 +185,7 @@ func (w *writer) structured(p []byte, s *slot, from uint64) []byte {
 	begin := len(p)
 	p = appendDir(p, s.names, func(i int) dirent {
 		child := s.entries[i]
-		return dirent{w.nid(child), fileType(w.slots[child].mode())}
+		return dirent{w.nid(child), tree.EntryType(w.slots[child].mode())}
 	})
 	return append(p[:begin], p[begin+int(from):]...)
 }

@@ -2,29 +2,14 @@ package erofs
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/gomsb/gomsb/rootfs/tree"
 )
 
-// xattrIndex splits an attribute name into the on-disk prefix number and suffix. ok is
-// false for names outside the prefixes Linux defines for EROFS.
-func xattrIndex(name string) (index uint8, suffix string, ok bool) {
-	for _, p := range xattrPrefixes {
-		if p.whole && name == p.prefix {
-			return p.index, "", true
-		}
-		if suffix, found := strings.CutPrefix(name, p.prefix); !p.whole && found && suffix != "" {
-			return p.index, suffix, true
-		}
-	}
-	return 0, "", false
-}
-
 // StorableXattr reports whether EROFS can hold an attribute of that name at all; Build
 // leaves out the others.
 func StorableXattr(name string) bool {
-	_, suffix, ok := xattrIndex(name)
+	_, suffix, ok := tree.SplitXattr(name)
 	return ok && len(suffix) <= maxXattrNameLen
 }
 
@@ -32,7 +17,7 @@ func StorableXattr(name string) bool {
 func xattrSize(xattrs []tree.Xattr) (uint64, error) {
 	var size uint64
 	for _, x := range xattrs {
-		_, suffix, ok := xattrIndex(x.Name)
+		_, suffix, ok := tree.SplitXattr(x.Name)
 		if !ok {
 			continue
 		}
@@ -63,7 +48,7 @@ func appendXattrs(p []byte, xattrs []tree.Xattr) []byte {
 	start := len(p)
 	p = append(p, make([]byte, xattrHeaderSize)...)
 	for _, x := range xattrs {
-		index, suffix, ok := xattrIndex(x.Name)
+		index, suffix, ok := tree.SplitXattr(x.Name)
 		if !ok {
 			continue
 		}

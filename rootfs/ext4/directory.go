@@ -1,7 +1,5 @@
 package ext4
 
-import "github.com/gomsb/gomsb/rootfs/tree"
-
 const (
 	direntHead    = 8    // bytes of a directory entry before its name
 	direntTail    = 12   // bytes of the pseudo entry at a block's end that holds a checksum
@@ -20,27 +18,6 @@ type dirent struct {
 func (d *dirent) size() int { return direntSize(d.name) }
 
 func direntSize(name string) int { return alignUp(direntHead+len(name), 4) }
-
-// fileType maps inode type bits to the type byte of a directory entry.
-func fileType(mode uint32) uint8 {
-	switch mode & tree.TypeMask {
-	case tree.TypeRegular:
-		return 1
-	case tree.TypeDir:
-		return 2
-	case tree.TypeChar:
-		return 3
-	case tree.TypeBlock:
-		return 4
-	case tree.TypeFIFO:
-		return 5
-	case tree.TypeSocket:
-		return 6
-	case tree.TypeSymlink:
-		return 7
-	}
-	return 0
-}
 
 // directory encodes the blocks of one directory.
 type directory struct {

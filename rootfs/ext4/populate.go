@@ -73,7 +73,7 @@ func (f *formatter) directory(n *inode, p *plan, s *slot) error {
 	entries := make([]dirent, len(s.entries))
 	for i, e := range s.entries {
 		to := &p.slots[e.slot]
-		entries[i] = dirent{e.name, to.number, fileType(to.node.Mode)}
+		entries[i] = dirent{e.name, to.number, tree.EntryType(to.node.Mode)}
 	}
 	d := directory{self: s.number, parent: s.parent, seed: inodeSeed(f.geo.seed, s.number, 0), hashSeed: &f.hashSeed}
 	content, indexed, err := d.encode(entries)

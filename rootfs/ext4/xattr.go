@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/gomsb/gomsb/rootfs/tree"
 )
@@ -20,37 +19,10 @@ const (
 	opaqueXattr = "trusted.overlay.opaque"
 )
 
-// Xattr name prefixes have numbers on disk.
-var xattrPrefixes = [...]struct {
-	index  uint8
-	prefix string
-	whole  bool // the prefix is the complete name
-}{
-	{1, "user.", false},
-	{2, "system.posix_acl_access", true},
-	{3, "system.posix_acl_default", true},
-	{4, "trusted.", false},
-	{6, "security.", false},
-}
-
-// xattrIndex splits an attribute name into the on-disk prefix number and suffix. ok is
-// false for names outside the prefixes that Linux lets ext4 store.
-func xattrIndex(name string) (index uint8, suffix string, ok bool) {
-	for _, p := range xattrPrefixes {
-		if p.whole && name == p.prefix {
-			return p.index, "", true
-		}
-		if suffix, found := strings.CutPrefix(name, p.prefix); !p.whole && found && suffix != "" {
-			return p.index, suffix, true
-		}
-	}
-	return 0, "", false
-}
-
 // StorableXattr reports whether ext4 can hold an attribute of that name at all; Create
 // leaves out the others.
 func StorableXattr(name string) bool {
-	_, suffix, ok := xattrIndex(name)
+	_, suffix, ok := tree.SplitXattr(name)
 	return ok && len(suffix) <= tree.MaxName
 }
 
@@ -68,7 +40,7 @@ func (x *xattr) size() int { return alignUp(xattrEntry+len(x.name), 4) + alignUp
 func storedXattrs(n *tree.Inode, opaque bool) ([]xattr, error) {
 	var all []xattr
 	for _, x := range n.Xattrs {
-		index, suffix, ok := xattrIndex(x.Name)
+		index, suffix, ok := tree.SplitXattr(x.Name)
 		if !ok || opaque && x.Name == opaqueXattr {
 			continue
 		}
@@ -86,7 +58,7 @@ func storedXattrs(n *tree.Inode, opaque bool) ([]xattr, error) {
 		all = append(all, xattr{index, suffix, value})
 	}
 	if opaque {
-		index, suffix, _ := xattrIndex(opaqueXattr)
+		index, suffix, _ := tree.SplitXattr(opaqueXattr)
 		all = append(all, xattr{index, suffix, []byte("y")})
 	}
 	slices.SortFunc(all, func(a, b xattr) int {

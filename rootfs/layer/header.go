@@ -80,9 +80,6 @@ func (l *reader) target(node *tree.Inode, target string) error {
 	return l.account(len(target))
 }
 
-// Prefixes of the attributes that a root file system can hold.
-var xattrPrefixes = []string{"user.", "trusted.", "security.", "system.posix_acl_access", "system.posix_acl_default"}
-
 func (l *reader) xattrs(node *tree.Inode, records map[string]string) error {
 	total := 0
 	for key, value := range records {
@@ -104,16 +101,13 @@ func (l *reader) xattrs(node *tree.Inode, records map[string]string) error {
 	return l.account(total)
 }
 
+// storable reports whether a root file system can hold the attribute, and may.
 func storable(name string) bool {
 	if strings.HasPrefix(name, overlayXattr) && name != overlayOpaque || strings.HasPrefix(name, tree.ReservedXattr) {
 		return false
 	}
-	for _, prefix := range xattrPrefixes {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
+	_, _, ok := tree.SplitXattr(name)
+	return ok
 }
 
 // opaque reports whether node carries overlayfs' own opaque mark, and removes it.

@@ -112,6 +112,16 @@ func (q *Queue) Size() uint16 { return q.size }
 // Kick is signalled when the driver notifies the queue.
 func (q *Queue) Kick() *event.Event { return q.kick }
 
+// KickAll has a device look at all its queues again, of which those may be nil that the
+// driver does not use.
+func KickAll(queues []*Queue) {
+	for _, q := range queues {
+		if q != nil {
+			_ = q.kick.Signal() // fails only when it is closed, and nobody waits for it
+		}
+	}
+}
+
 // ready is how many chains the driver has made available that were not popped.
 func (q *Queue) ready() (uint16, error) {
 	n := q.availIdx.load() - q.nextAvail

@@ -121,15 +121,6 @@ type activation struct {
 	wg        sync.WaitGroup
 }
 
-// kick has all queues served again.
-func (a *activation) kick() {
-	for _, q := range a.Queues {
-		if q != nil {
-			_ = q.Kick().Signal() // fails only when it is closed, and nobody waits for it
-		}
-	}
-}
-
 var _ virtio.Device = (*Device)(nil)
 
 // New makes a device; its error wraps ErrConfig.
@@ -289,7 +280,7 @@ func (d *Device) Reset() {
 	d.mu.Unlock()
 	if act != nil {
 		act.stop.Store(true)
-		act.kick()
+		virtio.KickAll(act.Queues)
 		act.wg.Wait()
 	}
 	d.mu.Lock()
@@ -344,7 +335,7 @@ func (d *Device) Resume() {
 	defer d.mu.Unlock()
 	d.paused = false
 	if d.active != nil {
-		d.active.kick()
+		virtio.KickAll(d.active.Queues)
 	}
 }
 

@@ -97,15 +97,6 @@ type activation struct {
 	wg     sync.WaitGroup
 }
 
-// kick has all queues looked at again.
-func (a *activation) kick() {
-	for _, q := range a.queues {
-		if q != nil {
-			_ = q.Kick().Signal() // fails only when it is closed, and nobody waits for it
-		}
-	}
-}
-
 var _ virtio.Device = (*Device)(nil)
 
 // New makes a device; its error wraps ErrConfig.
@@ -220,7 +211,7 @@ func (d *Device) Reset() {
 		return
 	}
 	act.stop.Store(true)
-	act.kick()
+	virtio.KickAll(act.queues)
 	act.wg.Wait()
 	d.tx.start(nil)
 	d.rx.start(nil, false)
@@ -251,7 +242,7 @@ func (d *Device) Resume() {
 	if d.active != nil {
 		d.tx.pause(false)
 		d.rx.pause(false)
-		d.active.kick()
+		virtio.KickAll(d.active.queues)
 	}
 }
 
