@@ -39,6 +39,7 @@ type MetricsState string
 // The states.
 const (
 	MetricsRunning MetricsState = "running"
+	MetricsPaused  MetricsState = "paused"  // of gomsb only
 	MetricsStalled MetricsState = "stalled" // the runtime lives, but publishes nothing
 	MetricsExited  MetricsState = "exited"  // the last sample of a sandbox that has ended
 )
@@ -170,9 +171,13 @@ func (c *catalog) report(ctx context.Context, e metrics.Entry) (MetricsReport, e
 		r.CPUs, interval = s.Resources.CPUs, s.metricsInterval()
 	}
 	if e.State == metrics.Active && live(row.Status) && isRuntime(e.PID, e.SandboxID) {
-		r.State = MetricsRunning
-		if interval > 0 && time.Since(e.At) > stalledAfter*max(interval, metricsMinInterval) {
+		switch {
+		case c.paused(ctx, row):
+			r.State = MetricsPaused
+		case interval > 0 && time.Since(e.At) > stalledAfter*max(interval, metricsMinInterval):
 			r.State = MetricsStalled
+		default:
+			r.State = MetricsRunning
 		}
 	}
 	return r, nil

@@ -147,6 +147,10 @@ func TestAllSandboxMetrics(t *testing.T) {
 	}
 	assert.Eventually(t, func() bool { return state("one") == MetricsStalled }, 30*time.Second, 50*time.Millisecond)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
+	require.NoError(t, two.Pause(ctx))
+	assert.Equal(t, MetricsPaused, state("two"))
+	require.NoError(t, two.Resume(ctx))
+	assert.Equal(t, MetricsRunning, state("two"))
 	require.NoError(t, two.Stop(ctx))
 	assert.Equal(t, MetricsExited, state("two"))
 	require.NoError(t, RemoveSandbox(ctx, "two"))

@@ -135,7 +135,7 @@ type branchOutcome struct {
 func (a *app) reportBranch(o *branchOutcome) error {
 	var failed *msb.BranchError
 	if o.err != nil && !errors.As(o.err, &failed) {
-		return o.err
+		return advise(o.err, msb.ErrSandboxAlreadyExists, "choose another name, or remove that sandbox first")
 	}
 	if o.asJSON {
 		if err := printJSON(a.Out, o.json(failed)); err != nil {
@@ -213,7 +213,7 @@ func (a *app) restoreCmd() *cobra.Command {
 			begin := time.Now()
 			sb, err := msb.Restore(cmd.Context(), args[0], wanted, opts...)
 			if err != nil {
-				return err
+				return advise(err, msb.ErrSandboxAlreadyExists, "choose another name, or remove that sandbox first with --replace")
 			}
 			if err := sb.Detach(cmd.Context()); err != nil {
 				return err

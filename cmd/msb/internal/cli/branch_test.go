@@ -49,7 +49,7 @@ func TestBranchCommand(t *testing.T) {
 		"branch box -n a --names b":        {2, "", "cannot be used with"},
 		"branch nobody -n x1":              {1, "", "sandbox not found: nobody"},
 		"branch still -n x1":               {1, "", "sandbox still is not running: it is stopped"},
-		"branch box -n a":                  {1, "", "sandbox already exists: a"},
+		"branch box -n a":                  {1, "", "sandbox already exists: a\n  → choose another name, or remove that sandbox first"},
 		"branch box -n box":                {1, "", "cannot both be called box"},
 		"branch box --names q,r -p 80:80":  {1, "", "for one copy only"},
 		"branch box -n q --secret GOMSB_X": {1, "", "no variable of that name"},
@@ -101,7 +101,7 @@ func TestRestoreCommand(t *testing.T) {
 	for line, want := range map[string]result{
 		"restore":           {2, "", "<SNAPSHOT>"},
 		"restore nope":      {1, "", "snapshot not found: HOME/snapshots/nope"},
-		"restore warm -n a": {1, "", "sandbox already exists: a"},
+		"restore warm -n a": {1, "", "sandbox already exists: a\n  → choose another name, or remove that sandbox first"},
 		"restore warm --disk-only --trust-config":    {2, "", "cannot be used with"},
 		"restore " + there + "/warm":                 {1, "", "its disk alone"},
 		"create --from-snapshot warm -c 2":           {1, "", "CPUs cannot be given to a machine that goes on from its memory"},

@@ -189,7 +189,7 @@ func (a *app) imageRemoveCmd(use string) *cobra.Command {
 				if err := msb.Image.Remove(cmd.Context(), ref, force); err != nil {
 					failed = true
 					if !quiet {
-						a.report(err)
+						a.report(advise(err, msb.ErrImageInUse, "remove those sandboxes first, or the image all the same with --force"))
 					}
 				} else if !quiet {
 					ui.Done(a.Err, "Removed", ref, 0)

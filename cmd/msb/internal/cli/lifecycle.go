@@ -158,7 +158,7 @@ func (a *app) removeCmd() *cobra.Command {
 				if force && msb.IsKind(err, msb.ErrSandboxNotFound) {
 					return nil // an ephemeral one is removed by its end
 				}
-				return err
+				return advise(err, msb.ErrSandboxStillRunning, "stop it first, or remove it all the same with --force")
 			})
 		},
 	}

@@ -28,12 +28,32 @@ func (a *app) report(err error) int {
 	case errors.Is(err, context.Canceled) && a.sig != nil && a.sig.caught() != 0:
 		return exitBySig + int(a.sig.caught())
 	}
+	var lines []string
+	if h, ok := err.(advised); ok { //nolint:errorlint // the outermost alone
+		err, lines = h.error, []string{h.advice}
+	}
 	text := err.Error()
 	if e, ok := err.(*msb.Error); ok && e.Kind == msb.ErrInvalidConfig { //nolint:errorlint // not if it is part of a longer text
 		text = "invalid config: " + text
 	}
-	ui.Error(a.Err, text)
+	ui.Error(a.Err, text, lines...)
 	return exitError
+}
+
+// advised is an error with what its reader may do about it.
+type advised struct {
+	error
+	advice string
+}
+
+func (a advised) Unwrap() error { return a.error }
+
+// advise adds to an error of a kind what its reader may do about it.
+func advise(err error, kind msb.ErrorKind, advice string) error {
+	if msb.IsKind(err, kind) {
+		return advised{err, advice}
+	}
+	return err
 }
 
 func (a *app) reportBoot(e *msb.StartError) {

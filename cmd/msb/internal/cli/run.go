@@ -61,7 +61,7 @@ func (a *app) createCmd() *cobra.Command {
 			begin := time.Now()
 			sb, err := msb.CreateSandbox(cmd.Context(), name, append(opts, msb.WithDetached())...)
 			if err != nil {
-				return err
+				return advise(err, msb.ErrSandboxAlreadyExists, "choose another name, or remove that sandbox first with --replace")
 			}
 			if err := sb.Detach(cmd.Context()); err != nil {
 				return err

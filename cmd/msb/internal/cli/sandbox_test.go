@@ -110,7 +110,7 @@ func TestCreateAndExec(t *testing.T) {
 	assert.Regexp(t, `^   ✓ Created      msb-[0-9a-f]{8}( \(.*\))?\n$`, r.err)
 	assert.Equal(t, result{0, "", ""}, run("create", "-q", "--name", "a", "--label", "team=x", "mini"))
 	r = run("create", "--name", "a", "mini")
-	assert.Equal(t, result{1, "", "error: sandbox already exists: a\n"}, r)
+	assert.Equal(t, result{1, "", "error: sandbox already exists: a\n  → choose another name, or remove that sandbox first with --replace\n"}, r)
 
 	assert.Equal(t, result{0, "hi\n", ""}, run("exec", "a", "--", "echo", "hi"))
 	assert.Equal(t, result{0, "default\n", ""}, run("exec", "a"), "its own command")
@@ -128,7 +128,7 @@ func TestCreateAndExec(t *testing.T) {
 	assert.Zero(t, r.code)
 	assert.Len(t, r.out, 1000000)
 
-	assert.Equal(t, result{1, "", "error: sandbox still running: a\n"}, run("rm", "a"))
+	assert.Equal(t, result{1, "", "error: sandbox still running: a\n  → stop it first, or remove it all the same with --force\n"}, run("rm", "a"))
 	assert.Equal(t, result{1, "", "error: sandbox still running: a\n"}, run("start", "a"))
 	succeed(t, "stop", "-q", "a")
 	assert.Equal(t, result{0, "hi\n", ""}, run("exec", "a", "--", "echo", "hi"), "a stopped sandbox is started for it")
@@ -200,7 +200,7 @@ func TestImages(t *testing.T) {
 
 	runtimetest.Use(t, runtimetest.Guest{})
 	succeed(t, "create", "-q", "--name", "a", "other.example/x:2")
-	assert.Equal(t, result{1, "", "error: image in use by sandbox(es): a\nerror: some images failed to remove\n"}, run("rmi", "other.example/x:2"))
+	assert.Equal(t, result{1, "", "error: image in use by sandbox(es): a\n  → remove those sandboxes first, or the image all the same with --force\nerror: some images failed to remove\n"}, run("rmi", "other.example/x:2"))
 }
 
 func TestLogs(t *testing.T) {

@@ -36,12 +36,9 @@ func (a *app) snapshotCreateCmd() *cobra.Command {
 				o.Labels[k] = v
 			}
 			s, err := msb.Snapshot.Create(cmd.Context(), o)
-			if msb.IsKind(err, msb.ErrSnapshotAlreadyExists) {
-				ui.Error(a.Err, err.Error(), "choose another name, or replace it with --force")
-				return exitStatus(exitError)
-			}
 			if err != nil || quiet {
-				return err
+				err = advise(err, msb.ErrSnapshotAlreadyExists, "choose another name, or replace it with --force")
+				return advise(err, msb.ErrSnapshotSandboxRunning, "stop it first, or save it as it runs with --full")
 			}
 			ui.Done(a.Err, "Snapshotted", o.FromSandbox, time.Since(begin))
 			fmt.Fprintf(a.Out, "%s\n%s\n", s.Digest(), ui.Plain(s.Path()))
