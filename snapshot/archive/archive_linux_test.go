@@ -303,6 +303,9 @@ func TestDamaged(t *testing.T) {
 		_, _, err := unpack(t, packed[:at])
 		require.ErrorIs(t, err, ErrArchive, "cut at %d", at)
 	}
+	_, _, err = unpack(t, []byte(strings.Repeat("something else\n", 100)))
+	require.ErrorIs(t, err, ErrArchive)
+	assert.ErrorContains(t, err, "no tar archive")
 }
 
 // TestZeroBomb unpacks 256 MiB of zeros from a few kilobytes and finds no disk used.

@@ -167,17 +167,18 @@ func readHeader(r io.Reader) (member, error) {
 		}
 		return member{}, io.EOF
 	}
+	magic := string(b[magicAt : magicAt+len(magicGNU)])
+	if magic != magicGNU && magic != magicPOSIX {
+		return member{}, fmt.Errorf("%w: this is no tar archive, or of an unknown form", ErrArchive)
+	}
 	sum, err := b.number(sumAt, sumLen)
 	if err != nil {
 		return member{}, err
 	}
-	magic := string(b[magicAt : magicAt+len(magicGNU)])
 	m := member{name: b.text(nameAt, nameLen), kind: b[typeAt]}
 	switch {
 	case sum != b.sum():
 		return m, fmt.Errorf("%w: the checksum of a header is wrong", ErrArchive)
-	case magic != magicGNU && magic != magicPOSIX:
-		return m, fmt.Errorf("%w: not a tar archive of a known form", ErrArchive)
 	case magic == magicPOSIX && b[prefixAt] != 0, b.text(linkAt, linkLen) != "":
 		return m, fmt.Errorf("%w: member %q has a long name or is a link", ErrArchive, m.name)
 	}
