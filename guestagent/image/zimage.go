@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "5d7b0f9fc20f5836df6fad95d916efa80ca43833d6bf9ce1fd89e8a54df3c871"
+	SHA256 = "c1bce47f44796ebefa455c1d156f2748a4d278d64b51e21570c5e41186295e1a"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3870720
 )

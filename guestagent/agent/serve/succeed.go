@@ -12,7 +12,8 @@ func (s *Server) Succeed(stream io.ReadWriter) *Server {
 	s.disconnect(everyone)
 	cfg := s.cfg
 	cfg.Stream = stream
-	next := New(cfg)
+	s.stream.Reset(stream) // what it held was the old host's; its room need not be cleared
+	next := newServer(cfg, s.stream)
 	next.activity = s.activity
 	return next
 }

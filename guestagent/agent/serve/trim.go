@@ -3,8 +3,7 @@
 package serve
 
 import (
-	"runtime/debug"
-
+	"github.com/gomsb/gomsb/guestagent/agent/heap"
 	"github.com/gomsb/gomsb/guestagent/proto"
 )
 
@@ -16,7 +15,7 @@ func (s *Server) trim(m proto.Message) {
 		return
 	}
 	go func() {
-		debug.FreeOSMemory()
+		heap.Trim()
 		s.trimming.Store(false)
 		_ = s.send(0, proto.TypeTrimmed, proto.Empty{})
 	}()
