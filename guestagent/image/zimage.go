@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "c1bce47f44796ebefa455c1d156f2748a4d278d64b51e21570c5e41186295e1a"
+	SHA256 = "d03d21d76a91c1d75ef94b3100467039e2a75f1b8dfb5a8eea649682fa221716"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3870720
 )

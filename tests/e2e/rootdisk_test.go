@@ -60,6 +60,7 @@ func TestRootLasts(t *testing.T) {
 	assert.Equal(t, int64(4<<30), st.Size())
 	assert.Less(t, st.Sys().(*syscall.Stat_t).Blocks*512, int64(16<<20), "it takes space as it is written")
 	assert.Equal(t, "overlay", shell(t, sb, "awk '$2 == \"/\" {t=$3} END {print t}' /proc/mounts"))
+	assert.Equal(t, "1", shell(t, sb, "cat /sys/fs/ext4/*/mb_prefetch"), "the bitmaps of a new file system are not read ahead")
 	shell(t, sb, "echo kept > /file; rm /bin/vi; mkdir /new; chown 5:6 /new; ln -s /file /new/link; chmod 4711 /bin/busybox")
 	// Processes that hold on to files do not keep the disk busy, nor do files without a name.
 	shell(t, sb, holdFiles("/new")+"; (while :; do date >> /new/log; done) >/dev/null 2>&1 & sleep 0.3")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ const (
 	lowerDir = "/lower"
 	upperDir = "/upper"
 	newRoot  = "/newroot"
+	sysDir   = "/sys"
 )
 
 // TinyRoot lists the directories that the agent's root image must hold.
@@ -107,11 +109,22 @@ const lean = "no_prefetch_block_bitmaps"
 func mountUpper(device, fstype string) error {
 	if fstype == "ext4" {
 		err := unix.Mount(device, upperDir, fstype, 0, lean)
+		if err == nil {
+			readSingly(device)
+		}
 		if !errors.Is(err, unix.EINVAL) { // that is also: an old kernel
 			return err
 		}
 	}
 	return unix.Mount(device, upperDir, fstype, 0, "")
+}
+
+// readSingly keeps the ext4 on a device from reading the bitmaps of 32 groups when it first
+// looks for a free block, which is when an overlay is mounted, by /sys/fs/ext4/*/mb_prefetch
+// (Linux' Documentation/ABI/testing/sysfs-fs-ext4). Kernels that do not have it read them.
+func readSingly(device string) {
+	_ = mountOn("sysfs", sysDir, "sysfs", plainFlags|unix.MS_NODEV, "") // hidden by the new root
+	_ = os.WriteFile(sysDir+"/fs/ext4/"+filepath.Base(device)+"/mb_prefetch", []byte("1"), 0)
 }
 
 // prepareUpper makes the directories that an overlay needs. The upper one, whose
