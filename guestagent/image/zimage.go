@@ -5,7 +5,7 @@ package image
 // Identity of the embedded image.
 const (
 	// SHA256 is the digest of the decompressed image, in hexadecimal.
-	SHA256 = "d03d21d76a91c1d75ef94b3100467039e2a75f1b8dfb5a8eea649682fa221716"
+	SHA256 = "50c7a9c328bef681f9a25e9d9f306267574dab8815bdffa52b783ee78622648d"
 	// Size is the size of the decompressed image in bytes.
 	Size = 3870720
 )

@@ -135,14 +135,12 @@ func nextMessage(p []byte) (m answer, rest []byte, err error) {
 	return m, p[min((size+unix.NLMSG_ALIGNTO-1)&^(unix.NLMSG_ALIGNTO-1), len(p)):], nil
 }
 
-// dumpRoom is room for what one read of a dump returns, bytes: the kernel sends no more than
-// a page at once to those who have not read more before. Each byte of it that a copy of a
-// guest clears is one that it shares with nobody.
-const dumpRoom = 8 << 10
+// dumpRoom is room for what one read of a dump returns, bytes: the kernel sends at most
+// this much at once to those who have it.
+const dumpRoom = 32 << 10
 
-// dump asks for all objects of a kind and calls f with each answer's body. room is for what
-// one read returns, [dumpRoom] bytes of nobody else's.
-func dump(fd int, room []byte, typ uint16, request []byte, f func(body []byte) error) error {
+// dump asks for all objects of a kind and calls f with each answer's body.
+func dump(fd int, typ uint16, request []byte, f func(body []byte) error) error {
 	ne := binary.NativeEndian
 	b := ne.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(request)))
 	b = ne.AppendUint16(b, typ)
@@ -151,15 +149,16 @@ func dump(fd int, room []byte, typ uint16, request []byte, f func(body []byte) e
 	if err := unix.Sendto(fd, append(b, request...), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("netlink: %w", err)
 	}
+	buf := make([]byte, dumpRoom)
 	for {
-		n, _, err := unix.Recvfrom(fd, room, 0)
+		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("netlink: %w", err)
 		}
-		if ended, err := objects(room[:n], f); ended || err != nil {
+		if ended, err := objects(buf[:n], f); ended || err != nil {
 			return err
 		}
 	}

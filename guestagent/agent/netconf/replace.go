@@ -61,7 +61,7 @@ func (b *batch) remove(what string, index int32, a netip.Prefix) {
 
 // addressesOf lists the addresses of an interface.
 func addressesOf(fd int, index int32) (all []netip.Prefix, err error) {
-	err = dump(fd, make([]byte, dumpRoom), unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func(body []byte) error {
+	err = dump(fd, unix.RTM_GETADDR, make([]byte, unix.SizeofIfAddrmsg), func(body []byte) error {
 		a, at, err := parseAddress(body)
 		if err == nil && at == index && a.IsValid() {
 			all = append(all, a)

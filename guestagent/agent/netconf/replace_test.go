@@ -76,7 +76,7 @@ func canDestroy(t *testing.T, own net.Addr) bool {
 	require.NoError(t, err)
 	defer func() { _ = unix.Close(fd) }()
 	found := false
-	require.NoError(t, dump(fd, make([]byte, dumpRoom), sockDiagByFamily, socketRequest(unix.AF_INET, unix.IPPROTO_TCP, make([]byte, socketIDSize)), func(body []byte) error {
+	require.NoError(t, dump(fd, sockDiagByFamily, socketRequest(unix.AF_INET, unix.IPPROTO_TCP, make([]byte, socketIDSize)), func(body []byte) error {
 		id, _, err := parseSocket(body)
 		if err == nil && int(binary.BigEndian.Uint16(id)) == own.(*net.TCPAddr).Port {
 			b := &batch{}

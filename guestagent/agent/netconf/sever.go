@@ -36,11 +36,10 @@ func Sever(was []netip.Addr, n *proto.Network) error {
 		}
 		return true
 	}
-	room := make([]byte, dumpRoom)
 	for _, protocol := range [...]byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 		for _, family := range [...]byte{unix.AF_INET, unix.AF_INET6} {
 			if err == nil {
-				err = sever(fd, room, family, protocol, doomed)
+				err = sever(fd, family, protocol, doomed)
 			}
 		}
 	}
@@ -73,11 +72,11 @@ const (
 // socket's buffer.
 const destroyAtOnce = 64
 
-// sever destroys the doomed sockets of one family and protocol; room is for dump.
-func sever(fd int, room []byte, family, protocol byte, doomed func(own netip.Addr, protocol, state byte) bool) error {
+// sever destroys the doomed sockets of one family and protocol.
+func sever(fd int, family, protocol byte, doomed func(own netip.Addr, protocol, state byte) bool) error {
 	request := socketRequest(family, protocol, make([]byte, socketIDSize))
 	var ids [][]byte
-	err := dump(fd, room, sockDiagByFamily, request, func(body []byte) error {
+	err := dump(fd, sockDiagByFamily, request, func(body []byte) error {
 		id, own, err := parseSocket(body)
 		if err == nil && doomed(own, protocol, body[1]) {
 			ids = append(ids, slices.Clone(id))

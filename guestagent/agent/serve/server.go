@@ -81,7 +81,6 @@ func (c *Config) setDefaults() {
 // Server serves one host. Its life is New, Ready, Run; see Succeed.
 type Server struct {
 	cfg      Config
-	stream   *bufio.Reader // of cfg.Stream; by way of in only
 	in       *proto.Reader
 	out      *outbox.Outbox
 	files    *files.Service
@@ -103,15 +102,11 @@ type Server struct {
 const inBuffer = 16 << 10
 
 // New returns a server. It owns cfg.Stream's reading side.
-func New(cfg Config) *Server { return newServer(cfg, bufio.NewReaderSize(cfg.Stream, inBuffer)) }
-
-// newServer is New with a reader of cfg.Stream.
-func newServer(cfg Config, stream *bufio.Reader) *Server {
+func New(cfg Config) *Server {
 	cfg.setDefaults()
 	s := &Server{
 		cfg:      cfg,
-		stream:   stream,
-		in:       proto.NewReader(stream),
+		in:       proto.NewReader(bufio.NewReaderSize(cfg.Stream, inBuffer)),
 		out:      outbox.New(cfg.Stream),
 		files:    files.New(),
 		activity: &activity{},

@@ -12,8 +12,7 @@ func (s *Server) Succeed(stream io.ReadWriter) *Server {
 	s.disconnect(everyone)
 	cfg := s.cfg
 	cfg.Stream = stream
-	s.stream.Reset(stream) // what it held was the old host's; its room need not be cleared
-	next := newServer(cfg, s.stream)
+	next := New(cfg)
 	next.activity = s.activity
 	return next
 }
