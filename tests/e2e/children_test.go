@@ -121,7 +121,7 @@ func TestChildren(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, children, len(batch))
 		t.Logf("%d children in %v", len(batch), time.Since(began).Round(time.Millisecond))
-		// 1.9 to 2.2 MiB were seen, and 4.8 with what copies wrote to without need.
+		// 1.9 to 2.0 MiB were seen, and 4.8 with what copies wrote to without need.
 		assert.Less(t, logMemory(t, "idle", batch), 3<<10, "KiB of its guest, in small pages, that an idle copy shares with nobody")
 		for _, sb := range children {
 			v.visit(ctx, t, sb)

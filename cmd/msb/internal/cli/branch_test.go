@@ -99,9 +99,10 @@ func TestRestoreCommand(t *testing.T) {
 	there := t.TempDir()
 	succeed(t, "snapshot", "load", out, there)
 	for line, want := range map[string]result{
-		"restore":           {2, "", "<SNAPSHOT>"},
-		"restore nope":      {1, "", "snapshot not found: HOME/snapshots/nope"},
-		"restore warm -n a": {1, "", "sandbox already exists: a\n  → choose another name, or remove that sandbox first"},
+		"restore":                                    {2, "", "<SNAPSHOT>"},
+		"restore nope":                               {1, "", "snapshot not found: HOME/snapshots/nope"},
+		"snapshot create cold --from box":            {1, "", "is not stopped\n  → stop it first, or save it as it runs with --full"},
+		"restore warm -n a":                          {1, "", "sandbox already exists: a\n  → choose another name, or remove that sandbox first"},
 		"restore warm --disk-only --trust-config":    {2, "", "cannot be used with"},
 		"restore " + there + "/warm":                 {1, "", "its disk alone"},
 		"create --from-snapshot warm -c 2":           {1, "", "CPUs cannot be given to a machine that goes on from its memory"},
